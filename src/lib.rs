@@ -1,0 +1,26 @@
+#![forbid(unsafe_code)]
+//! Keeps third-party OAuth tokens in AWS Secrets Manager alive.
+//!
+//! A token secret is a JSON object; a run reads it, leaves it alone while its access token is far from expiry, otherwise
+//! exchanges the refresh token at the provider and writes the new tokens back, so that no refresh token is spent twice, no
+//! one's change is overwritten and no issued token is lost.
+//!
+//! # The map, in reading order
+//!
+//! | module | knows |
+//! |---|---|
+//! | [`secret`] | text that must not be seen |
+//! | [`token_secret`] | the JSON of a token secret: read, and written back with new tokens |
+//! | [`event`], [`report`], [`error`], [`config`] | what goes in and comes out |
+//! | [`policy`] | decisions: due, leased, backing off, room for versions |
+//! | [`ledger`] | the version ids that belong to one state of a token, and the records under them |
+//! | [`oauth`] | the exchange: request, one POST, response |
+//! | [`store`] | versions and labels: the trait, Secrets Manager, a local directory |
+//! | [`refresh`] | the protocol: the order of IO |
+//! | [`handler`], [`telemetry`], [`clock`], [`http_client`] | the way in, the log, time, the wire |
+//!
+//! Arrows go one way: `handler` → `refresh` → `policy`, `ledger`, `oauth`, `store` → `token_secret` → `secret`. `oauth`
+//! and `store` do not know each other. Without the feature `refresher` only [`secret`] and [`token_secret`] are compiled.
+
+pub mod secret;
+pub mod token_secret;
