@@ -24,3 +24,24 @@
 
 pub mod secret;
 pub mod token_secret;
+
+#[cfg(feature = "refresher")]
+pub mod clock;
+#[cfg(feature = "refresher")]
+pub mod config;
+#[cfg(feature = "refresher")]
+pub mod error;
+#[cfg(feature = "refresher")]
+pub mod event;
+#[cfg(feature = "refresher")]
+pub mod http_client;
+#[cfg(feature = "refresher")]
+pub mod ledger;
+#[cfg(feature = "refresher")]
+pub mod oauth;
+#[cfg(feature = "refresher")]
+pub mod policy;
+#[cfg(feature = "refresher")]
+pub mod report;
+#[cfg(feature = "refresher")]
+pub mod store;

@@ -1,0 +1,228 @@
+//! The ledger that runs share through the store: which version ids belong to one state of a token, and what the
+//! records under them say. Every id is derived from the tokens, so that all who hold the same one-time token meet at the
+//! same ids, whichever version they read it from. No IO.
+//!
+//! | id | put under | holds |
+//! |---|---|---|
+//! | `claim(n)` | `OAUTH_CLAIM` | who may exchange this token, and until when |
+//! | `successor` | `OAUTH_STAGED` | the tokens it was exchanged for |
+//! | `refusal` | `OAUTH_CLAIM` | the provider's refusal, for six hours |
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    oauth::{request::Client, response::Refusal},
+    secret::Secret,
+    store::VersionId,
+    token_secret::Tokens,
+};
+
+/// How long a recorded refusal holds: a provider's incident must not need a person.
+const REFUSAL_WINDOW_SECONDS: i64 = 6 * 3600;
+
+/// One state of a token, as a number: SHA-256 over (secret ARN, refresh token, access token, `refreshedAt`).
+///
+/// Not over the version id: a person who edits another member, or pastes an old copy back, makes a new version that
+/// holds the same one-time token. Not over the expiry: people set it to 0 to have a token refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenKey([u8; 32]);
+
+impl TokenKey {
+    /// The key of these tokens in this secret.
+    #[must_use]
+    pub fn of(arn: &str, tokens: &Tokens) -> Self {
+        let refreshed_at = tokens.refreshed_at.map(|time| time.to_rfc3339_opts(SecondsFormat::Nanos, true));
+        Self(digest(&[
+            Some(arn),
+            Some(tokens.refresh_token.expose()),
+            tokens.access_token.as_ref().map(Secret::expose),
+            refreshed_at.as_deref(),
+        ]))
+    }
+
+    /// The id of the n-th claim on these tokens, counted from 0.
+    #[must_use]
+    pub fn claim(&self, attempt: u32) -> VersionId {
+        self.id(&["claim", &attempt.to_string()])
+    }
+
+    /// The id of the version that holds what these tokens were exchanged for.
+    #[must_use]
+    pub fn successor(&self) -> VersionId {
+        self.id(&["successor"])
+    }
+
+    /// An id for tokens obtained though `successor` turned out to hold others: nothing issued is dropped.
+    #[must_use]
+    pub fn other_successor(&self, body: &Secret) -> VersionId {
+        self.id(&["other successor", body.expose()])
+    }
+
+    /// The id of the refusal of these tokens to this client in the six hours (UTC) around `now`.
+    #[must_use]
+    pub fn refusal(&self, client: ClientDigest, now: DateTime<Utc>) -> VersionId {
+        let window = now.timestamp().div_euclid(REFUSAL_WINDOW_SECONDS);
+        self.id(&["refusal", &client.to_string(), &window.to_string()])
+    }
+
+    fn id(&self, parts: &[&str]) -> VersionId {
+        let key = self.to_string();
+        let parts: Vec<_> = std::iter::once(key.as_str()).chain(parts.iter().copied()).map(Some).collect();
+        uuid(&digest(&parts))
+    }
+}
+
+impl std::fmt::Display for TokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The id of a version that holds the members of one version and the tokens of another.
+#[must_use]
+pub fn merged(members_of: &VersionId, tokens_of: &VersionId) -> VersionId {
+    uuid(&digest(&[Some("merged"), Some(members_of.as_str()), Some(tokens_of.as_str())]))
+}
+
+/// Tells one set of client settings from another.
+///
+/// Four bytes: enough to see that a person changed something, too few to test guesses of the client's secret with, for
+/// readers of the token who may not see that secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientDigest([u8; 4]);
+
+impl ClientDigest {
+    /// The digest of a client's settings.
+    #[must_use]
+    pub fn of(client: &Client) -> Self {
+        let method = format!("{:?}", client.auth_method);
+        let mut parts = vec![
+            Some(client.token_endpoint.as_str()),
+            Some(client.client_id.expose()),
+            client.client_secret.as_ref().map(Secret::expose),
+            Some(method.as_str()),
+        ];
+        for extras in [&client.extra_parameters, &client.extra_headers] {
+            parts.push(None);
+            parts.extend(extras.iter().flat_map(|(name, value)| [Some(name.as_str()), Some(value.expose())]));
+        }
+        let [a, b, c, d, ..] = digest(&parts);
+        Self([a, b, c, d])
+    }
+}
+
+impl std::fmt::Display for ClientDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
+/// SHA-256 over a list of texts and gaps, each with its length before it, so that no two lists look alike.
+fn digest(parts: &[Option<&str>]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        match part {
+            None => hash.update([0]),
+            Some(text) => {
+                hash.update([1]);
+                hash.update((text.len() as u64).to_be_bytes());
+                hash.update(text);
+            }
+        }
+    }
+    hash.finalize().into()
+}
+
+/// A UUID of the custom kind (version 8, RFC 9562) of the hash's first half: `ClientRequestToken` wants one.
+fn uuid(hash: &[u8; 32]) -> VersionId {
+    let [half, _] = [0, 16].map(|from| std::array::from_fn(|i| hash[from + i]));
+    uuid::Builder::from_custom_bytes(half).into_uuid().to_string().into()
+}
+
+/// A name for one run, unlike any other's.
+#[must_use]
+pub fn holder() -> String {
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid().to_string()
+}
+
+/// A claim: its holder alone may exchange the token until the lease ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Which claim on the token it is, counted from 0.
+    pub attempt: u32,
+    /// When the lease ends, by the holder's clock.
+    pub lease_ends_at: DateTime<Utc>,
+    /// The client settings the holder used ([`ClientDigest`] as text).
+    pub client_settings: Option<String>,
+}
+
+/// What stands in a version under `OAUTH_CLAIM`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A claim.
+    Claim(Claim),
+    /// A refusal that followed the claim of this attempt.
+    Refusal {
+        /// The claim's number.
+        attempt: u32,
+        /// What the provider answered.
+        refusal: Refusal,
+    },
+}
+
+/// The JSON of a record. A person who meets one in the console should see what it is.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RecordText {
+    about: String,
+    /// The [`TokenKey`].
+    token: String,
+    attempt: u32,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    holder: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    lease_ends_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    client_settings: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    refusal: Option<Refusal>,
+}
+
+const ABOUT: &str = "token-refresher's own record, no token: see its README";
+
+impl Record {
+    /// The record's text. `holder` is unique to the run: two runs that put the same claim must not look alike.
+    #[must_use]
+    pub fn to_text(&self, key: &TokenKey, holder: &str) -> Secret {
+        let (attempt, claim, refusal) = match self {
+            Self::Claim(claim) => (claim.attempt, Some(claim), None),
+            Self::Refusal { attempt, refusal } => (*attempt, None, Some(refusal.clone())),
+        };
+        let text = RecordText {
+            about: ABOUT.to_owned(),
+            token: key.to_string(),
+            attempt,
+            holder: Some(holder.to_owned()),
+            lease_ends_at: claim.map(|claim| claim.lease_ends_at.to_rfc3339_opts(SecondsFormat::Millis, true)),
+            client_settings: claim.and_then(|claim| claim.client_settings.clone()),
+            refusal,
+        };
+        Secret::from(serde_json::json!(text).to_string())
+    }
+
+    /// Reads a record of these tokens. `None`: it is something else, or a record of other tokens.
+    #[must_use]
+    pub fn read(text: &Secret, key: &TokenKey) -> Option<Self> {
+        let text: RecordText = serde_json::from_str(text.expose()).ok()?;
+        if text.token != key.to_string() {
+            return None;
+        }
+        if let Some(refusal) = text.refusal {
+            return Some(Self::Refusal { attempt: text.attempt, refusal });
+        }
+        let lease_ends_at = DateTime::parse_from_rfc3339(&text.lease_ends_at?).ok()?.to_utc();
+        Some(Self::Claim(Claim { attempt: text.attempt, lease_ends_at, client_settings: text.client_settings }))
+    }
+}

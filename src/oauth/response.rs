@@ -1,0 +1,411 @@
+//! Turns a token endpoint's answer into tokens, a refusal or trouble, with tolerance for what providers do to RFC 6749.
+//! Opens no socket.
+
+use std::{fmt, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::printable::printable;
+use crate::{
+    secret::Secret,
+    token_secret::{
+        NewTokens, RefreshTokenExpiry,
+        document::{Document, json_string},
+    },
+};
+
+/// The longest lifetime believed: a hundred years. No calculation with it overflows.
+const MAX_LIFETIME: TimeDelta = TimeDelta::days(36_525);
+
+/// What became of an exchange.
+#[derive(Debug)]
+pub enum Answer {
+    /// New tokens.
+    Granted(Granted),
+    /// A refusal that asking again does not change.
+    Refused(Refusal),
+    /// Nothing to go by.
+    Unavailable(Trouble),
+}
+
+/// Tokens as the provider named them.
+#[derive(Debug)]
+pub struct Granted {
+    access_token: Secret,
+    refresh_token: Option<Secret>,
+    token_type: Option<String>,
+    scope: Option<String>,
+    expires_in: Option<TimeDelta>,
+    refresh_token_expires_in: Option<TimeDelta>,
+    rest: Document,
+}
+
+impl Granted {
+    /// The tokens ready to be written. Times count from when the request was sent: that is never too late.
+    #[must_use]
+    pub fn into_new_tokens(self, sent_at: DateTime<Utc>, default_lifetime: Duration) -> NewTokens {
+        let default_lifetime = TimeDelta::from_std(default_lifetime).unwrap_or(MAX_LIFETIME).min(MAX_LIFETIME);
+        let lifetime = self.expires_in.filter(|lifetime| *lifetime > TimeDelta::zero()).unwrap_or(default_lifetime);
+        NewTokens {
+            access_token: self.access_token,
+            refresh_token: self.refresh_token,
+            token_type: self.token_type,
+            scope: self.scope,
+            refreshed_at: sent_at,
+            expires_at: sent_at + lifetime,
+            refresh_token_expires_at: match self.refresh_token_expires_in {
+                None => RefreshTokenExpiry::NotSaid,
+                Some(lifetime) if lifetime <= TimeDelta::zero() => RefreshTokenExpiry::Never,
+                Some(lifetime) => RefreshTokenExpiry::At(sent_at + lifetime),
+            },
+            rest: self.rest,
+        }
+    }
+}
+
+/// A provider's refusal, in words fit to be shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// What it means.
+    pub kind: RefusalKind,
+    /// The HTTP status.
+    pub status: u16,
+    /// The error code; `None` for a bare status.
+    pub error: Option<String>,
+    /// The description.
+    pub description: Option<String>,
+}
+
+/// What a refusal means for the one who must mend it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RefusalKind {
+    /// The grant is gone: a person must consent again.
+    ReauthorizationRequired,
+    /// The client is not known, or not allowed.
+    ClientRejected,
+    /// Another refusal.
+    ProviderRejected,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {}", self.status)?;
+        match &self.error {
+            Some(error) => write!(f, ", {error}")?,
+            None if (300..400).contains(&self.status) => write!(f, ", a redirect, which is not followed")?,
+            None => write!(f, " without an OAuth error")?,
+        }
+        match &self.description {
+            Some(description) => write!(f, ": {description}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why there is nothing to go by; the texts go on from the endpoint's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The provider provably did not get the request.
+    NotReached(String),
+    /// The provider asks for patience, and has not spent the token.
+    Busy {
+        /// What it said.
+        what: String,
+        /// How long it asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The provider may have got the request and spent the token.
+    MaybeSpent(String),
+}
+
+/// Reads an answer. `secrets`: what the provider knows and may not get us to print.
+#[must_use]
+pub fn read(status: u16, retry_after: Option<&str>, body: &[u8], now: DateTime<Utc>, secrets: &[&Secret]) -> Answer {
+    let document = document(body);
+    let said = document.as_ref().and_then(|document| said(document, secrets));
+    let code = said.as_ref().and_then(|said| said.error.as_deref());
+    // Some providers say in the body what others say by the status.
+    let busy = status == 429 || code.is_some_and(|code| TRANSIENT.contains(&code));
+    if busy || (500..600).contains(&status) {
+        let mut what = format!("answered {status}");
+        if let Some(code) = code {
+            what = format!("{what}, {code}");
+        }
+        if let Some(description) = said.as_ref().and_then(|said| said.description.as_ref()) {
+            what = format!("{what}: {description}");
+        }
+        // A gateway's 5xx may stand before a token endpoint that did its work.
+        return Answer::Unavailable(if busy {
+            Trouble::Busy { what, retry_after: (status == 429).then(|| wait(retry_after, now)).flatten() }
+        } else {
+            Trouble::MaybeSpent(what)
+        });
+    }
+    if said.is_some() || !(200..300).contains(&status) {
+        let said = said.unwrap_or_default();
+        let kind = said.error.as_deref().map_or(RefusalKind::ProviderRejected, kind);
+        return Answer::Refused(Refusal { kind, status, error: said.error, description: said.description });
+    }
+    match document.and_then(granted) {
+        Some(granted) => Answer::Granted(granted),
+        None => Answer::Unavailable(Trouble::MaybeSpent(format!(
+            "answered {status} without an access token that could be read"
+        ))),
+    }
+}
+
+/// Codes that ask for patience, whatever the status: RFC 6749's two, and Slack's.
+const TRANSIENT: [&str; 7] = [
+    "temporarily_unavailable",
+    "server_error",
+    "ratelimited",
+    "rate_limited",
+    "service_unavailable",
+    "internal_error",
+    "fatal_error",
+];
+
+/// What a code means. RFC 6749 section 5.2 first, then providers' own words for the same.
+fn kind(code: &str) -> RefusalKind {
+    match code {
+        "invalid_grant"
+        | "bad_refresh_token" // GitHub
+        | "BAD_REFRESH_TOKEN" // HubSpot
+        | "invalid_refresh_token" | "token_expired" | "token_revoked" // Slack
+        | "interaction_required" | "consent_required" | "login_required" // Entra
+        => RefusalKind::ReauthorizationRequired,
+        "invalid_client"
+        | "unauthorized_client"
+        | "incorrect_client_credentials" // GitHub
+        | "invalid_client_id" | "bad_client_secret" // Slack
+        => RefusalKind::ClientRejected,
+        _ => RefusalKind::ProviderRejected,
+    }
+}
+
+/// The answer as an object: JSON, or form-encoded whatever the content type says (GitHub). `None`: neither.
+fn document(body: &[u8]) -> Option<Document> {
+    let text = std::str::from_utf8(body).ok()?;
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.starts_with('{') {
+        return Document::parse(text).ok();
+    }
+    if !text.starts_with(|c: char| c.is_ascii_alphabetic()) || text.contains(char::is_whitespace) {
+        return None;
+    }
+    let mut document = Document::default();
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        document.set(&name, json_string(&value));
+    }
+    Some(document)
+}
+
+/// What an answer says of a refusal, fit to be shown.
+#[derive(Default)]
+struct Said {
+    error: Option<String>,
+    description: Option<String>,
+}
+
+/// What the answer says of a refusal; `None` where it is none.
+fn said(document: &Document, secrets: &[&Secret]) -> Option<Said> {
+    let text =
+        |name: &str| document.string(name).filter(|text| !text.trim().is_empty()).map(|text| printable(&text, secrets));
+    // HubSpot puts its code into `status`.
+    let error = text("error").or_else(|| text("status").filter(|status| status.starts_with("BAD_")));
+    // Errors of another kind than OAuth's (`{"error": {"code": 401}}`), and Slack's `"ok": false`.
+    let other = document.get("error").is_some_and(|error| !matches!(error, "null" | "false" | "\"\"" | "{}" | "[]"));
+    if error.is_none() && !other && document.get("ok") != Some("false") {
+        return None;
+    }
+    let description = ["error_description", "message", "reason"].into_iter().find_map(text);
+    Some(Said { error, description })
+}
+
+fn granted(document: Document) -> Option<Granted> {
+    let text = |name: &str| document.string(name).filter(|text| !text.is_empty());
+    let access_token = Secret::from(text("access_token")?.as_str());
+    let refresh_token = text("refresh_token").map(|text| Secret::from(text.as_str()));
+    let seconds = |name: &str| document.get(name).and_then(seconds);
+    let lives_of_refresh_token = ["refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in"];
+    let granted = Granted {
+        access_token,
+        refresh_token,
+        token_type: text("token_type").map(|text| text.to_string()),
+        scope: text("scope").map(|text| text.to_string()).or_else(|| {
+            // A few providers answer a list.
+            serde_json::from_str::<Vec<String>>(document.get("scope")?).ok().map(|scopes| scopes.join(" "))
+        }),
+        expires_in: seconds("expires_in"),
+        refresh_token_expires_in: lives_of_refresh_token.iter().find_map(|name| seconds(name)),
+        rest: Document::default(),
+    };
+    let mut rest = document;
+    for read in ["access_token", "refresh_token", "token_type", "scope", "expires_in"] {
+        rest.remove(read);
+    }
+    for read in lives_of_refresh_token {
+        rest.remove(read);
+    }
+    Some(Granted { rest, ..granted })
+}
+
+/// A number of seconds, as a number or a string; whatever else it is, it does not cost us the tokens.
+fn seconds(json: &str) -> Option<TimeDelta> {
+    let text: String = serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
+    let seconds: f64 = text.trim().parse().ok().filter(|seconds: &f64| seconds.is_finite())?;
+    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and the value is capped")]
+    Some(TimeDelta::seconds((seconds as i64).clamp(0, MAX_LIFETIME.num_seconds())))
+}
+
+/// `Retry-After`: seconds or an HTTP date (RFC 9110 section 10.2.3).
+fn wait(retry_after: Option<&str>, now: DateTime<Utc>) -> Option<Duration> {
+    let text = retry_after?.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let date = DateTime::parse_from_rfc2822(text).ok()?;
+    Some((date.to_utc() - now).to_std().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        read(status, None, body.as_bytes(), DateTime::UNIX_EPOCH, &[&"refresh-token-so-far".into()])
+    }
+
+    fn new_tokens(body: &str) -> NewTokens {
+        match answer(200, body) {
+            Answer::Granted(granted) => granted.into_new_tokens(DateTime::UNIX_EPOCH, Duration::from_secs(3600)),
+            other => panic!("not granted: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_lifetime_is_read_from_numbers_and_strings_and_otherwise_assumed() {
+        for (expires_in, seconds) in [
+            ("", 3600),
+            (r#","expires_in":86399"#, 86_399),
+            (r#","expires_in":"3599""#, 3599),
+            (r#","expires_in":3599.9"#, 3599),
+            (r#","expires_in":0"#, 3600),
+            (r#","expires_in":"0""#, 3600),
+            (r#","expires_in":-1"#, 3600),
+            (r#","expires_in":null"#, 3600),
+            (r#","expires_in":"soon""#, 3600),
+            (r#","expires_in":{}"#, 3600),
+            (r#","expires_in":1e300"#, 36_525 * 86_400),
+        ] {
+            let tokens = new_tokens(&format!(r#"{{"access_token":"a"{expires_in}}}"#));
+            assert_eq!(tokens.expires_at.timestamp(), seconds, "{expires_in}");
+        }
+    }
+
+    #[test]
+    fn the_refresh_tokens_own_end_has_three_names_and_zero_is_never() {
+        for (member, expiry) in [
+            ("", RefreshTokenExpiry::NotSaid),
+            (r#","refresh_token_expires_in":5"#, RefreshTokenExpiry::At(DateTime::from_timestamp(5, 0).unwrap())),
+            (r#","x_refresh_token_expires_in":"5""#, RefreshTokenExpiry::At(DateTime::from_timestamp(5, 0).unwrap())),
+            (r#","refresh_expires_in":5"#, RefreshTokenExpiry::At(DateTime::from_timestamp(5, 0).unwrap())),
+            (r#","refresh_expires_in":0"#, RefreshTokenExpiry::Never),
+            (r#","refresh_token_expires_in":"0""#, RefreshTokenExpiry::Never),
+        ] {
+            let tokens = new_tokens(&format!(r#"{{"access_token":"a"{member}}}"#));
+            assert_eq!(tokens.refresh_token_expires_at, expiry, "{member}");
+            assert!(tokens.rest.is_empty(), "{member}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_member_of_its_own_is_kept_as_it_was_said() {
+        let tokens = new_tokens(r#"{"access_token":"a","instance_url":"https://x","n":1.50,"token_type":"Bearer"}"#);
+        assert_eq!(tokens.rest.to_text().expose(), r#"{"instance_url":"https://x","n":1.50}"#);
+    }
+
+    #[test]
+    fn an_empty_refresh_token_is_none() {
+        for member in ["", r#","refresh_token":"""#, r#","refresh_token":null"#, r#","refresh_token":5"#] {
+            assert_eq!(new_tokens(&format!(r#"{{"access_token":"a"{member}}}"#)).refresh_token, None, "{member}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_trouble() {
+        use RefusalKind::{ClientRejected, ProviderRejected, ReauthorizationRequired};
+        for (status, body, expected) in [
+            (400, r#"{"error":"invalid_grant"}"#, Some((ReauthorizationRequired, true))),
+            (200, r#"{"error":"invalid_grant"}"#, Some((ReauthorizationRequired, true))),
+            (403, r#"{"error":"invalid_grant"}"#, Some((ReauthorizationRequired, true))),
+            (401, r#"{"error":"invalid_client"}"#, Some((ClientRejected, true))),
+            (400, r#"{"error":"unauthorized_client"}"#, Some((ClientRejected, true))),
+            (400, r#"{"error":"invalid_scope"}"#, Some((ProviderRejected, true))),
+            (400, "error=invalid_grant", Some((ReauthorizationRequired, true))),
+            (200, r#"{"ok":false}"#, Some((ProviderRejected, false))),
+            (200, r#"{"error":{"code":401}}"#, Some((ProviderRejected, false))),
+            (400, "", Some((ProviderRejected, false))),
+            (404, "<html>", Some((ProviderRejected, false))),
+            (302, "", Some((ProviderRejected, false))),
+            (400, r#"{"error":"temporarily_unavailable"}"#, None),
+            (400, r#"{"error":"server_error"}"#, None),
+            (200, r#"{"error":"server_error"}"#, None),
+            (429, r#"{"error":"invalid_grant"}"#, None),
+            (500, r#"{"error":"invalid_grant"}"#, None),
+            (503, "<html>", None),
+            (200, "<html>", None),
+            (200, "", None),
+            (200, "{}", None),
+            (200, "[]", None),
+            (200, r#"{"access_token":""}"#, None),
+            (200, r#"{"access_token":5}"#, None),
+            (200, r#"{"access_token":"a"#, None),
+        ] {
+            match (answer(status, body), expected) {
+                (Answer::Refused(refusal), Some((kind, named))) => {
+                    assert_eq!((refusal.kind, refusal.error.is_some()), (kind, named), "{status} {body}");
+                }
+                (Answer::Unavailable(_), None) => {}
+                (other, _) => panic!("{status} {body}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn empty_error_members_beside_tokens_are_no_refusal() {
+        for error in ["null", "false", "\"\"", "{}", "[]"] {
+            new_tokens(&format!(r#"{{"access_token":"a","error":{error}}}"#));
+        }
+    }
+
+    #[test]
+    fn only_a_429_names_how_long_to_wait() {
+        let now = DateTime::from_timestamp(784_111_777, 0).unwrap();
+        for (status, retry_after, expected) in [
+            (429, Some("7"), Some(7)),
+            (429, Some("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10)),
+            (429, Some("Sun, 06 Nov 1994 08:49:27 GMT"), Some(0)),
+            (429, Some("soon"), None),
+            (429, None, None),
+        ] {
+            match read(status, retry_after, b"", now, &[]) {
+                Answer::Unavailable(Trouble::Busy { retry_after, .. }) => {
+                    assert_eq!(retry_after, expected.map(Duration::from_secs));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(matches!(read(503, Some("7"), b"", now, &[]), Answer::Unavailable(Trouble::MaybeSpent(_))));
+    }
+
+    #[test]
+    fn a_refusal_shows_status_code_and_description_but_no_token() {
+        let body = r#"{"error":"invalid_grant","error_description":"Token refresh-token-so-far\nis expired"}"#;
+        let Answer::Refused(refusal) = answer(400, body) else { panic!("not refused") };
+        assert_eq!(refusal.to_string(), "status 400, invalid_grant: Token [redacted] is expired");
+    }
+}

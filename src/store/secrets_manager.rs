@@ -1,0 +1,208 @@
+//! AWS Secrets Manager as a [`SecretStore`]: each method is one call, its errors put in the store's words.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_secretsmanager::{
+    Client,
+    config::StalledStreamProtectionConfig,
+    error::{ProvideErrorMetadata, SdkError},
+    primitives::DateTime as SdkDateTime,
+};
+use chrono::{DateTime, Utc};
+
+use super::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId};
+use crate::{error::Error, http_client::SdkHttpClient, secret::Secret};
+
+const GET: &str = "secretsmanager:GetSecretValue";
+const PUT: &str = "secretsmanager:PutSecretValue";
+const MOVE: &str = "secretsmanager:UpdateSecretVersionStage";
+const LIST: &str = "secretsmanager:ListSecretVersionIds";
+
+/// How long one try of a call may take.
+const TRY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often a call is tried when the service throttles or fails.
+const MAX_TRIES: u32 = 3;
+
+/// The most pages of a list that are read: ten times the quota.
+const MAX_PAGES: usize = 10;
+
+/// Secrets Manager in one Region.
+#[derive(Clone, Debug)]
+pub struct SecretsManager {
+    client: Client,
+}
+
+impl SecretsManager {
+    /// Connects as the AWS SDK's own settings say (`AWS_REGION`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, credentials, …).
+    /// Makes no call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfiguration`] when no Region is set.
+    pub async fn from_env(http: reqwest::Client) -> Result<Self, Error> {
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(SdkHttpClient(http))
+            .retry_config(
+                RetryConfig::standard().with_max_attempts(MAX_TRIES).with_initial_backoff(Duration::from_millis(100)),
+            )
+            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(TRY_TIMEOUT).build())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .load()
+            .await;
+        Self::new(&config)
+    }
+
+    fn new(config: &SdkConfig) -> Result<Self, Error> {
+        if config.region().is_none() {
+            return Err(Error::InvalidConfiguration {
+                problem: "AWS_REGION is not set; it is the Region of the secret, such as \"eu-central-1\"".to_owned(),
+            });
+        }
+        Ok(Self { client: Client::new(config) })
+    }
+}
+
+impl SecretStore for SecretsManager {
+    async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
+        let call = self.client.get_secret_value().secret_id(secret_id);
+        let call = match which {
+            Selector::Label(label) => call.version_stage(label.as_str()),
+            Selector::Id(id) => call.version_id(id.as_str()),
+        };
+        let got = call.send().await.map_err(|error| store_error(GET, &error, None))?;
+        let incomplete =
+            |what: &str| StoreError::Unavailable { action: GET, said: format!("an answer without {what}") };
+        Ok(Version {
+            arn: got.arn.ok_or_else(|| incomplete("ARN"))?,
+            id: got.version_id.ok_or_else(|| incomplete("VersionId"))?.into(),
+            created: got.created_date.and_then(|date| time(&date)).ok_or_else(|| incomplete("CreatedDate"))?,
+            body: got.secret_string.map(Secret::from).ok_or(StoreError::Binary)?,
+        })
+    }
+
+    async fn put(&self, secret_id: &str, id: &VersionId, label: Label, body: &Secret) -> Result<(), StoreError> {
+        let call = self.client.put_secret_value().secret_id(secret_id).client_request_token(id.as_str());
+        let call = call.version_stages(label.as_str()).secret_string(body.expose());
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(store_error(PUT, &error, Some(body))),
+        }
+    }
+
+    async fn move_current(&self, secret_id: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
+        let call = self.client.update_secret_version_stage().secret_id(secret_id);
+        let call = call.version_stage(Label::Current.as_str());
+        let call = call.remove_from_version_id(from.as_str()).move_to_version_id(to.as_str());
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(store_error(MOVE, &error, None)),
+        }
+    }
+
+    async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
+        let mut listed = Vec::new();
+        let mut next_token = None;
+        for _ in 0..MAX_PAGES {
+            let call = self.client.list_secret_version_ids().secret_id(secret_id).include_deprecated(true);
+            let page = call.max_results(100).set_next_token(next_token).send().await;
+            let page = page.map_err(|error| store_error(LIST, &error, None))?;
+            listed.extend(page.versions.unwrap_or_default().into_iter().filter_map(|version| {
+                Some(Listed {
+                    id: version.version_id?.into(),
+                    // Without a date it counts as young.
+                    created: version.created_date.and_then(|date| time(&date)).unwrap_or(DateTime::<Utc>::MAX_UTC),
+                    labelled: version.version_stages.is_some_and(|labels| !labels.is_empty()),
+                })
+            }));
+            next_token = page.next_token;
+            if next_token.is_none() {
+                break;
+            }
+        }
+        Ok(listed)
+    }
+}
+
+fn time(date: &SdkDateTime) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(date.secs(), date.subsec_nanos())
+}
+
+/// What the SDK's error means. `body`: what was sent, which the service may not get us to print.
+fn store_error<E: ProvideErrorMetadata>(
+    action: &'static str,
+    error: &SdkError<E>,
+    body: Option<&Secret>,
+) -> StoreError {
+    let SdkError::ServiceError(answer) = error else {
+        return StoreError::Unavailable { action, said: format!("no answer: {}", innermost(error)) };
+    };
+    let code = answer.err().code().unwrap_or_default();
+    let message = answer.err().message().unwrap_or_default();
+    let said = shown(&format!("{code}: {message}"), body);
+    match (code, action) {
+        ("ResourceExistsException", _) => StoreError::Exists,
+        ("ResourceNotFoundException", _) => StoreError::NotFound { said },
+        ("LimitExceededException", PUT) => StoreError::Quota { said },
+        // "You can't perform this operation on the secret because it was marked for deletion."
+        ("InvalidRequestException", _) if message.contains("deletion") => StoreError::NotFound { said },
+        // A label that is not where it was said to be is one of the two; the documentation does not say which.
+        ("InvalidParameterException" | "InvalidRequestException", MOVE) => StoreError::Moved,
+        ("DecryptionFailure", _) => StoreError::AccessDenied { action: "kms:Decrypt", said },
+        ("EncryptionFailure", _) => StoreError::AccessDenied { action: "kms:GenerateDataKey", said },
+        ("AccessDeniedException", GET) if message.contains("KMS") => {
+            StoreError::AccessDenied { action: "kms:Decrypt", said }
+        }
+        ("AccessDeniedException", PUT) if message.contains("KMS") => {
+            StoreError::AccessDenied { action: "kms:GenerateDataKey", said }
+        }
+        (
+            "AccessDeniedException"
+            | "AccessDenied"
+            | "UnrecognizedClientException"
+            | "InvalidSignatureException"
+            | "InvalidClientTokenId"
+            | "ExpiredTokenException"
+            | "IncompleteSignature"
+            | "MissingAuthenticationToken",
+            _,
+        ) => StoreError::AccessDenied { action, said },
+        _ if answer.raw().status().is_server_error() || code.contains("Throttl") || code.contains("TooMany") => {
+            StoreError::Unavailable { action, said }
+        }
+        _ => StoreError::Rejected { action, said },
+    }
+}
+
+/// The innermost cause of a failure that came before any answer: "Connection refused", "no credentials", ….
+fn innermost<E>(error: &SdkError<E>) -> String {
+    let outer: &dyn std::error::Error = match error {
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
+            Some(error) => error,
+            None => return "the request could not be sent".to_owned(),
+        },
+        SdkError::TimeoutError(_) => return format!("no answer within {} s", TRY_TIMEOUT.as_secs()),
+        SdkError::ConstructionFailure(_) => return "the request could not be made".to_owned(),
+        _ => return "an answer that could not be read".to_owned(),
+    };
+    let mut cause = outer;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    shown(&cause.to_string(), None)
+}
+
+/// The service's text, short and printable, without words of what was sent.
+fn shown(text: &str, body: Option<&Secret>) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let words: Vec<_> = words
+        .map(|word| match body {
+            Some(body) if word.len() >= 8 && body.expose().contains(word.trim_matches(['"', '\'', '.', ','])) => {
+                "[redacted]"
+            }
+            _ => word,
+        })
+        .collect();
+    words.join(" ").chars().take(500).collect()
+}

@@ -1,0 +1,519 @@
+//! The versions and staging labels of one secret, and what each operation does to them, as AWS Secrets Manager
+//! documents it. Knows no file, no network, and no time but the one it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Label, Listed, MAX_VERSION_BYTES, StoreError, UNLABELLED_KEPT, VERSION_QUOTA, Version, VersionId};
+use crate::secret::Secret;
+
+const CURRENT: &str = Label::Current.as_str();
+const PREVIOUS: &str = "AWSPREVIOUS";
+const PENDING: &str = "AWSPENDING";
+
+/// One secret: its versions in the order they were put, and on which of them each staging label is.
+///
+/// An operation that fails has changed nothing. Where the documentation is silent the stricter reading holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    arn: String,
+    // A map, so that no label can be on two versions.
+    labels: BTreeMap<String, VersionId>,
+    #[serde(rename = "versions")]
+    kept: Vec<Kept>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    id: VersionId,
+    #[serde(serialize_with = "json::put_time", deserialize_with = "json::take_time")]
+    created: DateTime<Utc>,
+    #[serde(serialize_with = "json::put_secret", deserialize_with = "json::take_text")]
+    body: Secret,
+}
+
+impl Versions {
+    /// A secret that has no value yet.
+    #[must_use]
+    pub fn empty(arn: impl Into<String>) -> Self {
+        Self { arn: arn.into(), labels: BTreeMap::new(), kept: Vec::new() }
+    }
+
+    /// A secret with its first version, the current one. Errors are those of [`Versions::put`].
+    pub fn create(
+        arn: impl Into<String>,
+        id: &VersionId,
+        body: &Secret,
+        now: DateTime<Utc>,
+    ) -> Result<Self, StoreError> {
+        let mut versions = Self::empty(arn);
+        versions.put(id, body, None, now)?;
+        Ok(versions)
+    }
+
+    /// Reads one version: by its id, by a label, by both, or (neither) the current one.
+    ///
+    /// [`StoreError::NotFound`] when it is not there, [`StoreError::Rejected`] when id and label disagree.
+    pub fn get(&self, id: Option<&VersionId>, label: Option<&str>) -> Result<Version, StoreError> {
+        let id = match id {
+            Some(id) => id,
+            None => self.holder(label.unwrap_or(CURRENT))?,
+        };
+        let kept = self.find(id)?;
+        if let Some(label) = label
+            && self.labels.get(label) != Some(id)
+        {
+            let said = format!("the staging label {label} is not on the version {id}");
+            return Err(StoreError::Rejected { action: "read", said });
+        }
+        Ok(Version { arn: self.arn.clone(), id: kept.id.clone(), created: kept.created, body: kept.body.clone() })
+    }
+
+    /// Puts a version under `id`, if that id is free.
+    ///
+    /// With `labels`, exactly those go to it, from whichever version had them. Without, AWSCURRENT moves to it and
+    /// AWSPENDING is taken off. A secret's first version is current, whatever `labels` says.
+    ///
+    /// The same text under the same id again succeeds and changes nothing; other text: [`StoreError::Exists`]. No
+    /// room: [`StoreError::Quota`]. An id or a text of a length the service does not take: [`StoreError::Rejected`].
+    pub fn put(
+        &mut self,
+        id: &VersionId,
+        body: &Secret,
+        labels: Option<&[String]>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        check_lengths(id, body)?;
+        if let Ok(kept) = self.find(id) {
+            return if kept.body == *body { Ok(()) } else { Err(StoreError::Exists) };
+        }
+        self.make_room(now)?;
+        self.kept.push(Kept { id: id.clone(), created: now, body: body.clone() });
+        if let Some(labels) = labels {
+            for label in labels {
+                self.attach(label, id);
+            }
+        } else {
+            self.labels.remove(PENDING);
+            self.attach(CURRENT, id);
+        }
+        if self.kept.len() == 1 {
+            self.attach(CURRENT, id);
+        }
+        Ok(())
+    }
+
+    /// Moves a label: compare-and-swap. `remove_from` is the version it is on now, `None` when it is on none.
+    ///
+    /// [`StoreError::Moved`] when it is elsewhere, [`StoreError::NotFound`] when there is no version `move_to`.
+    pub fn move_label(
+        &mut self,
+        label: &str,
+        remove_from: Option<&VersionId>,
+        move_to: &VersionId,
+    ) -> Result<(), StoreError> {
+        self.find(move_to)?;
+        if self.labels.get(label) != remove_from {
+            return Err(StoreError::Moved);
+        }
+        self.attach(label, move_to);
+        Ok(())
+    }
+
+    /// Makes the version current that was current before, and tells its id.
+    pub fn roll_back(&mut self) -> Result<VersionId, StoreError> {
+        let previous = self.holder(PREVIOUS)?.clone();
+        self.find(&previous)?;
+        self.attach(CURRENT, &previous);
+        Ok(previous)
+    }
+
+    /// The versions in the order they were put; without `unlabelled`, only those with a label.
+    #[must_use]
+    pub fn list(&self, unlabelled: bool) -> Vec<Listed> {
+        self.kept
+            .iter()
+            .map(|kept| Listed { id: kept.id.clone(), created: kept.created, labelled: self.is_labelled(&kept.id) })
+            .filter(|listed| listed.labelled || unlabelled)
+            .collect()
+    }
+
+    /// On which version each label is.
+    #[must_use]
+    pub fn labels(&self) -> &BTreeMap<String, VersionId> {
+        &self.labels
+    }
+
+    /// The secret's ARN.
+    #[must_use]
+    pub fn arn(&self) -> &str {
+        &self.arn
+    }
+
+    fn find(&self, id: &VersionId) -> Result<&Kept, StoreError> {
+        self.kept
+            .iter()
+            .find(|kept| kept.id == *id)
+            .ok_or_else(|| StoreError::NotFound { said: format!("there is no version {id}") })
+    }
+
+    fn holder(&self, label: &str) -> Result<&VersionId, StoreError> {
+        let said = || format!("there is no version with the staging label {label}");
+        self.labels.get(label).ok_or_else(|| StoreError::NotFound { said: said() })
+    }
+
+    fn is_labelled(&self, id: &VersionId) -> bool {
+        self.labels.values().any(|holder| holder == id)
+    }
+
+    fn attach(&mut self, label: &str, id: &VersionId) {
+        let before = self.labels.insert(label.to_owned(), id.clone());
+        if let Some(before) = before
+            && label == CURRENT
+            && before != *id
+        {
+            self.labels.insert(PREVIOUS.to_owned(), before);
+        }
+    }
+
+    /// Drops what the service drops to make room for one version more. What the caller is about to take a label off
+    /// still counts as labelled: no documentation says otherwise.
+    fn make_room(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let over = (self.kept.len() + 1).saturating_sub(VERSION_QUOTA);
+        let mut droppable: Vec<&Kept> = self.kept.iter().collect();
+        droppable.retain(|kept| now - kept.created >= UNLABELLED_KEPT && !self.is_labelled(&kept.id));
+        if droppable.len() < over {
+            let said = format!(
+                "the secret has {} versions, too few of them unlabelled and over 24 hours old",
+                self.kept.len()
+            );
+            return Err(StoreError::Quota { said });
+        }
+        droppable.sort_by_key(|kept| kept.created);
+        let dropped: BTreeSet<VersionId> = droppable.into_iter().take(over).map(|kept| kept.id.clone()).collect();
+        self.kept.retain(|kept| !dropped.contains(&kept.id));
+        Ok(())
+    }
+}
+
+fn check_lengths(id: &VersionId, body: &Secret) -> Result<(), StoreError> {
+    let (id_length, body_length) = (id.as_str().len(), body.expose().len());
+    let said = if !(32..=64).contains(&id_length) {
+        format!("a version id has 32 to 64 characters, this one {id_length}")
+    } else if !(1..=MAX_VERSION_BYTES).contains(&body_length) {
+        format!("a version holds 1 to {MAX_VERSION_BYTES} bytes, this text has {body_length}")
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::Rejected { action: "write", said })
+}
+
+/// How the fields look in JSON: all as text.
+mod json {
+    use chrono::{DateTime, SecondsFormat, Utc};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::secret::Secret;
+
+    pub fn put_secret<S: Serializer>(body: &Secret, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(body.expose())
+    }
+
+    pub fn put_time<S: Serializer>(time: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    }
+
+    pub fn take_text<'de, T: From<String>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        String::deserialize(from).map(T::from)
+    }
+
+    pub fn take_time<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
+        String::deserialize(from)?.parse().map_err(|_| D::Error::custom("not a time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:crm/oauth-AbCdEf";
+
+    fn id(n: usize) -> VersionId {
+        format!("00000000-0000-4000-8000-{n:012}").into()
+    }
+
+    fn text(text: &str) -> Secret {
+        text.into()
+    }
+
+    fn now() -> DateTime<Utc> {
+        "2026-01-02T03:04:05.678Z".parse().unwrap()
+    }
+
+    fn labels(labels: &[&str]) -> Vec<String> {
+        labels.iter().map(|&label| label.to_owned()).collect()
+    }
+
+    /// What `labels` holds, as `LABEL=number of the version`, in the order of the labels.
+    fn held(versions: &Versions) -> String {
+        let number = |id: &VersionId| id.as_str().rsplit('-').next().unwrap().trim_start_matches('0').to_owned();
+        let held: Vec<String> = versions.labels().iter().map(|(label, id)| format!("{label}={}", number(id))).collect();
+        held.join(" ")
+    }
+
+    /// A secret whose version 1 is current, put `age` ago.
+    fn one_version(age: TimeDelta) -> Versions {
+        Versions::create(ARN, &id(1), &text("one"), now() - age).unwrap()
+    }
+
+    /// Versions 1 to `count`, all of `age`; 1 is current and the others have no label.
+    fn many_versions(count: usize, age: TimeDelta) -> Versions {
+        let mut versions = one_version(age);
+        for n in 2..=count {
+            versions.put(&id(n), &text("unlabelled"), Some(&[]), now() - age).unwrap();
+        }
+        versions
+    }
+
+    #[test]
+    fn the_first_version_is_current_whatever_labels_were_asked() {
+        for (asked, expected) in [
+            (None, "AWSCURRENT=1"),
+            (Some(labels(&["OAUTH_CLAIM"])), "AWSCURRENT=1 OAUTH_CLAIM=1"),
+            (Some(labels(&["AWSPENDING"])), "AWSCURRENT=1 AWSPENDING=1"),
+            (Some(labels(&["AWSCURRENT"])), "AWSCURRENT=1"),
+            (Some(labels(&[])), "AWSCURRENT=1"),
+        ] {
+            let mut versions = Versions::empty(ARN);
+            versions.put(&id(1), &text("one"), asked.as_deref(), now()).unwrap();
+            assert_eq!(held(&versions), expected, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_put_moves_current_unless_it_names_labels_and_then_exactly_those() {
+        // Version 1 was current before 2; 3 carries two labels.
+        let mut before = one_version(TimeDelta::zero());
+        before.put(&id(2), &text("two"), None, now()).unwrap();
+        before.put(&id(3), &text("three"), Some(&labels(&["AWSPENDING", "OAUTH_CLAIM"])), now()).unwrap();
+        assert_eq!(held(&before), "AWSCURRENT=2 AWSPENDING=3 AWSPREVIOUS=1 OAUTH_CLAIM=3");
+        for (asked, expected) in [
+            (None, "AWSCURRENT=4 AWSPREVIOUS=2 OAUTH_CLAIM=3"),
+            (Some(labels(&["AWSCURRENT"])), "AWSCURRENT=4 AWSPENDING=3 AWSPREVIOUS=2 OAUTH_CLAIM=3"),
+            (Some(labels(&["OAUTH_CLAIM"])), "AWSCURRENT=2 AWSPENDING=3 AWSPREVIOUS=1 OAUTH_CLAIM=4"),
+            (Some(labels(&["OAUTH_STAGED"])), "AWSCURRENT=2 AWSPENDING=3 AWSPREVIOUS=1 OAUTH_CLAIM=3 OAUTH_STAGED=4"),
+            (Some(labels(&["AWSCURRENT", "OAUTH_CLAIM"])), "AWSCURRENT=4 AWSPENDING=3 AWSPREVIOUS=2 OAUTH_CLAIM=4"),
+            (Some(labels(&[])), "AWSCURRENT=2 AWSPENDING=3 AWSPREVIOUS=1 OAUTH_CLAIM=3"),
+        ] {
+            let mut versions = before.clone();
+            versions.put(&id(4), &text("four"), asked.as_deref(), now()).unwrap();
+            assert_eq!(held(&versions), expected, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_id_takes_one_text_for_good() {
+        let mut versions = one_version(TimeDelta::zero());
+        versions.put(&id(2), &text("two"), Some(&labels(&["OAUTH_CLAIM"])), now()).unwrap();
+        let before = versions.clone();
+        let later = now() + TimeDelta::hours(1);
+        for (body, asked, expected) in [
+            ("two", Some(labels(&["OAUTH_CLAIM"])), Ok(())),
+            ("two", Some(labels(&["OAUTH_STAGED"])), Ok(())),
+            ("two", None, Ok(())),
+            ("Two", Some(labels(&["OAUTH_CLAIM"])), Err(StoreError::Exists)),
+            ("Two", None, Err(StoreError::Exists)),
+        ] {
+            assert_eq!(versions.put(&id(2), &text(body), asked.as_deref(), later), expected, "{body} {asked:?}");
+            assert_eq!(versions, before, "{body} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_those_the_service_takes() {
+        for (id_length, bytes, taken) in [
+            (31, 10, false),
+            (32, 10, true),
+            (64, 10, true),
+            (65, 10, false),
+            (36, 0, false),
+            (36, 1, true),
+            (36, 65_536, true),
+            (36, 65_537, false),
+        ] {
+            let mut versions = one_version(TimeDelta::zero());
+            let before = versions.clone();
+            let put = versions.put(&"i".repeat(id_length).into(), &"x".repeat(bytes).into(), None, now());
+            if taken {
+                assert_eq!(put, Ok(()), "{id_length} {bytes}");
+            } else {
+                assert!(matches!(put, Err(StoreError::Rejected { action: "write", .. })), "{id_length} {bytes}");
+                assert_eq!(versions, before, "{id_length} {bytes}");
+            }
+        }
+        // Bytes, not characters.
+        let mut versions = one_version(TimeDelta::zero());
+        assert!(versions.put(&id(2), &"é".repeat(32_769).into(), None, now()).is_err());
+        assert!(versions.put(&id(2), &"é".repeat(32_768).into(), None, now()).is_ok());
+    }
+
+    #[test]
+    fn a_hundred_versions_fit_and_old_unlabelled_ones_make_room() {
+        let second = TimeDelta::seconds(1);
+        for (count, age, fits, count_after) in [
+            (98, TimeDelta::zero(), true, 99),
+            (99, TimeDelta::zero(), true, 100),
+            (100, TimeDelta::zero(), false, 100),
+            (100, UNLABELLED_KEPT - second, false, 100),
+            (100, UNLABELLED_KEPT, true, 100),
+            (100, UNLABELLED_KEPT + second, true, 100),
+            // Nothing is dropped before room is needed.
+            (99, UNLABELLED_KEPT + second, true, 100),
+            (98, UNLABELLED_KEPT + second, true, 99),
+        ] {
+            let mut versions = many_versions(count, age);
+            let before = versions.clone();
+            let put = versions.put(&id(200), &text("new"), Some(&labels(&["OAUTH_CLAIM"])), now());
+            assert_eq!(versions.list(true).len(), count_after, "{count} of {age}");
+            if fits {
+                assert_eq!(put, Ok(()), "{count} of {age}");
+            } else {
+                assert!(matches!(put, Err(StoreError::Quota { .. })), "{count} of {age}");
+                assert_eq!(versions, before, "{count} of {age}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_secret_still_answers_a_repeated_put_and_moves_labels() {
+        let mut versions = many_versions(VERSION_QUOTA, TimeDelta::zero());
+        assert_eq!(versions.put(&id(7), &text("unlabelled"), None, now()), Ok(()));
+        assert_eq!(versions.put(&id(7), &text("other"), None, now()), Err(StoreError::Exists));
+        assert_eq!(versions.move_label("AWSCURRENT", Some(&id(1)), &id(7)), Ok(()));
+        assert_eq!(held(&versions), "AWSCURRENT=7 AWSPREVIOUS=1");
+    }
+
+    #[test]
+    fn the_oldest_unlabelled_version_is_dropped_first_and_a_labelled_one_never() {
+        let mut versions = many_versions(97, TimeDelta::zero());
+        for (n, label, days) in [(98, "OAUTH_STAGED", 9), (99, "", 2), (100, "", 3)] {
+            let label = labels(&[label]);
+            let asked = if label == [""] { &[][..] } else { &label };
+            versions.put(&id(n), &text("old"), Some(asked), now() - TimeDelta::days(days)).unwrap();
+        }
+        for (n, dropped) in [(101, 100), (102, 99)] {
+            versions.put(&id(n), &text("new"), Some(&[]), now()).unwrap();
+            assert!(versions.get(Some(&id(dropped)), None).is_err(), "{dropped}");
+        }
+        let last = versions.put(&id(103), &text("new"), Some(&labels(&["OAUTH_STAGED"])), now());
+        assert!(matches!(last, Err(StoreError::Quota { .. })));
+        assert!(versions.get(Some(&id(98)), Some("OAUTH_STAGED")).is_ok());
+    }
+
+    #[test]
+    fn a_label_moves_only_from_where_it_is() {
+        // Current 2, previous 1, claim 3; 4 has no label.
+        let mut before = one_version(TimeDelta::zero());
+        before.put(&id(2), &text("two"), None, now()).unwrap();
+        before.put(&id(3), &text("three"), Some(&labels(&["OAUTH_CLAIM"])), now()).unwrap();
+        before.put(&id(4), &text("four"), Some(&[]), now()).unwrap();
+        for (label, from, to, expected) in [
+            ("AWSCURRENT", Some(2), 3, Ok("AWSCURRENT=3 AWSPREVIOUS=2 OAUTH_CLAIM=3")),
+            ("AWSCURRENT", Some(2), 1, Ok("AWSCURRENT=1 AWSPREVIOUS=2 OAUTH_CLAIM=3")),
+            ("AWSCURRENT", Some(2), 2, Ok("AWSCURRENT=2 AWSPREVIOUS=1 OAUTH_CLAIM=3")),
+            ("AWSCURRENT", Some(1), 3, Err(StoreError::Moved)),
+            ("AWSCURRENT", Some(9), 3, Err(StoreError::Moved)),
+            ("AWSCURRENT", None, 3, Err(StoreError::Moved)),
+            ("AWSCURRENT", None, 2, Err(StoreError::Moved)),
+            ("AWSCURRENT", Some(2), 9, Err(StoreError::NotFound { said: format!("there is no version {}", id(9)) })),
+            ("OAUTH_CLAIM", Some(3), 4, Ok("AWSCURRENT=2 AWSPREVIOUS=1 OAUTH_CLAIM=4")),
+            ("OAUTH_CLAIM", None, 4, Err(StoreError::Moved)),
+            ("OAUTH_STAGED", None, 4, Ok("AWSCURRENT=2 AWSPREVIOUS=1 OAUTH_CLAIM=3 OAUTH_STAGED=4")),
+            ("OAUTH_STAGED", Some(3), 4, Err(StoreError::Moved)),
+        ] {
+            let mut versions = before.clone();
+            let moved = versions.move_label(label, from.map(id).as_ref(), &id(to));
+            let case = format!("{label} from {from:?} to {to}");
+            match expected {
+                Ok(expected) => assert_eq!((moved, held(&versions).as_str()), (Ok(()), expected), "{case}"),
+                Err(error) => assert_eq!((moved, &versions), (Err(error), &before), "{case}"),
+            }
+        }
+    }
+
+    #[test]
+    fn rolling_back_swaps_current_and_previous() {
+        let mut versions = one_version(TimeDelta::zero());
+        assert!(matches!(versions.roll_back(), Err(StoreError::NotFound { .. })));
+        versions.put(&id(2), &text("two"), None, now()).unwrap();
+        assert_eq!(versions.roll_back(), Ok(id(1)));
+        assert_eq!(held(&versions), "AWSCURRENT=1 AWSPREVIOUS=2");
+        assert_eq!(versions.roll_back(), Ok(id(2)));
+    }
+
+    #[test]
+    fn a_version_is_read_by_id_by_label_or_by_both_where_they_agree() {
+        let mut versions = one_version(TimeDelta::hours(2));
+        versions.put(&id(2), &text("two"), None, now()).unwrap();
+        versions.put(&id(3), &text("three"), Some(&[]), now()).unwrap();
+        for (by_id, by_label, found) in [
+            (None, None, Ok(2)),
+            (None, Some("AWSCURRENT"), Ok(2)),
+            (None, Some("AWSPREVIOUS"), Ok(1)),
+            (None, Some("OAUTH_CLAIM"), Err("not found")),
+            (Some(1), None, Ok(1)),
+            (Some(3), None, Ok(3)),
+            (Some(9), None, Err("not found")),
+            (Some(1), Some("AWSPREVIOUS"), Ok(1)),
+            (Some(1), Some("AWSCURRENT"), Err("they disagree")),
+            (Some(1), Some("OAUTH_CLAIM"), Err("they disagree")),
+            (Some(9), Some("AWSCURRENT"), Err("not found")),
+        ] {
+            let got = versions.get(by_id.map(id).as_ref(), by_label).map(|version| version.id);
+            let got = got.map_err(|error| match error {
+                StoreError::NotFound { .. } => "not found",
+                StoreError::Rejected { action: "read", .. } => "they disagree",
+                _ => "something else",
+            });
+            assert_eq!(got, found.map(id), "{by_id:?} {by_label:?}");
+        }
+        let version = versions.get(Some(&id(1)), None).unwrap();
+        assert_eq!((version.arn.as_str(), version.created), (ARN, now() - TimeDelta::hours(2)));
+        assert_eq!(version.body.expose(), "one");
+        assert!(matches!(Versions::empty(ARN).get(None, None), Err(StoreError::NotFound { .. })));
+    }
+
+    #[test]
+    fn unlabelled_versions_are_listed_when_asked_for() {
+        let mut versions = many_versions(2, TimeDelta::zero());
+        versions.put(&id(3), &text("three"), Some(&labels(&["OAUTH_CLAIM"])), now()).unwrap();
+        let listed = |n, labelled| Listed { id: id(n), created: now(), labelled };
+        assert_eq!(versions.list(true), [listed(1, true), listed(2, false), listed(3, true)]);
+        assert_eq!(versions.list(false), [listed(1, true), listed(3, true)]);
+    }
+
+    #[test]
+    fn json_keeps_everything_and_is_pinned() {
+        let mut versions = Versions::create("local:/x.json", &id(1), &text("{\"a\":\"é\"}"), now()).unwrap();
+        let json = concat!(
+            r#"{"arn":"local:/x.json","labels":{"AWSCURRENT":"00000000-0000-4000-8000-000000000001"},"versions":["#,
+            r#"{"id":"00000000-0000-4000-8000-000000000001","created":"2026-01-02T03:04:05.678Z","#,
+            r#""body":"{\"a\":\"é\"}"}]}"#
+        );
+        assert_eq!(serde_json::to_string(&versions).unwrap(), json);
+        versions.put(&id(2), &text("two"), None, now() + TimeDelta::nanoseconds(1)).unwrap();
+        let json = serde_json::to_vec(&versions).unwrap();
+        assert_eq!(serde_json::from_slice::<Versions>(&json).unwrap(), versions);
+    }
+
+    #[test]
+    fn debug_shows_ids_and_labels_and_no_text() {
+        let shown = format!("{:?}", Versions::create(ARN, &id(1), &text("hunter2"), now()).unwrap());
+        assert!(shown.contains("AWSCURRENT") && shown.contains("Secret(..)"), "{shown}");
+        assert!(!shown.contains("hunter2"));
+    }
+}
