@@ -34,6 +34,8 @@ pub mod error;
 #[cfg(feature = "refresher")]
 pub mod event;
 #[cfg(feature = "refresher")]
+pub mod handler;
+#[cfg(feature = "refresher")]
 pub mod http_client;
 #[cfg(feature = "refresher")]
 pub mod ledger;
@@ -42,6 +44,10 @@ pub mod oauth;
 #[cfg(feature = "refresher")]
 pub mod policy;
 #[cfg(feature = "refresher")]
+pub mod refresh;
+#[cfg(feature = "refresher")]
 pub mod report;
 #[cfg(feature = "refresher")]
 pub mod store;
+#[cfg(feature = "refresher")]
+pub mod telemetry;

@@ -1,0 +1,70 @@
+//! A run's calls to the store, each within the run's deadline.
+
+use std::{future::Future, pin::Pin};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Run;
+use crate::{
+    error::Error,
+    policy,
+    secret::Secret,
+    store::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId},
+};
+
+impl<S: SecretStore, X> Run<'_, S, X> {
+    pub(super) async fn get(&self, which: Selector<'_>) -> Result<Version, StoreError> {
+        self.in_time("secretsmanager:GetSecretValue", self.refresher.store.get(self.secret_id, which)).await
+    }
+
+    /// A version that need not be there.
+    pub(super) async fn find(&self, which: Selector<'_>) -> Result<Option<Version>, Error> {
+        match self.get(which).await {
+            Ok(version) => Ok(Some(version)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.store_error(error)),
+        }
+    }
+
+    pub(super) async fn put(&self, id: &VersionId, label: Label, body: &Secret) -> Result<(), StoreError> {
+        let put = self.refresher.store.put(self.secret_id, id, label, body);
+        self.in_time("secretsmanager:PutSecretValue", put).await
+    }
+
+    pub(super) async fn move_current(&self, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
+        let moved = self.refresher.store.move_current(self.secret_id, from, to);
+        self.in_time("secretsmanager:UpdateSecretVersionStage", moved).await
+    }
+
+    pub(super) async fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        self.in_time("secretsmanager:ListSecretVersionIds", self.refresher.store.list(self.secret_id)).await
+    }
+
+    pub(super) async fn in_time<T>(
+        &self,
+        action: &'static str,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let give_up_at = self.deadline - policy::ANSWER;
+        self.refresher.clock.before(give_up_at, boxed(call)).await.unwrap_or_else(|| {
+            Err(StoreError::Unavailable { action, said: "no answer before the deadline".to_owned() })
+        })
+    }
+
+    pub(super) fn store_error(&self, error: StoreError) -> Error {
+        Error::of_store(self.secret_id, error, None)
+    }
+
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.refresher.clock.now()
+    }
+
+    pub(super) async fn sleep(&self, pause: TimeDelta) {
+        self.refresher.clock.sleep(pause.to_std().unwrap_or_default()).await;
+    }
+}
+
+/// Boxed: else the futures of a dozen calls, each as large as the SDK makes it, would all be part of the run's own.
+pub(super) fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
+    Box::pin(work)
+}

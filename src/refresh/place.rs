@@ -1,0 +1,219 @@
+//! Staging and promoting: how issued tokens come into the store and into their place, whatever others do meanwhile.
+
+use std::future::Future;
+
+use chrono::TimeDelta;
+use tracing::{error, warn};
+
+use super::{Held, Run, calls::boxed};
+use crate::{
+    error::Error,
+    ledger::{self, TokenKey},
+    oauth::{Exchange, response::Answer},
+    policy,
+    report::{Outcome, Reason, Report},
+    secret::Secret,
+    store::{Label, SecretStore, Selector, StoreError, VERSION_QUOTA, Version},
+};
+
+/// The first pause before a try again; each is twice the one before.
+const FIRST_PAUSE: TimeDelta = TimeDelta::milliseconds(50);
+
+/// Tokens that were issued, on their way into the store.
+#[derive(Clone, Debug)]
+pub(super) struct Issued {
+    /// The secret, as the event or `SECRET_ID` names it.
+    pub(super) secret_id: String,
+    /// The secret's ARN.
+    pub(super) arn: String,
+    /// The tokens they were exchanged for.
+    pub(super) spent: TokenKey,
+    /// The whole text of the version that is to be current.
+    pub(super) body: Secret,
+}
+
+/// Issued tokens that are in the store, not yet current.
+pub(super) enum Staged {
+    /// The ones this run obtained.
+    Ours(Box<Held>),
+    /// The ones another run obtained for the same spent token; ours are in the store too.
+    Others(Box<Held>),
+}
+
+impl<S, X, F> Run<'_, S, X>
+where
+    S: SecretStore,
+    X: Fn(Exchange) -> F + Send + Sync,
+    F: Future<Output = Answer> + Send,
+{
+    /// Makes issued tokens current that are staged by now.
+    pub(super) async fn settle(
+        &self,
+        issued: &Issued,
+        staged: Staged,
+        current: Held,
+        reason: Reason,
+        outcome: Outcome,
+    ) -> Result<Report, Error> {
+        match staged {
+            Staged::Ours(staged) if current.key() == issued.spent => {
+                self.promote(current, *staged, reason, outcome).await
+            }
+            Staged::Ours(staged) if current.token.tokens == staged.token.tokens => {
+                Ok(self.report(outcome, &current, reason))
+            }
+            Staged::Ours(_) => Ok(self.report(Outcome::Superseded, &current, reason)),
+            Staged::Others(staged) => {
+                let healed = self.heal(current, *staged, reason).await?;
+                Ok(Report { outcome: Outcome::Superseded, ..healed })
+            }
+        }
+    }
+
+    /// Puts issued tokens into the store, under the id derived from the spent ones; tried until the deadline.
+    pub(super) async fn stage(&self, issued: &Issued) -> Result<Staged, Error> {
+        let give_up_at = self.deadline - policy::ANSWER;
+        let successor = issued.spent.successor();
+        let mut id = successor.clone();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let put = self.refresher.store.put(&issued.secret_id, &id, Label::Staged, &issued.body);
+            let said = match self.refresher.clock.before(give_up_at, boxed(put)).await {
+                Some(Err(StoreError::Exists)) if id == successor => {
+                    // Another run exchanged the same token. Nothing issued is dropped: ours gets an id of its own.
+                    error!(secretId = issued.secret_id, "a refresh token was exchanged twice; both answers are kept");
+                    id = issued.spent.other_successor(&issued.body);
+                    continue;
+                }
+                // An id derived from the text that exists: it is this text that is there.
+                Some(Ok(()) | Err(StoreError::Exists)) => break,
+                Some(Err(error)) => error.to_string(),
+                None => "no answer before the deadline".to_owned(),
+            };
+            if self.now() + pause >= give_up_at {
+                return Err(not_stored(issued, &said));
+            }
+            warn!(secretId = issued.secret_id, "the new tokens are not written yet, trying again: {said}");
+            self.sleep(pause).await;
+            pause = (pause * 2).min(TimeDelta::seconds(1));
+        }
+        if id == successor {
+            let version = Version { arn: issued.arn.clone(), id, created: self.now(), body: issued.body.clone() };
+            return Ok(Staged::Ours(Box::new(self.hold(version)?)));
+        }
+        match self.successor(&issued.spent).await? {
+            Some(others) => Ok(Staged::Others(Box::new(others))),
+            None => Err(self.store_error(StoreError::Exists)),
+        }
+    }
+
+    /// Puts tokens in place that an earlier run had obtained.
+    pub(super) async fn heal(&self, current: Held, mut staged: Held, reason: Reason) -> Result<Report, Error> {
+        // A stale copy may have been pasted back long after: its successors led on from there.
+        for _ in 0..VERSION_QUOTA {
+            match self.successor(&staged.key()).await? {
+                Some(next) => staged = next,
+                None => break,
+            }
+        }
+        self.promote(current, staged, reason, Outcome::Recovered).await
+    }
+
+    /// Makes staged tokens current, in place of the spent ones that `current` holds and together with whatever else a
+    /// person changes there meanwhile. Other tokens, if someone puts them there, stand.
+    async fn promote(
+        &self,
+        mut current: Held,
+        staged: Held,
+        reason: Reason,
+        outcome: Outcome,
+    ) -> Result<Report, Error> {
+        let spent = current.key();
+        let safe = |error| Error::of_store(self.secret_id, error, Some(&staged.id));
+        let give_up_at = (self.now() + policy::MAX_PROMOTION).min(self.deadline - policy::ANSWER);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let target = match current.token.with_tokens_of(&staged.token) {
+                None => staged.id.clone(),
+                Some(body) => {
+                    let id = ledger::merged(&current.id, &staged.id);
+                    match self.put(&id, Label::Staged, &body).await {
+                        // Another healer was here: the id is derived from the two versions, and so is the text.
+                        Ok(()) | Err(StoreError::Exists) => id,
+                        Err(error) => return Err(safe(error)),
+                    }
+                }
+            };
+            let lost = match self.move_current(&current.id, &target).await {
+                Ok(()) => {
+                    let placed = Held { id: target, ..staged };
+                    return Ok(Report {
+                        previous_version_id: Some(current.id),
+                        ..self.report(outcome, &placed, reason)
+                    });
+                }
+                // Lost, or done and the answer was lost, or the staged version cannot be seen yet: look again.
+                Err(error @ (StoreError::Moved | StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => {
+                    error
+                }
+                Err(error) => return Err(safe(error)),
+            };
+            match self.get(Selector::Label(Label::Current)).await {
+                Err(_) => {}
+                Ok(version) => {
+                    let found = self.hold(version)?;
+                    if found.token.tokens == staged.token.tokens {
+                        return Ok(Report {
+                            previous_version_id: Some(current.id),
+                            ..self.report(outcome, &found, reason)
+                        });
+                    }
+                    if found.key() != spent {
+                        return Ok(self.report(Outcome::Superseded, &found, reason));
+                    }
+                    current = found;
+                }
+            }
+            if self.now() + pause >= give_up_at {
+                return Err(safe(lost));
+            }
+            self.sleep(pause).await;
+            pause = pause * 2;
+        }
+    }
+
+    /// Stages and promotes what earlier invocations of this process could not, before anything else is exchanged.
+    /// Returns the report where that concerned this run's secret.
+    pub(super) async fn put_left_over_in_place(&self) -> Result<Option<Report>, Error> {
+        let left_over = self.refresher.left_over().clone();
+        let mut report = None;
+        for issued in left_over {
+            let run = Run { secret_id: &issued.secret_id, ..*self };
+            let placed = async {
+                let staged = run.stage(&issued).await?;
+                let current = run.read_current().await?;
+                run.settle(&issued, staged, current, Reason::NotStoredBefore, Outcome::Recovered).await
+            };
+            match placed.await {
+                Ok(placed) => {
+                    self.refresher.left_over().retain(|other| other.body != issued.body);
+                    if issued.secret_id == self.secret_id {
+                        report = Some(placed);
+                    }
+                }
+                Err(error) if issued.secret_id == self.secret_id => return Err(error),
+                Err(error) => error!(secretId = issued.secret_id, "{error}"),
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// What is said of issued tokens that could not be written.
+pub(super) fn not_stored(issued: &Issued, said: &str) -> Error {
+    Error::TokenNotStored {
+        secret_id: issued.secret_id.clone(),
+        version_id: issued.spent.successor(),
+        said: said.to_owned(),
+    }
+}
