@@ -1,0 +1,107 @@
+//! A small authorization server on loopback: its refresh tokens are good for one use, and a second use kills the family.
+
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+/// The server; cloning it gives another handle to the same one.
+#[derive(Clone, Default)]
+pub struct AuthorizationServer {
+    state: Arc<Mutex<State>>,
+    url: String,
+}
+
+#[derive(Default)]
+struct State {
+    issued: u32,
+    live: Option<String>,
+    spent: HashSet<String>,
+    exchanges: usize,
+}
+
+impl AuthorizationServer {
+    /// Starts it on a free port.
+    pub async fn start() -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let server = Self { url: format!("http://{}/token", listener.local_addr()?), ..Self::default() };
+        let handle = server.clone();
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let handle = handle.clone();
+                let answer = service_fn(move |request| answer(handle.clone(), request));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(connection), answer));
+            }
+        });
+        Ok(server)
+    }
+
+    /// The token endpoint.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A person consents: a new family of refresh tokens.
+    pub fn consent(&self) -> String {
+        self.state().issue()
+    }
+
+    /// The person takes it back.
+    pub fn withdraw_consent(&self) {
+        self.state().live = None;
+    }
+
+    /// How many exchanges were asked for so far.
+    pub fn exchanges(&self) -> usize {
+        self.state().exchanges
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn issue(&mut self) -> String {
+        self.issued += 1;
+        let token = format!("refresh-token-{}", self.issued);
+        self.live = Some(token.clone());
+        token
+    }
+
+    fn exchange(&mut self, token: &str) -> Option<String> {
+        self.exchanges += 1;
+        if self.spent.contains(token) {
+            self.live = None;
+        }
+        if self.live.as_deref() != Some(token) {
+            return None;
+        }
+        self.spent.insert(token.to_owned());
+        Some(self.issue())
+    }
+}
+
+async fn answer(server: AuthorizationServer, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let token = form_urlencoded::parse(&body).find(|(name, _)| name == "refresh_token").map(|(_, value)| value);
+    let refreshed = token.and_then(|token| server.state().exchange(&token));
+    let (status, body) = match refreshed {
+        Some(token) => {
+            let access_token = token.replace("refresh", "access");
+            (200, json!({"access_token": access_token, "refresh_token": token, "expires_in": 3600}))
+        }
+        None => (400, json!({"error": "invalid_grant"})),
+    };
+    let mut response = Response::new(Full::from(body.to_string()));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+    Ok(response)
+}

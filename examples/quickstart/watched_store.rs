@@ -1,0 +1,70 @@
+//! A store that counts its calls, and can stand still after one of them, as if the process had been killed there.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use token_refresher::{
+    secret::Secret,
+    store::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId, directory::DirectoryStore},
+};
+use tokio::sync::Notify;
+
+/// The directory store, watched.
+#[derive(Clone)]
+pub struct WatchedStore {
+    pub inner: DirectoryStore,
+    calls: Arc<AtomicUsize>,
+    /// After this call (counted from 1) nothing happens any more.
+    last_call: usize,
+    killed: Arc<Notify>,
+}
+
+impl WatchedStore {
+    pub fn new(inner: &DirectoryStore) -> Self {
+        Self { inner: inner.clone(), calls: Arc::default(), last_call: usize::MAX, killed: Arc::default() }
+    }
+
+    /// The same, for a run that is killed right after its n-th call.
+    pub fn killed_after(inner: &DirectoryStore, last_call: usize) -> Self {
+        Self { last_call, ..Self::new(inner) }
+    }
+
+    pub fn calls(&self) -> usize {
+        self.calls.load(SeqCst)
+    }
+
+    /// Waits for the last call.
+    pub async fn killed(&self) {
+        self.killed.notified().await;
+    }
+
+    async fn watched<T>(&self, call: impl Future<Output = T>) -> T {
+        let number = self.calls.fetch_add(1, SeqCst) + 1;
+        let done = call.await;
+        if number >= self.last_call {
+            self.killed.notify_one();
+            std::future::pending::<()>().await;
+        }
+        done
+    }
+}
+
+impl SecretStore for WatchedStore {
+    async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
+        self.watched(self.inner.get(secret_id, which)).await
+    }
+
+    async fn put(&self, secret_id: &str, id: &VersionId, label: Label, body: &Secret) -> Result<(), StoreError> {
+        self.watched(self.inner.put(secret_id, id, label, body)).await
+    }
+
+    async fn move_current(&self, secret_id: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
+        self.watched(self.inner.move_current(secret_id, from, to)).await
+    }
+
+    async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
+        self.watched(self.inner.list(secret_id)).await
+    }
+}
