@@ -1,0 +1,211 @@
+//! An authorization server's token endpoint, over real HTTP/1.1 on a port of its own: rotating, replaying or misbehaving.
+//! Knows RFC 6749's refresh and keeps all it was asked; knows nothing of who asks.
+#![allow(dead_code, unused_imports, reason = "each integration test is a crate of its own and uses a part of this")]
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use http_body_util::BodyExt;
+use hyper::{Response, body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::sync::{oneshot, watch};
+
+mod answer;
+mod client;
+mod endpoint;
+mod grants;
+pub use self::{
+    answer::Answer,
+    client::AuthMethod,
+    endpoint::{CLIENT_ID, CLIENT_SECRET, Request},
+    grants::World,
+};
+use self::{
+    answer::Payload,
+    client::Client,
+    endpoint::{Endpoint, Reply},
+    grants::Pair,
+};
+
+/// A running token endpoint. Dropped, it closes its port and every connection.
+pub struct Provider {
+    address: SocketAddr,
+    endpoint: Arc<Mutex<Endpoint>>,
+    arrived: watch::Receiver<usize>,
+    stop: Option<oneshot::Sender<()>>,
+    server: Option<JoinHandle<()>>,
+}
+
+impl Provider {
+    /// One-time refresh tokens whose reuse kills the family: the world that forgives nothing.
+    pub fn rotating() -> Self {
+        Self::always(Answer::Exchange)
+    }
+
+    /// The same answer to everyone.
+    pub fn answering(status: u16, content_type: &str, body: &str) -> Self {
+        Self::always(Answer::fixed(status, content_type, body))
+    }
+
+    /// These answers in turn, then exchanges.
+    pub fn script(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let provider = Self::rotating();
+        answers.into_iter().for_each(|answer| provider.answer_next(answer));
+        provider
+    }
+
+    /// This answer to every request that no script speaks for.
+    pub fn always(answer: Answer) -> Self {
+        let (arrivals, arrived) = watch::channel(0);
+        let endpoint = Arc::new(Mutex::new(Endpoint::new(answer)));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a socket for Tokio");
+        let address = listener.local_addr().expect("a bound address");
+        let (stop, stopped) = oneshot::channel();
+        let its_endpoint = Arc::clone(&endpoint);
+        // A thread of its own: a test may block, waiting for a process, and may run more than one runtime.
+        let server = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve(listener, its_endpoint, arrivals) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { address, endpoint, arrived, stop: Some(stop), server: Some(server) }
+    }
+
+    #[must_use]
+    pub fn in_world(self, world: World) -> Self {
+        self.endpoint().grants.world = world;
+        self
+    }
+
+    #[must_use]
+    pub fn with_client(self, id: &str, secret: &str, method: AuthMethod) -> Self {
+        self.endpoint().client = Client { id: id.to_owned(), secret: secret.to_owned(), method };
+        self
+    }
+
+    /// The `expires_in` of an exchange, in seconds; 3600 unless told otherwise.
+    #[must_use]
+    pub fn with_lifetime(self, seconds: u64) -> Self {
+        self.endpoint().expires_in = seconds;
+        self
+    }
+
+    pub fn answer_next(&self, answer: Answer) {
+        self.endpoint().script.push_back(answer);
+    }
+
+    /// A person consents: an access token and a refresh token, to seed a secret with.
+    pub fn issue(&self) -> (String, String) {
+        let Pair { access, refresh } = self.endpoint().grants.issue();
+        (access, refresh)
+    }
+
+    /// Every refresh token dies, as when a person removes the application from their account.
+    pub fn withdraw_consent(&self) {
+        self.endpoint().grants.withdraw_consent();
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/token", self.address)
+    }
+
+    /// Whether this refresh token is the current one of a living family.
+    pub fn is_alive(&self, refresh_token: &str) -> bool {
+        self.endpoint().grants.is_alive(refresh_token)
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.endpoint().requests.clone()
+    }
+
+    /// How many requests have arrived, whatever became of them.
+    pub fn exchanges(&self) -> usize {
+        self.endpoint().requests.len()
+    }
+
+    /// How many refreshes were granted, the answers that never arrived included.
+    pub fn granted(&self) -> usize {
+        self.endpoint().grants.granted
+    }
+
+    /// How many times a spent refresh token was used.
+    pub fn reuses(&self) -> usize {
+        self.endpoint().grants.reuses
+    }
+
+    /// Every token seeded, exchanged or contained in a fixed answer: what no output may show.
+    pub fn every_token_issued(&self) -> Vec<String> {
+        let endpoint = self.endpoint();
+        [endpoint.grants.issued.as_slice(), &endpoint.replayed].concat()
+    }
+
+    /// Waits until this many requests have arrived and were carried out, answered or not.
+    pub async fn until_exchanges(&self, count: usize) {
+        let mut arrived = self.arrived.clone();
+        let enough = arrived.wait_for(|&arrived| arrived >= count);
+        let waited = tokio::time::timeout(Duration::from_mins(1), enough).await;
+        assert!(waited.is_ok(), "{} of {count} requests arrived within a minute", self.exchanges());
+    }
+
+    fn endpoint(&self) -> MutexGuard<'_, Endpoint> {
+        self.endpoint.lock().expect("the server did not panic")
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.server.take().map(JoinHandle::join);
+    }
+}
+
+async fn serve(listener: std::net::TcpListener, endpoint: Arc<Mutex<Endpoint>>, arrivals: watch::Sender<usize>) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let (endpoint, arrivals) = (Arc::clone(&endpoint), arrivals.clone());
+        let service = service_fn(move |request| respond(Arc::clone(&endpoint), arrivals.clone(), request));
+        // An error is a client that went away or an answer that was to break off.
+        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    }
+}
+
+/// An error makes hyper close the connection without an answer.
+async fn respond(
+    endpoint: Arc<Mutex<Endpoint>>,
+    arrivals: watch::Sender<usize>,
+    request: hyper::Request<Incoming>,
+) -> io::Result<Response<Payload>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let request = Request {
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
+        form: form_urlencoded::parse(&body).into_owned().collect(),
+        body: text(&body),
+    };
+    let (delay, reply) = {
+        let mut endpoint = endpoint.lock().expect("no request panicked");
+        let reply = endpoint.take(request);
+        arrivals.send_replace(endpoint.requests.len());
+        reply
+    };
+    tokio::time::sleep(delay).await;
+    match reply {
+        Reply::Send(response) => Ok(response),
+        Reply::Close => Err(io::ErrorKind::ConnectionAborted.into()),
+        Reply::Never => std::future::pending().await,
+    }
+}

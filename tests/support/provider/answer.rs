@@ -1,0 +1,128 @@
+//! What a provider does with one request, and the bytes that go back. Decides nothing about tokens.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use serde_json::Value;
+
+/// What the provider does with one request.
+#[derive(Clone, Debug)]
+#[allow(clippy::enum_variant_names, reason = "`CloseBeforeAnswer` comes before one")]
+pub enum Answer {
+    /// Carries the exchange out, as its `World` has it.
+    Exchange,
+    /// Answers this, whatever was asked.
+    Fixed { status: u16, headers: Vec<(String, String)>, body: String },
+    /// Reads the request and leaves the client waiting for ever. Exchanges nothing.
+    NeverAnswers,
+    /// Carries the exchange out, sends the head and half of the body, and closes.
+    BreaksOff,
+    /// Reads the request and closes. Exchanges nothing.
+    CloseBeforeAnswer,
+    /// Carries the exchange out and closes without a word of it.
+    CloseAfterProcessing,
+    /// 307: a client that followed it would send the form there, secret and all.
+    Redirect(String),
+    /// A well-formed grant of about this many bytes, in chunks, its length not announced.
+    Huge(usize),
+    /// Does the other thing at once and tells of it after this time.
+    Delay(Duration, Box<Answer>),
+    /// 429 with `Retry-After`, in seconds. Exchanges nothing.
+    RetryAfter429(u64),
+}
+
+impl Answer {
+    pub fn fixed(status: u16, content_type: &str, body: &str) -> Self {
+        let headers = vec![("content-type".to_owned(), content_type.to_owned())];
+        Self::Fixed { status, headers, body: body.to_owned() }
+    }
+
+    /// A provider's answer as it was received: `tests/fixtures/answers/{name}.http`.
+    pub fn recorded(name: &str) -> Self {
+        let path = format!("{}/tests/fixtures/answers/{name}.http", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let (head, body) = text.split_once("\n\n").expect("an empty line after the head");
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status line");
+        let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let headers = lines.map(|line| header(line).expect("a header")).collect();
+        Self::Fixed { status, headers, body: body.to_owned() }
+    }
+
+    /// The tokens in a fixed answer: in JSON at any depth, else in a form.
+    pub fn tokens(&self) -> Vec<String> {
+        let Self::Fixed { body, .. } = self else { return Vec::new() };
+        let mut tokens = Vec::new();
+        if let Ok(value) = serde_json::from_str(body) {
+            collect_tokens(&value, &mut tokens);
+        } else {
+            let fields = form_urlencoded::parse(body.as_bytes()).into_owned();
+            tokens.extend(fields.filter(|(name, _)| name.ends_with("_token")).map(|(_, token)| token));
+        }
+        tokens
+    }
+}
+
+fn collect_tokens(value: &Value, tokens: &mut Vec<String>) {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match value {
+            Value::String(token) if name.ends_with("_token") => tokens.push(token.clone()),
+            value => collect_tokens(value, tokens),
+        }
+    }
+}
+
+/// A body in pieces, which may break off.
+pub struct Payload {
+    pieces: VecDeque<Bytes>,
+    length: Option<u64>,
+    breaks_off: bool,
+}
+
+impl Payload {
+    pub fn whole(text: String) -> Self {
+        Self { length: Some(text.len() as u64), pieces: [text.into()].into(), breaks_off: false }
+    }
+
+    pub fn half_of(text: String) -> Self {
+        let half = text.len() / 2;
+        Self { pieces: [Bytes::from(text).slice(..half), Bytes::new()].into(), length: None, breaks_off: true }
+    }
+
+    /// An access token of this length in JSON that is otherwise in order, so that only its size speaks against it.
+    pub fn huge(bytes: usize) -> Self {
+        let piece = Bytes::from(vec![b'x'; 65_536]);
+        let mut pieces = VecDeque::from([Bytes::from_static(br#"{"expires_in":3600,"access_token":""#)]);
+        pieces.extend(std::iter::repeat_n(piece, bytes.div_ceil(65_536)));
+        pieces.push_back(Bytes::from_static(br#""}"#));
+        Self { pieces, length: None, breaks_off: false }
+    }
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.pieces.pop_front() {
+            // hyper throws away what it has not written when a body fails: one idle turn lets the half leave.
+            Some(piece) if piece.is_empty() && self.breaks_off => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            None if self.breaks_off => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,92 @@
+//! The process of a function under test: its environment, its output, its end. Knows no HTTP.
+
+use std::{
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tempfile::NamedTempFile;
+use tokio::sync::watch;
+
+use super::RuntimeApi;
+
+/// The function's process, and all it has printed. Dropped, it is killed.
+pub struct Function {
+    child: Arc<Mutex<Child>>,
+    output: NamedTempFile,
+    status: watch::Receiver<Option<ExitStatus>>,
+}
+
+impl Function {
+    /// Starts the program with this environment, what Lambda itself sets, and nothing else.
+    pub fn spawn(binary: impl AsRef<Path>, runtime_api: &RuntimeApi, environment: &[(&str, &str)]) -> Self {
+        // A file keeps all that was printed, in order, when the process is killed; a pipe would have to be emptied.
+        let output = NamedTempFile::new().expect("a file for the output");
+        let stdout = output.reopen().expect("the output file");
+        let stderr = stdout.try_clone().expect("the output file");
+        let child = Command::new(binary.as_ref())
+            .env_clear()
+            .env("AWS_LAMBDA_RUNTIME_API", runtime_api.address())
+            .env("AWS_LAMBDA_FUNCTION_NAME", "token-refresher")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/token-refresher")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "2026/01/01/[$LATEST]0123456789abcdef0123456789abcdef")
+            .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", binary.as_ref().display()));
+        runtime_api.state.processes.send_modify(|processes| processes.started += 1);
+        let child = Arc::new(Mutex::new(child));
+        let (exit, status) = watch::channel(None);
+        std::thread::spawn({
+            let (child, state) = (Arc::clone(&child), Arc::clone(&runtime_api.state));
+            move || {
+                // Waiting in the call itself would keep the lock that `kill` needs.
+                let status = loop {
+                    match child.lock().expect("no one panicked").try_wait() {
+                        Ok(None) => {}
+                        Ok(status) => break status,
+                        Err(error) => panic!("waiting for the function: {error}"),
+                    }
+                    std::thread::sleep(Duration::from_millis(2));
+                };
+                state.processes.send_modify(|processes| processes.exited += 1);
+                exit.send_replace(status);
+            }
+        });
+        Self { child, output, status }
+    }
+
+    /// All it has printed so far, to stdout and stderr.
+    pub fn output(&self) -> String {
+        let bytes = std::fs::read(self.output.path()).expect("the output file");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// SIGKILL, as when Lambda ends a process; returns when it is dead.
+    pub async fn kill(&self) {
+        self.child.lock().expect("no one panicked").kill().expect("a process of ours");
+        assert!(self.exited(Duration::from_secs(10)).await.is_some(), "the function survived SIGKILL");
+    }
+
+    /// How it ended, if it does within this time.
+    pub async fn exited(&self, timeout: Duration) -> Option<ExitStatus> {
+        let mut status = self.status.clone();
+        let exited = tokio::time::timeout(timeout, status.wait_for(Option::is_some)).await;
+        exited.ok()?.ok().and_then(|status| *status)
+    }
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}

@@ -1,0 +1,664 @@
+//! A Secrets Manager that follows AWS's documentation where the emulators do not: awsJson1.1 over a real socket, with
+//! faults on demand. Knows nothing of OAuth, and checks no signatures.
+//!
+//! Errors have AWS's words where these are known; the texts of `LimitExceededException` and of a label moved from the
+//! wrong version are ours.
+
+#![allow(dead_code, reason = "each integration test uses a part of it")]
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use token_refresher::{
+    clock::Clock,
+    secret::Secret,
+    store::{StoreError, VersionId, versions::Versions},
+};
+use tokio::{net::TcpListener, sync::oneshot};
+
+/// The actions that it speaks.
+pub const GET: &str = "GetSecretValue";
+pub const PUT: &str = "PutSecretValue";
+pub const MOVE: &str = "UpdateSecretVersionStage";
+pub const LIST: &str = "ListSecretVersionIds";
+
+/// The server, on a thread of its own, so that a test may block while it answers. Ends when dropped.
+pub struct FakeSecretsManager {
+    shared: Arc<Shared>,
+    url: String,
+    _stop: oneshot::Sender<()>,
+}
+
+/// What went wrong, or goes differently, with a call.
+#[derive(Clone, Copy, Debug)]
+pub enum Effect {
+    /// `ThrottlingException`; nothing done.
+    Throttle,
+    /// `InternalServiceError`, status 500; nothing done.
+    InternalError,
+    /// `AccessDeniedException`, as for a policy that allows too little.
+    AccessDenied,
+    /// `LimitExceededException`; nothing done.
+    LimitExceeded,
+    /// The connection is closed; nothing done.
+    DropBefore,
+    /// A lost answer: the call is carried out, the connection closed.
+    DropAfter,
+    /// The call is carried out late, also when the caller has gone by then.
+    DelayBefore(Duration),
+    /// The call is carried out at once and answered late.
+    DelayAfter(Duration),
+    /// A read answers as of before the last so many writes of the secret.
+    StaleRead(usize),
+}
+
+/// An [`Effect`] and the calls that it strikes: the next one, unless said otherwise.
+///
+/// Every call counts for every fault it matches; the first fault added that is ready to strike does.
+pub struct Fault {
+    matches: Box<dyn Fn(&Call) -> bool + Send>,
+    after: usize,
+    times: usize,
+    effect: Effect,
+}
+
+impl Fault {
+    /// Strikes calls of one action.
+    pub fn on(action: &'static str, effect: Effect) -> Self {
+        Self::on_any(effect).when(move |call| call.action == action)
+    }
+
+    /// Strikes calls of any action.
+    pub fn on_any(effect: Effect) -> Self {
+        Self { matches: Box::new(|_| true), after: 0, times: 1, effect }
+    }
+
+    /// Strikes only calls of which this holds as well.
+    pub fn when(self, matches: impl Fn(&Call) -> bool + Send + 'static) -> Self {
+        let before = self.matches;
+        Self { matches: Box::new(move |call| before(call) && matches(call)), ..self }
+    }
+
+    /// Lets so many calls pass first: `after(2)` strikes the third call from now on.
+    pub fn after(self, calls: usize) -> Self {
+        Self { after: calls, ..self }
+    }
+
+    /// Strikes so many times.
+    pub fn times(self, times: usize) -> Self {
+        Self { times, ..self }
+    }
+
+    /// Strikes for ever.
+    pub fn always(self) -> Self {
+        self.times(usize::MAX)
+    }
+}
+
+/// A call as it arrived.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Call {
+    #[serde(skip)]
+    pub action: String,
+    pub secret_id: String,
+    pub version_id: Option<String>,
+    pub version_stage: Option<String>,
+    pub version_stages: Option<Vec<String>>,
+    pub client_request_token: Option<String>,
+    pub remove_from_version_id: Option<String>,
+    pub move_to_version_id: Option<String>,
+    pub include_deprecated: bool,
+    pub max_results: Option<usize>,
+    pub next_token: Option<String>,
+    #[serde(deserialize_with = "secret")]
+    pub secret_string: Option<Secret>,
+}
+
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.map(Secret::from))
+}
+
+impl FakeSecretsManager {
+    /// Starts it with the machine's clock.
+    pub async fn start() -> Self {
+        Self::start_with(Clock::system()).await
+    }
+
+    /// Starts it with a clock, which also waits for [`Effect::DelayBefore`] and [`Effect::DelayAfter`].
+    pub async fn start_with(clock: Clock) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
+        let listener = listener.into_std().expect("a socket");
+        let state = State { lost_move: "InvalidParameterException", ..State::default() };
+        let shared = Arc::new(Shared { clock, state: Mutex::new(state) });
+        let (stop, stopped) = oneshot::channel();
+        let served = Arc::clone(&shared);
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).expect("a socket");
+                tokio::select! {
+                    () = serve(&listener, &served) => (),
+                    _ = stopped => (),
+                }
+            });
+        });
+        Self { shared, url, _stop: stop }
+    }
+
+    /// Where it answers: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Makes its time run ahead of the clock.
+    pub fn advance(&self, duration: Duration) {
+        self.state().ahead += TimeDelta::from_std(duration).expect("a duration of some years at most");
+    }
+
+    /// What time it is there.
+    pub fn now(&self) -> DateTime<Utc> {
+        let state = self.state();
+        self.shared.now(&state)
+    }
+
+    /// Makes a secret with a first version.
+    pub fn create(&self, name: &str, json: impl fmt::Display) -> VersionId {
+        self.create_aged(name, json, Duration::ZERO)
+    }
+
+    /// Makes a secret whose first version is of a certain age.
+    pub fn create_aged(&self, name: &str, json: impl fmt::Display, age: Duration) -> VersionId {
+        self.create_empty(name);
+        let id = random_id();
+        self.edit(name, |versions, now| versions.put(&id, &json.to_string().into(), None, now - age))
+            .expect("a first version");
+        id
+    }
+
+    /// Makes a secret that has no value yet.
+    pub fn create_empty(&self, name: &str) {
+        let suffix: String = (0..6).map(|_| fastrand::alphanumeric()).collect();
+        let arn = format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-{suffix}");
+        let before = self.state().secrets.insert(name.to_owned(), Held::new(name, arn));
+        assert!(before.is_none(), "there is a secret {name} already");
+    }
+
+    /// Makes a secret whose value is bytes, not text.
+    pub fn create_binary(&self, name: &str, bytes: &[u8]) -> VersionId {
+        let id = self.create(name, "its bytes are kept apart");
+        self.held(name, |held| held.binary.insert(id.clone(), bytes.to_vec()));
+        id
+    }
+
+    /// Schedules a secret's deletion: from now on most calls are refused.
+    pub fn schedule_deletion(&self, name: &str) {
+        self.held(name, |held| held.deleted = true);
+    }
+
+    /// Puts a version as a person does in the console.
+    pub fn human_put(&self, name: &str, json: impl fmt::Display) -> VersionId {
+        let id = random_id();
+        self.edit(name, |versions, now| versions.put(&id, &json.to_string().into(), None, now))
+            .expect("a version put by hand");
+        id
+    }
+
+    /// Makes the previous version current, as a person does who rolls back.
+    pub fn human_roll_back(&self, name: &str) -> VersionId {
+        self.edit(name, |versions, _| versions.roll_back()).expect("a previous version")
+    }
+
+    /// Changes a secret by hand in any way; counts as one write. `change` must not use the server.
+    pub fn edit<T>(&self, name: &str, change: impl FnOnce(&mut Versions, DateTime<Utc>) -> T) -> T {
+        let now = self.now();
+        self.held(name, |held| held.write(|versions| change(versions, now)))
+    }
+
+    /// The secret's ARN.
+    pub fn arn(&self, name: &str) -> String {
+        self.held(name, |held| held.versions.arn().to_owned())
+    }
+
+    /// The current version's id and text.
+    pub fn current(&self, name: &str) -> (VersionId, String) {
+        let current = self.held(name, |held| held.versions.get(None, None)).expect("a current version");
+        (current.id, current.body.expose().to_owned())
+    }
+
+    /// A version's text.
+    pub fn version(&self, name: &str, id: &VersionId) -> Option<String> {
+        self.held(name, |held| held.versions.get(Some(id), None)).ok().map(|version| version.body.expose().to_owned())
+    }
+
+    /// On which version each label is.
+    pub fn labels(&self, name: &str) -> BTreeMap<String, VersionId> {
+        self.held(name, |held| held.versions.labels().clone())
+    }
+
+    /// How many versions the secret has, unlabelled ones too.
+    pub fn version_count(&self, name: &str) -> usize {
+        self.held(name, |held| held.versions.list(true).len())
+    }
+
+    /// The calls that arrived, in their order, whatever became of them.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
+    }
+
+    /// The calls' actions, in their order.
+    pub fn actions(&self) -> Vec<String> {
+        self.state().calls.iter().map(|call| call.action.clone()).collect()
+    }
+
+    /// Forgets the calls that arrived.
+    pub fn reset_calls(&self) {
+        self.state().calls.clear();
+    }
+
+    /// Adds a fault to the script.
+    pub fn fault(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    /// How many faults have not struck as often as they could.
+    pub fn faults_left(&self) -> usize {
+        self.state().faults.len()
+    }
+
+    /// Changes a secret right before the `nth` call of an action from now on (1 is the next one) is carried out.
+    ///
+    /// Nothing comes between the change and the call. It is done under the server's lock: it must not use the server.
+    pub fn before(
+        &self,
+        action: &'static str,
+        nth: usize,
+        change: impl FnOnce(&mut Versions, DateTime<Utc>) + Send + 'static,
+    ) {
+        assert!(nth > 0, "the next call is call 1");
+        self.state().edits.push(Edit { action, nth, change: Box::new(change) });
+    }
+
+    /// Answers a move of a label that is on another version with this error, not with `InvalidParameterException`: AWS
+    /// does not document which one it is.
+    pub fn answer_lost_moves_with(&self, code: &'static str) {
+        self.state().lost_move = code;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+
+    fn held<T>(&self, name: &str, look: impl FnOnce(&mut Held) -> T) -> T {
+        let mut state = self.state();
+        let Some(held) = state.secrets.get_mut(name) else { panic!("the test made no secret {name}") };
+        look(held)
+    }
+}
+
+struct Shared {
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ahead: TimeDelta,
+    secrets: BTreeMap<String, Held>,
+    calls: Vec<Call>,
+    faults: Vec<Fault>,
+    edits: Vec<Edit>,
+    lost_move: &'static str,
+}
+
+type Change = Box<dyn FnOnce(&mut Versions, DateTime<Utc>) + Send>;
+
+struct Edit {
+    action: &'static str,
+    nth: usize,
+    change: Change,
+}
+
+struct Held {
+    name: String,
+    versions: Versions,
+    /// As of before each write.
+    history: Vec<Versions>,
+    binary: BTreeMap<VersionId, Vec<u8>>,
+    deleted: bool,
+}
+
+struct Refusal {
+    status: u16,
+    code: &'static str,
+    message: String,
+}
+
+fn refuse<T>(code: &'static str, message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { status: 400, code, message: message.into() })
+}
+
+async fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            let service = service_fn(|request| answer(Arc::clone(&shared), request));
+            // An error here is a caller that has gone, or a connection closed on purpose.
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// An error makes hyper close the connection without an answer.
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
+    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let action = target.strip_prefix("secretsmanager.").unwrap_or_default().to_owned();
+    let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
+    let answer = match serde_json::from_slice::<Call>(&body) {
+        // Not serde's text: it quotes what it stumbled over.
+        Err(_) => refuse("SerializationException", "the body is not what the action takes"),
+        Ok(call) => {
+            // A task of its own goes on when the caller leaves, as the service does.
+            let answered = tokio::spawn(async move { shared.answer(Call { action, ..call }).await }).await;
+            answered.ok().flatten().ok_or_else(|| io::Error::other("closed on purpose"))?
+        }
+    };
+    let (status, body) = match answer {
+        Ok(body) => (200, body),
+        Err(Refusal { status, code, message }) => (status, json!({ "__type": code, "Message": message })),
+    };
+    Response::builder()
+        .status(status)
+        .header("content-type", "application/x-amz-json-1.1")
+        .header("x-amzn-requestid", random_id().as_str())
+        .body(Full::new(body.to_string().into()))
+        .map_err(io::Error::other)
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self, state: &State) -> DateTime<Utc> {
+        self.clock.now() + state.ahead
+    }
+
+    /// `None`: no answer.
+    async fn answer(&self, call: Call) -> Option<Result<Value, Refusal>> {
+        let (effect, edits) = self.state().arrived(&call);
+        if let Some(Effect::DelayBefore(duration)) = effect {
+            self.clock.sleep(duration).await;
+        }
+        let answer = {
+            let mut state = self.state();
+            let now = self.now(&state);
+            state.carry_out(&call, effect, edits, now)
+        };
+        match effect {
+            Some(Effect::DropBefore | Effect::DropAfter) => return None,
+            Some(Effect::DelayAfter(duration)) => self.clock.sleep(duration).await,
+            _ => (),
+        }
+        Some(answer)
+    }
+}
+
+impl State {
+    /// Notes a call; answers what strikes it, and which edits come before it.
+    fn arrived(&mut self, call: &Call) -> (Option<Effect>, Vec<Edit>) {
+        self.calls.push(call.clone());
+        for edit in self.edits.iter_mut().filter(|edit| edit.action == call.action) {
+            edit.nth -= 1;
+        }
+        let edits = self.edits.extract_if(.., |edit| edit.nth == 0).collect();
+        let mut effect = None;
+        for fault in self.faults.iter_mut().filter(|fault| (fault.matches)(call)) {
+            if fault.after > 0 {
+                fault.after -= 1;
+            } else if effect.is_none() {
+                effect = Some(fault.effect);
+                fault.times -= 1;
+            }
+        }
+        self.faults.retain(|fault| fault.times > 0);
+        (effect, edits)
+    }
+
+    fn carry_out(
+        &mut self,
+        call: &Call,
+        effect: Option<Effect>,
+        edits: Vec<Edit>,
+        now: DateTime<Utc>,
+    ) -> Result<Value, Refusal> {
+        let id = &call.secret_id;
+        let mut held = self.secrets.values_mut().find(|held| held.name == *id || held.versions.arn() == id);
+        if let Some(held) = &mut held {
+            for Edit { change, .. } in edits {
+                held.write(|versions| change(versions, now));
+            }
+        }
+        let writes_ago = if let Some(Effect::StaleRead(writes)) = effect { writes } else { 0 };
+        effect.map_or(Ok(()), |effect| effect.refusal(call))?;
+        let Some(held) = held else {
+            return refuse("ResourceNotFoundException", "Secrets Manager can't find the specified secret.");
+        };
+        if held.deleted && call.action != LIST {
+            let message = "You can't perform this operation on the secret because it was marked for deletion.";
+            return refuse("InvalidRequestException", message);
+        }
+        match call.action.as_str() {
+            GET => held.get(call, writes_ago),
+            PUT => held.put(call, now),
+            MOVE => held.move_label(call, self.lost_move),
+            LIST => held.list(call, writes_ago),
+            _ => refuse("UnknownOperationException", "this server does not speak that action"),
+        }
+    }
+}
+
+impl Effect {
+    /// What keeps a call from being carried out.
+    fn refusal(self, call: &Call) -> Result<(), Refusal> {
+        match self {
+            Self::Throttle => refuse("ThrottlingException", "Rate exceeded"),
+            Self::InternalError => {
+                let message = "An error occurred on the server side.".to_owned();
+                Err(Refusal { status: 500, code: "InternalServiceError", message })
+            }
+            Self::AccessDenied => {
+                let Call { action, secret_id, .. } = call;
+                let message = format!(
+                    "User: arn:aws:sts::123456789012:assumed-role/refresher/x is not authorized to perform: \
+                     secretsmanager:{action} on resource: {secret_id} because no identity-based policy allows the \
+                     secretsmanager:{action} action"
+                );
+                refuse("AccessDeniedException", message)
+            }
+            Self::LimitExceeded => refuse("LimitExceededException", "The quota is exceeded."),
+            Self::DropBefore => refuse("", "never sent"),
+            Self::DropAfter | Self::DelayBefore(_) | Self::DelayAfter(_) | Self::StaleRead(_) => Ok(()),
+        }
+    }
+}
+
+impl Held {
+    fn new(name: &str, arn: String) -> Self {
+        let (history, binary) = (Vec::new(), BTreeMap::new());
+        Self { name: name.to_owned(), versions: Versions::empty(arn), history, binary, deleted: false }
+    }
+
+    fn write<T>(&mut self, change: impl FnOnce(&mut Versions) -> T) -> T {
+        let before = self.versions.clone();
+        let done = change(&mut self.versions);
+        if self.versions != before {
+            self.history.push(before);
+        }
+        done
+    }
+
+    fn as_of(&self, writes_ago: usize) -> &Versions {
+        match self.history.len().checked_sub(writes_ago) {
+            Some(writes) => self.history.get(writes).unwrap_or(&self.versions),
+            None => self.history.first().unwrap_or(&self.versions),
+        }
+    }
+
+    fn get(&self, call: &Call, stale: usize) -> Result<Value, Refusal> {
+        let versions = self.as_of(stale);
+        let (id, label) = (call.version_id.as_deref().map(VersionId::from), call.version_stage.as_deref());
+        let version = match versions.get(id.as_ref(), label) {
+            Ok(version) => version,
+            Err(StoreError::NotFound { .. }) => {
+                let sought = match id {
+                    Some(id) => format!("VersionId: {id}"),
+                    None => format!("staging label: {}", label.unwrap_or("AWSCURRENT")),
+                };
+                let message = format!("Secrets Manager can't find the specified secret value for {sought}");
+                return refuse("ResourceNotFoundException", message);
+            }
+            Err(_) => {
+                let message = "You provided a VersionStage that is not associated to the provided VersionId.";
+                return refuse("InvalidRequestException", message);
+            }
+        };
+        let mut answer = json!({
+            "ARN": version.arn,
+            "Name": self.name,
+            "VersionId": version.id.as_str(),
+            "VersionStages": labels_of(versions, &version.id),
+            "CreatedDate": epoch_seconds(version.created),
+        });
+        match self.binary.get(&version.id) {
+            Some(bytes) => answer["SecretBinary"] = BASE64.encode(bytes).into(),
+            None => answer["SecretString"] = version.body.expose().into(),
+        }
+        Ok(answer)
+    }
+
+    fn put(&mut self, call: &Call, now: DateTime<Utc>) -> Result<Value, Refusal> {
+        let Some(token) = &call.client_request_token else {
+            let message = "You must provide a ClientRequestToken value. We recommend a UUID-type value.";
+            return refuse("InvalidRequestException", message);
+        };
+        if !(32..=64).contains(&token.len()) {
+            return refuse("InvalidParameterException", "ClientRequestToken must be 32-64 characters long.");
+        }
+        let Some(text) = &call.secret_string else {
+            return refuse("InvalidParameterException", "this server takes a SecretString only");
+        };
+        let labels = call.version_stages.as_deref();
+        if labels.is_some_and(<[String]>::is_empty) {
+            return refuse("ValidationException", invalid("versionStages", "greater than or equal to 1"));
+        }
+        let id = VersionId::from(token);
+        match self.write(|versions| versions.put(&id, text, labels, now)) {
+            Ok(()) => Ok(json!({
+                "ARN": self.versions.arn(),
+                "Name": self.name,
+                "VersionId": token,
+                "VersionStages": labels_of(&self.versions, &id),
+            })),
+            Err(StoreError::Exists) => {
+                let arn = self.versions.arn();
+                let message = format!(
+                    "You can't use ClientRequestToken {token} because that value is already in use for a version of \
+                     secret {arn}."
+                );
+                refuse("ResourceExistsException", message)
+            }
+            Err(StoreError::Quota { said }) => refuse("LimitExceededException", said),
+            Err(_) if text.expose().is_empty() => {
+                refuse("ValidationException", invalid("secretString", "greater than or equal to 1"))
+            }
+            Err(_) => refuse("ValidationException", invalid("secretString", "less than or equal to 65536")),
+        }
+    }
+
+    fn move_label(&mut self, call: &Call, lost_move: &'static str) -> Result<Value, Refusal> {
+        let (Some(label), Some(to)) = (&call.version_stage, &call.move_to_version_id) else {
+            return refuse("InvalidParameterException", "this server wants VersionStage and MoveToVersionId");
+        };
+        let from = call.remove_from_version_id.as_deref().map(VersionId::from);
+        match self.write(|versions| versions.move_label(label, from.as_ref(), &VersionId::from(to))) {
+            Ok(()) => Ok(json!({ "ARN": self.versions.arn(), "Name": self.name })),
+            Err(StoreError::Moved) => match (from, self.versions.labels().get(label)) {
+                (None, Some(holder)) => {
+                    let message = format!(
+                        "The parameter RemoveFromVersionId can't be empty. Staging label {label} is currently attached \
+                         to version {holder}, so you must explicitly reference that version in RemoveFromVersionId."
+                    );
+                    refuse("InvalidParameterException", message)
+                }
+                _ => refuse(lost_move, format!("The staging label {label} is not on RemoveFromVersionId.")),
+            },
+            Err(_) => {
+                let message = format!("Secrets Manager can't find the specified secret value for VersionId: {to}");
+                refuse("ResourceNotFoundException", message)
+            }
+        }
+    }
+
+    fn list(&self, call: &Call, stale: usize) -> Result<Value, Refusal> {
+        let versions = self.as_of(stale);
+        let max = call.max_results.unwrap_or(100);
+        if !(1..=100).contains(&max) {
+            return refuse("ValidationException", invalid("maxResults", "less than or equal to 100"));
+        }
+        // The token is the number of versions already listed.
+        let Ok(start) = call.next_token.as_deref().map_or(Ok(0), str::parse::<usize>) else {
+            return refuse("InvalidNextTokenException", "The NextToken value is invalid.");
+        };
+        let all = versions.list(call.include_deprecated);
+        let page = all.iter().skip(start).take(max).map(|listed| {
+            let mut entry = json!({ "VersionId": listed.id.as_str(), "CreatedDate": epoch_seconds(listed.created) });
+            if listed.labelled {
+                entry["VersionStages"] = labels_of(versions, &listed.id).into();
+            }
+            entry
+        });
+        let page: Vec<Value> = page.collect();
+        let mut answer = json!({ "ARN": versions.arn(), "Name": self.name, "Versions": page });
+        if start + max < all.len() {
+            answer["NextToken"] = (start + max).to_string().into();
+        }
+        Ok(answer)
+    }
+}
+
+fn labels_of(versions: &Versions, id: &VersionId) -> Vec<String> {
+    versions.labels().iter().filter(|(_, holder)| *holder == id).map(|(label, _)| label.clone()).collect()
+}
+
+fn invalid(member: &str, wanted: &str) -> String {
+    format!(
+        "1 validation error detected: Value at '{member}' failed to satisfy constraint: Member must have length {wanted}"
+    )
+}
+
+/// Seconds since 1970 with milliseconds, as the service writes times.
+fn epoch_seconds(time: DateTime<Utc>) -> f64 {
+    (time.trunc_subsecs(3) - DateTime::UNIX_EPOCH).as_seconds_f64()
+}
+
+fn random_id() -> VersionId {
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid().to_string().into()
+}
