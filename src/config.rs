@@ -84,7 +84,8 @@ impl Config {
     }
 }
 
-fn bad(name: &str, found: &str, allowed: &str) -> Error {
+/// The error for a setting that is not understood.
+pub(crate) fn bad(name: &str, found: &str, allowed: &str) -> Error {
     let found: String = found.chars().filter(|c| !c.is_control()).take(64).collect();
     Error::InvalidConfiguration { problem: format!("{name} is \"{found}\"; allowed is {allowed}") }
 }
@@ -101,7 +102,7 @@ mod tests {
     fn nothing_needs_to_be_set() {
         let config = read(&[("SECRET_ID", ""), ("CLAIM", " ")]).unwrap();
         assert_eq!(config.secret_id, None);
-        assert_eq!(config.refresh_margin, Duration::from_secs(900));
+        assert_eq!(config.refresh_margin, Duration::from_mins(15));
         assert_eq!(config.claim, Claim::Always);
     }
 

@@ -284,3 +284,100 @@ fn statement(action: &str, secret_id: &str) -> String {
     };
     serde_json::json!({"Effect": "Allow", "Action": action, "Resource": resource}).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(kind: RefusalKind, error: &str, history: History) -> Error {
+        Error::Refused {
+            secret_id: "crm".to_owned(),
+            endpoint: "https://id.example/token".to_owned(),
+            refusal: Refusal { kind, status: 400, error: Some(error.to_owned()), description: None },
+            history,
+        }
+    }
+
+    fn denied(secret_id: &str, action: &'static str, staged: Option<&str>) -> Error {
+        let error = StoreError::AccessDenied { action, said: "no".to_owned() };
+        Error::of_store(secret_id, error, staged.map(VersionId::from).as_ref())
+    }
+
+    #[test]
+    fn every_error_says_what_failed_for_which_secret_and_how_to_mend_it() {
+        for (error, name, text) in [
+            (
+                denied("crm", "secretsmanager:PutSecretValue", None),
+                "AccessDenied",
+                "secret `crm`: not allowed to secretsmanager:PutSecretValue (no); add to the function's role: \
+                 {\"Action\":\"secretsmanager:PutSecretValue\",\"Effect\":\"Allow\",\
+                 \"Resource\":\"arn:aws:secretsmanager:*:*:secret:crm-??????\"}",
+            ),
+            (
+                denied("arn:aws:secretsmanager:eu-central-1:1:secret:crm-AbCdEf", "kms:Decrypt", None),
+                "AccessDenied",
+                "secret `arn:aws:secretsmanager:eu-central-1:1:secret:crm-AbCdEf`: not allowed to kms:Decrypt (no); add to the \
+                 function's role: {\"Action\":\"kms:Decrypt\",\"Effect\":\"Allow\",\"Resource\":\"<ARN of the secret's KMS \
+                 key>\"}",
+            ),
+            (
+                Error::of_store(
+                    "crm",
+                    StoreError::Unavailable {
+                        action: "secretsmanager:UpdateSecretVersionStage",
+                        said: "no".to_owned(),
+                    },
+                    Some(&"v2".into()),
+                ),
+                "StoreUnavailable",
+                "secret `crm`: secretsmanager:UpdateSecretVersionStage failed (no); the next run tries again; the new tokens \
+                 are safe in the secret as version v2 (OAUTH_STAGED), and a run puts them in place as soon as it can",
+            ),
+            (
+                Error::of_store("crm", StoreError::NotFound { said: "no".to_owned() }, None),
+                "SecretNotFound",
+                "secret `crm` was not found (no); check the name, the Region and the account, and give the secret a value",
+            ),
+            (
+                Error::of_store("crm", StoreError::Binary, None),
+                "InvalidSecret",
+                "secret `crm` cannot be used: it is binary, where text (SecretString) is wanted",
+            ),
+            (
+                refused(RefusalKind::ReauthorizationRequired, "invalid_grant", History::First),
+                "ReauthorizationRequired",
+                "secret `crm`: https://id.example/token refused the refresh (status 400, invalid_grant); a person must \
+                 consent again and put the new tokens into the secret",
+            ),
+            (
+                refused(RefusalKind::ReauthorizationRequired, "invalid_grant", History::AfterInterruption),
+                "ReauthorizationRequired",
+                "secret `crm`: https://id.example/token refused the refresh (status 400, invalid_grant); a person must \
+                 consent again and put the new tokens into the secret; a run before this one ended after its claim: it may \
+                 have spent the token without storing the answer",
+            ),
+            (
+                refused(RefusalKind::ClientRejected, "invalid_client", History::Recorded),
+                "ClientRejected",
+                "secret `crm`: https://id.example/token refused the refresh (status 400, invalid_client); check clientId, \
+                 clientSecret and tokenEndpointAuthMethod against the provider's console; this is the answer on record, the \
+                 provider was not asked again: it is once the tokens or the client change, at the latest in six hours, or at \
+                 once with `force`",
+            ),
+            (
+                Error::ProviderUnavailable {
+                    secret_id: "crm".to_owned(),
+                    endpoint: "https://id.example/token".to_owned(),
+                    trouble: "did not answer in time".to_owned(),
+                    maybe_spent: true,
+                },
+                "ProviderUnavailable",
+                "secret `crm`: https://id.example/token did not answer in time; the next run tries again, but the provider may \
+                 have spent the refresh token: if that run ends with invalid_grant, a person must consent again",
+            ),
+        ] {
+            assert_eq!((error.error_type(), error.to_string().as_str()), (name, text));
+            assert_eq!(error.secret_id().is_some(), name != "InvalidEvent");
+        }
+    }
+}

@@ -226,3 +226,129 @@ impl Record {
         Some(Self::Claim(Claim { attempt: text.attempt, lease_ends_at, client_settings: text.client_settings }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::token_secret::client_settings::ClientSettings;
+
+    fn tokens() -> Tokens {
+        Tokens {
+            refresh_token: "refresh".into(),
+            access_token: Some("access".into()),
+            refreshed_at: DateTime::from_timestamp_millis(1_767_225_600_000),
+        }
+    }
+
+    fn client(client_secret: &str) -> ClientDigest {
+        let settings = ClientSettings {
+            token_endpoint: Some("https://id.example/token".into()),
+            client_id: Some("id".into()),
+            client_secret: Some(client_secret.into()),
+            ..ClientSettings::default()
+        };
+        ClientDigest::of(&Client::new(settings).unwrap())
+    }
+
+    #[test]
+    fn tokens_that_differ_in_anything_have_other_keys() {
+        let keys = [
+            TokenKey::of("arn", &tokens()),
+            TokenKey::of("arn2", &tokens()),
+            TokenKey::of("arn", &Tokens { refresh_token: "other".into(), ..tokens() }),
+            TokenKey::of("arn", &Tokens { access_token: Some("other".into()), ..tokens() }),
+            TokenKey::of("arn", &Tokens { access_token: None, ..tokens() }),
+            TokenKey::of("arn", &Tokens { access_token: Some("".into()), ..tokens() }),
+            TokenKey::of("arn", &Tokens { refreshed_at: None, ..tokens() }),
+            TokenKey::of(
+                "arn",
+                &Tokens { refreshed_at: DateTime::from_timestamp_millis(1_767_225_600_001), ..tokens() },
+            ),
+            // The same letters, shared out otherwise.
+            TokenKey::of("arnr", &Tokens { refresh_token: "efresh".into(), ..tokens() }),
+            TokenKey::of(
+                "arn",
+                &Tokens { refresh_token: "refresha".into(), access_token: Some("ccess".into()), ..tokens() },
+            ),
+        ];
+        let different: HashSet<String> = keys.iter().map(ToString::to_string).collect();
+        assert_eq!(different.len(), keys.len());
+        assert_eq!(TokenKey::of("arn", &tokens()), keys[0], "the same tokens have the same key");
+    }
+
+    #[test]
+    fn ids_are_uuids_and_no_two_meanings_share_one() {
+        let key = TokenKey::of("arn", &tokens());
+        let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let mut ids: Vec<VersionId> = (0..1000).map(|attempt| key.claim(attempt)).collect();
+        ids.push(key.successor());
+        ids.push(key.other_successor(&"body".into()));
+        ids.push(key.refusal(client("s"), now));
+        ids.push(merged(&key.successor(), &key.claim(0)));
+        ids.push(merged(&key.claim(0), &key.successor()));
+        for id in &ids {
+            let parsed = uuid::Uuid::parse_str(id.as_str()).unwrap();
+            assert_eq!(parsed.get_version_num(), 8, "{id}");
+        }
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
+    }
+
+    #[test]
+    fn a_refusal_holds_for_six_hours_and_one_client() {
+        let key = TokenKey::of("arn", &tokens());
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let window = 6 * 3600;
+        let start = 81_816 * window;
+        let id = key.refusal(client("s"), at(start));
+        for (seconds, same) in [(start - 1, false), (start, true), (start + window - 1, true), (start + window, false)]
+        {
+            assert_eq!(key.refusal(client("s"), at(seconds)) == id, same, "{seconds}");
+        }
+        assert_ne!(key.refusal(client("other"), at(start)), id);
+    }
+
+    #[test]
+    fn records_are_read_back_by_those_who_hold_the_same_tokens_only() {
+        let key = TokenKey::of("arn", &tokens());
+        let other = TokenKey::of("other", &tokens());
+        let claim = Record::Claim(Claim {
+            attempt: 3,
+            lease_ends_at: DateTime::from_timestamp_millis(1_767_225_600_123).unwrap(),
+            client_settings: Some(client("s").to_string()),
+        });
+        let refusal = Record::Refusal {
+            attempt: 1,
+            refusal: Refusal {
+                kind: crate::oauth::response::RefusalKind::ReauthorizationRequired,
+                status: 400,
+                error: Some("invalid_grant".to_owned()),
+                description: None,
+            },
+        };
+        for record in [claim, refusal] {
+            let text = record.to_text(&key, &holder());
+            assert_eq!(Record::read(&text, &key), Some(record.clone()));
+            assert_eq!(Record::read(&text, &other), None);
+            assert_ne!(record.to_text(&key, &holder()), text, "two runs' records never look alike");
+        }
+        for garbage in ["", "{}", "[]", r#"{"refreshToken":"r"}"#] {
+            assert_eq!(Record::read(&garbage.into(), &key), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn records_hold_no_token_and_no_client_secret() {
+        let key = TokenKey::of("arn", &tokens());
+        let claim = Claim {
+            attempt: 0,
+            lease_ends_at: DateTime::UNIX_EPOCH,
+            client_settings: Some(client("hunter2").to_string()),
+        };
+        let text = Record::Claim(claim).to_text(&key, &holder());
+        for secret in ["hunter2", "\"refresh\"", "\"access\""] {
+            assert!(!text.expose().contains(secret), "{secret}");
+        }
+    }
+}

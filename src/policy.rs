@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn is_due(members: &str) -> bool {
-        let decision = decide(&token(members), &"v1".into(), &Mode::Scheduled, Duration::from_secs(900), now());
+        let decision = decide(&token(members), &"v1".into(), &Mode::Scheduled, Duration::from_mins(15), now());
         match decision {
             Decision::Refresh(reason) => {
                 assert_eq!(reason, Reason::Due);
@@ -238,7 +238,7 @@ mod tests {
             (Some("v0"), Decision::Skip(Reason::VersionNotCurrent)),
         ] {
             let mode = Mode::Forced { if_version_id: if_version_id.map(str::to_owned) };
-            assert_eq!(decide(&token, &"v1".into(), &mode, Duration::from_secs(900), now()), decision);
+            assert_eq!(decide(&token, &"v1".into(), &mode, Duration::from_mins(15), now()), decision);
         }
     }
 

@@ -319,7 +319,8 @@ where
         let left = (self.deadline - self.now()).max(TimeDelta::zero());
         Error::InvalidConfiguration {
             problem: format!(
-                "{} ms are left of the invocation, too little {to_do_what} safely (secret `{}`); nothing was sent: raise                  the function's timeout, 60 seconds is a good one",
+                "{} ms are left of the invocation, too little {to_do_what} safely (secret `{}`); nothing was sent: raise \
+                 the function's timeout, 60 seconds is a good one",
                 left.num_milliseconds(),
                 self.secret_id
             ),

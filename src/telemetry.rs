@@ -4,7 +4,7 @@
 use tracing::{Level, error, info, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{error::Error, report::Report};
+use crate::{config::bad, error::Error, report::Report};
 
 /// Starts logging as Lambda's own settings say: `AWS_LAMBDA_LOG_FORMAT` (`JSON` or `Text`, the default) and
 /// `AWS_LAMBDA_LOG_LEVEL` (`TRACE` to `FATAL`, `INFO` by default).
@@ -14,16 +14,13 @@ use crate::{error::Error, report::Report};
 /// [`Error::InvalidConfiguration`] for another value.
 pub fn start(var: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
     let var = |name: &str| var(name).filter(|value| !value.is_empty());
-    let bad = |name: &str, allowed: &str| Error::InvalidConfiguration {
-        problem: format!("{name} is not understood; allowed is {allowed}"),
-    };
     let level = match var("AWS_LAMBDA_LOG_LEVEL").map(|level| level.to_uppercase()).as_deref() {
         None | Some("INFO") => Level::INFO,
         Some("TRACE") => Level::TRACE,
         Some("DEBUG") => Level::DEBUG,
         Some("WARN") => Level::WARN,
         Some("ERROR" | "FATAL") => Level::ERROR,
-        Some(_) => return Err(bad("AWS_LAMBDA_LOG_LEVEL", "TRACE, DEBUG, INFO, WARN, ERROR or FATAL")),
+        Some(found) => return Err(bad("AWS_LAMBDA_LOG_LEVEL", found, "TRACE, DEBUG, INFO, WARN, ERROR or FATAL")),
     };
     let lines = fmt::layer()
         .with_timer(fmt::time::ChronoUtc::new("%Y-%m-%dT%H:%M:%S%.3fZ".to_owned()))
@@ -32,7 +29,7 @@ pub fn start(var: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
     let lines = match var("AWS_LAMBDA_LOG_FORMAT").map(|format| format.to_uppercase()).as_deref() {
         None | Some("TEXT") => lines.boxed(),
         Some("JSON") => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
-        Some(_) => return Err(bad("AWS_LAMBDA_LOG_FORMAT", "JSON or Text")),
+        Some(found) => return Err(bad("AWS_LAMBDA_LOG_FORMAT", found, "JSON or Text")),
     };
     let own = Targets::new().with_target(env!("CARGO_CRATE_NAME"), LevelFilter::from_level(level));
     // A second start (in tests) keeps the first one's settings.

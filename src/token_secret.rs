@@ -116,6 +116,10 @@ impl TokenSecret {
             Member::RefreshToken.text(&document)?.ok_or(SecretProblem::Missing(Member::RefreshToken.name(style)))?;
         let refreshed_at = Member::RefreshedAt.time(&document)?;
         let expires_at = Member::ExpiresAt.time(&document)?;
+        // Only written here; but what is of another type was not written by us and would be lost.
+        Member::TokenType.text(&document)?;
+        Member::Scope.text(&document)?;
+        Member::TokenResponse.object(&document)?;
         // Zero says "due now" and nothing about its unit: people put it in place of milliseconds and seconds alike.
         let time_form = match (expires_at, refreshed_at) {
             (Some((time, form)), _) if time != DateTime::UNIX_EPOCH => form,
@@ -232,3 +236,203 @@ impl fmt::Display for SecretProblem {
 }
 
 impl std::error::Error for SecretProblem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_LIMIT: usize = usize::MAX;
+
+    fn time(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_767_225_600 + seconds, 0).unwrap()
+    }
+
+    fn new_tokens() -> NewTokens {
+        NewTokens {
+            access_token: "a2".into(),
+            refresh_token: Some("r2".into()),
+            token_type: None,
+            scope: None,
+            refreshed_at: time(0),
+            expires_at: time(3600),
+            refresh_token_expires_at: RefreshTokenExpiry::NotSaid,
+            rest: Document::default(),
+        }
+    }
+
+    fn written(secret: &str, new: &NewTokens) -> String {
+        TokenSecret::parse(secret).unwrap().with_new_tokens(new, NO_LIMIT).expose().to_owned()
+    }
+
+    #[test]
+    fn new_tokens_take_the_place_of_the_old_and_all_else_stays_as_it_was() {
+        assert_eq!(
+            written(
+                r#"{ "note": "mine", "refreshToken":"r1","big":12345678901234567890.10, "accessToken":null,
+                     "expiresAt":1767222000000, "nested": {"b" : 1, "a" : [ ] } }"#,
+                &new_tokens()
+            ),
+            r#"{"note":"mine","refreshToken":"r2","big":12345678901234567890.10,"accessToken":"a2","expiresAt":1767229200000,"nested":{"b" : 1, "a" : [ ] },"refreshedAt":1767225600000}"#
+        );
+    }
+
+    #[test]
+    fn each_naming_style_is_written_back_in_that_style() {
+        assert_eq!(
+            written(r#"{"refresh_token":"r1","clientId":"c"}"#, &new_tokens()),
+            r#"{"refresh_token":"r2","clientId":"c","access_token":"a2","expires_at":1767229200000,"refreshed_at":1767225600000}"#
+        );
+        assert_eq!(
+            written(r#"{"refreshToken":"r1","expires_at":"1767222000"}"#, &new_tokens()),
+            r#"{"refreshToken":"r2","expires_at":"1767229200","accessToken":"a2","refreshedAt":"1767225600"}"#
+        );
+    }
+
+    #[test]
+    fn zero_says_nothing_of_the_unit_it_stands_for() {
+        for (members, expires_at) in [
+            (r#""expiresAt":0"#, "1767229200000"),
+            (r#""expiresAt":"0""#, "1767229200000"),
+            (r#""expiresAt":0,"refreshedAt":1767222000"#, "1767229200"),
+            (r#""expiresAt":0,"refreshedAt":"2025-12-31T00:00:00Z""#, r#""2026-01-01T01:00:00Z""#),
+            (r#""expiresAt":1"#, "1767229200"),
+            (r#""expiresAt":null,"refreshedAt":1767222000"#, "1767229200000"),
+        ] {
+            let text = written(&format!(r#"{{"refreshToken":"r1",{members}}}"#), &new_tokens());
+            assert!(text.contains(&format!(r#""expiresAt":{expires_at}"#)), "{members}: {text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_refresh_token_keeps_the_old_one() {
+        let new = NewTokens { refresh_token: None, ..new_tokens() };
+        assert!(written(r#"{"refreshToken":"r1"}"#, &new).contains(r#""refreshToken":"r1""#));
+    }
+
+    #[test]
+    fn refreshed_at_is_always_later_than_the_one_before() {
+        for (before, after) in [
+            (1_767_225_600_000_i64 - 1, 1_767_225_600_000_i64),
+            (1_767_225_600_000, 1_767_225_600_001),
+            (1_767_999_999_999, 1_768_000_000_000),
+        ] {
+            let text = written(&format!(r#"{{"refreshToken":"r1","refreshedAt":{before}}}"#), &new_tokens());
+            assert!(text.contains(&format!(r#""refreshedAt":{after}"#)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_known_of_an_old_refresh_tokens_end_does_not_hold_for_a_new_one() {
+        use RefreshTokenExpiry::{At, Never, NotSaid};
+        for (rotated, said, expected) in [
+            (false, NotSaid, r#""refreshTokenExpiresAt":1767300000000"#),
+            (true, NotSaid, r#""refreshTokenExpiresAt":null"#),
+            (false, Never, r#""refreshTokenExpiresAt":null"#),
+            (true, At(time(86_400)), r#""refreshTokenExpiresAt":1767312000000"#),
+        ] {
+            let refresh_token = Some(if rotated { "r2" } else { "r1" }.into());
+            let new = NewTokens { refresh_token, refresh_token_expires_at: said, ..new_tokens() };
+            let text = written(r#"{"refreshToken":"r1","refreshTokenExpiresAt":1767300000000}"#, &new);
+            assert!(text.contains(expected), "{rotated} {said:?}: {text}");
+        }
+        let text = written(r#"{"refreshToken":"r1"}"#, &new_tokens());
+        assert!(!text.contains("refreshTokenExpiresAt"), "{text}");
+    }
+
+    #[test]
+    fn what_else_the_provider_answered_joins_what_it_answered_before() {
+        let new = NewTokens { rest: Document::parse(r#"{"n":1.50,"id":"new"}"#).unwrap(), ..new_tokens() };
+        let text = written(r#"{"refreshToken":"r1","tokenResponse":{"realmId":"5","id":"old"}}"#, &new);
+        assert!(text.contains(r#""tokenResponse":{"realmId":"5","id":"new","n":1.50}"#), "{text}");
+    }
+
+    #[test]
+    fn what_else_the_provider_answered_is_left_out_before_the_tokens_are() {
+        let rest = Document::parse(r#"{"id_token":"very long"}"#).unwrap();
+        let new = NewTokens { rest, ..new_tokens() };
+        let secret = TokenSecret::parse(r#"{"refreshToken":"r1"}"#).unwrap();
+        let whole = secret.with_new_tokens(&new, NO_LIMIT);
+        for (limit, kept) in [(whole.expose().len(), true), (whole.expose().len() - 1, false)] {
+            let text = secret.with_new_tokens(&new, limit);
+            assert_eq!(text.expose().contains("id_token"), kept);
+            assert!(text.expose().contains(r#""accessToken":"a2""#));
+        }
+    }
+
+    #[test]
+    fn tokens_of_another_version_are_merged_only_where_other_members_differ() {
+        let staged = r#"{"refreshToken":"r2","accessToken":"a2","note":1,"expiresAt":5,"refreshedAt":4}"#;
+        for (current, merged) in [
+            (r#"{"refreshToken":"r1","accessToken":"a1","note":1,"expiresAt":0}"#, None),
+            (
+                r#"{"mine":true,"refreshToken":"r1","expiresAt":0,"note":2,"scope":"old"}"#,
+                Some(r#"{"mine":true,"refreshToken":"r2","expiresAt":5,"note":2,"accessToken":"a2","refreshedAt":4}"#),
+            ),
+            (
+                r#"{"refresh_token":"r1","note":1}"#,
+                Some(r#"{"refresh_token":"r2","note":1,"access_token":"a2","expires_at":5,"refreshed_at":4}"#),
+            ),
+        ] {
+            let current = TokenSecret::parse(current).unwrap();
+            let text = current.with_tokens_of(&TokenSecret::parse(staged).unwrap());
+            assert_eq!(text.as_ref().map(Secret::expose), merged);
+        }
+    }
+
+    #[test]
+    fn a_wrong_member_is_named_without_its_value() {
+        for (secret, problem) in [
+            ("", "it is empty"),
+            ("hunter2", "it is not JSON (from line 1, column 1 on)"),
+            ("[]", "it is an array, where a JSON object is wanted"),
+            ("{}", "its member `refreshToken` is missing or empty"),
+            (r#"{"refreshToken":null}"#, "its member `refreshToken` is missing or empty"),
+            (r#"{"refreshToken":""}"#, "its member `refreshToken` is missing or empty"),
+            (r#"{"access_token":"a"}"#, "its member `refresh_token` is missing or empty"),
+            (r#"{"refreshToken":5}"#, "its member `refreshToken` is a number, where a string is wanted"),
+            (
+                r#"{"refreshToken":"r","refresh_token":"s"}"#,
+                "it has both `refreshToken` and `refresh_token`; take one out",
+            ),
+            (
+                r#"{"refreshToken":"r","refreshToken":"s"}"#,
+                "its member `refreshToken` stands there twice; take one out",
+            ),
+            (
+                r#"{"refreshToken":"r","expires_at":"hunter2"}"#,
+                "its member `expires_at` is a string, where milliseconds or seconds since the epoch (a number or a string \
+                 of digits) or an RFC 3339 string such as \"2026-01-01T00:00:00Z\" is wanted",
+            ),
+            (
+                r#"{"refreshToken":"r","refreshMarginSeconds":-1}"#,
+                "its member `refreshMarginSeconds` is a number, where a whole number of seconds from 0 to 315576000 (ten \
+                 years) is wanted",
+            ),
+            (
+                r#"{"refreshToken":"r","tokenEndpointAuthMethod":"hunter2"}"#,
+                "its member `tokenEndpointAuthMethod` is a string, where one of \"client_secret_post\", \
+                 \"client_secret_basic\", \"none\" is wanted",
+            ),
+            (
+                r#"{"refreshToken":"r","extraHeaders":{"a":1}}"#,
+                "its member `extraHeaders.a` is a number, where a string is wanted",
+            ),
+            (
+                r#"{"refreshToken":"r","extraParameters":[]}"#,
+                "its member `extraParameters` is an array, where an object of strings is wanted",
+            ),
+        ] {
+            assert_eq!(TokenSecret::parse(secret).unwrap_err().to_string(), problem, "{secret}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let secret = TokenSecret::parse(
+            r#"{"refreshToken":"hunter2","accessToken":"hunter3","clientSecret":"hunter4","clientId":"hunter5",
+                "extraHeaders":{"key":"hunter6"},"tokenEndpoint":"https://hunter7"}"#,
+        );
+        let shown = format!("{:?}", secret.unwrap());
+        assert!(!shown.contains("hunter"), "a value is shown");
+    }
+}

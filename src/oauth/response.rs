@@ -281,7 +281,7 @@ mod tests {
 
     fn new_tokens(body: &str) -> NewTokens {
         match answer(200, body) {
-            Answer::Granted(granted) => granted.into_new_tokens(DateTime::UNIX_EPOCH, Duration::from_secs(3600)),
+            Answer::Granted(granted) => granted.into_new_tokens(DateTime::UNIX_EPOCH, Duration::from_hours(1)),
             other => panic!("not granted: {other:?}"),
         }
     }

@@ -10,9 +10,10 @@ use aws_sdk_secretsmanager::{
     primitives::DateTime as SdkDateTime,
 };
 use chrono::{DateTime, Utc};
+use reqwest::Url;
 
 use super::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId};
-use crate::{error::Error, http_client::SdkHttpClient, secret::Secret};
+use crate::{config::bad, error::Error, http_client::SdkHttpClient, secret::Secret};
 
 const GET: &str = "secretsmanager:GetSecretValue";
 const PUT: &str = "secretsmanager:PutSecretValue";
@@ -40,7 +41,7 @@ impl SecretsManager {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfiguration`] when no Region is set.
+    /// [`Error::InvalidConfiguration`] when no Region is set, or it or the endpoint cannot be one.
     pub async fn from_env(http: reqwest::Client) -> Result<Self, Error> {
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(SdkHttpClient(http))
@@ -54,13 +55,40 @@ impl SecretsManager {
         Self::new(&config)
     }
 
-    fn new(config: &SdkConfig) -> Result<Self, Error> {
-        if config.region().is_none() {
-            return Err(Error::InvalidConfiguration {
-                problem: "AWS_REGION is not set; it is the Region of the secret, such as \"eu-central-1\"".to_owned(),
-            });
+    /// Connects as the SDK's settings say.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Self::from_env`].
+    pub fn new(config: &SdkConfig) -> Result<Self, Error> {
+        match config.region().map_or("", |region| region.as_ref()) {
+            "" => {
+                return Err(Error::InvalidConfiguration {
+                    problem: "AWS_REGION is not set; it is the Region of the secret, such as \"eu-central-1\""
+                        .to_owned(),
+                });
+            }
+            found if !found.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') => {
+                return Err(bad("AWS_REGION", found, "the name of a Region, such as \"eu-central-1\""));
+            }
+            _ => {}
         }
-        Ok(Self { client: Client::new(config) })
+        let mut settings = aws_sdk_secretsmanager::config::Builder::from(config);
+        for name in ["AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL"] {
+            match std::env::var(name).as_deref().map(str::trim) {
+                Err(_) => {}
+                // The SDK takes an empty one for an endpoint, and panics at the first call.
+                Ok("") => {
+                    settings.set_endpoint_url(config.endpoint_url().filter(|url| !url.is_empty()).map(str::to_owned));
+                }
+                // The SDK would find out at each call.
+                Ok(found) if !Url::parse(found).is_ok_and(|url| matches!(url.scheme(), "https" | "http")) => {
+                    return Err(bad(name, found, "an https or http URL"));
+                }
+                Ok(_) => break,
+            }
+        }
+        Ok(Self { client: Client::from_conf(settings.build()) })
     }
 }
 

@@ -180,19 +180,24 @@ impl Member {
     /// An object of strings, in order.
     pub(super) fn strings(self, document: &Document) -> Result<Option<Vec<(String, Secret)>>, SecretProblem> {
         let members = self.read(document, "an object of strings", |json| Document::parse(json).ok())?;
-        let Some(members) = members else { return Ok(None) };
+        let (Some(members), Some((found, _))) = (members, self.find(document)?) else { return Ok(None) };
         members
             .members()
             .map(|(name, value)| match serde_json::from_str::<String>(value) {
                 Ok(text) => Ok((name.to_owned(), Secret::from(text))),
                 Err(_) => Err(SecretProblem::WrongType {
-                    member: format!("{}.{name}", self.names().0),
+                    member: format!("{found}.{name}"),
                     found: kind(value),
                     wanted: "a string",
                 }),
             })
             .collect::<Result<_, _>>()
             .map(Some)
+    }
+
+    /// An object of whatever members.
+    pub(super) fn object(self, document: &Document) -> Result<Option<Document>, SecretProblem> {
+        self.read(document, "an object", |json| Document::parse(json).ok())
     }
 
     /// One of a few words, through `read`.
