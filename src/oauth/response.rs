@@ -18,6 +18,9 @@ use crate::{
 /// The longest lifetime believed: a hundred years. No calculation with it overflows.
 const MAX_LIFETIME: TimeDelta = TimeDelta::days(36_525);
 
+/// No answer has more members than this that anyone wants to keep; hostile ones do.
+const MAX_MEMBERS: usize = 256;
+
 /// What became of an exchange.
 #[derive(Debug)]
 pub enum Answer {
@@ -197,7 +200,7 @@ fn document(body: &[u8]) -> Option<Document> {
         return None;
     }
     let mut document = Document::default();
-    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+    for (name, value) in form_urlencoded::parse(text.as_bytes()).take(MAX_MEMBERS) {
         document.set(&name, json_string(&value));
     }
     Some(document)
@@ -249,6 +252,9 @@ fn granted(document: Document) -> Option<Granted> {
     }
     for read in lives_of_refresh_token {
         rest.remove(read);
+    }
+    if rest.members().count() > MAX_MEMBERS {
+        rest = Document::default();
     }
     Some(Granted { rest, ..granted })
 }

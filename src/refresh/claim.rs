@@ -17,8 +17,11 @@ use crate::{
     },
     policy::{self, Standing},
     report::Outcome,
-    store::{Label, SecretStore, Selector, StoreError, VERSION_QUOTA},
+    store::{Label, SecretStore, Selector, StoreError},
 };
+
+/// A secret has no room for more claims than this.
+const MAX_CLAIMS: u32 = 100;
 
 /// What a run may do about a token it found due.
 pub(super) enum Turn {
@@ -98,7 +101,7 @@ where
         if let Some(staged) = self.check_quota(key, 2).await? {
             return Ok(Turn::Staged(Box::new(staged)));
         }
-        let attempt = claim.attempt + 1;
+        let attempt = claim.attempt.saturating_add(1);
         match self.put_claim(key, attempt, client).await {
             Ok(()) => {}
             Err(StoreError::Exists) => return Ok(in_progress(None)),
@@ -181,7 +184,8 @@ where
             },
         };
         let mut newest = None;
-        for attempt in (known.unwrap_or(0)..).take(VERSION_QUOTA) {
+        let first = known.unwrap_or(0);
+        for attempt in first..first.saturating_add(MAX_CLAIMS) {
             let Some(version) = self.find(Selector::Id(&key.claim(attempt))).await? else { break };
             newest = Some(match Record::read(&version.body, key) {
                 Some(Record::Claim(claim)) => (claim, version.created),

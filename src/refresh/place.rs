@@ -55,19 +55,20 @@ where
         reason: Reason,
         outcome: Outcome,
     ) -> Result<Report, Error> {
-        match staged {
-            Staged::Ours(staged) if current.key() == issued.spent => {
-                self.promote(current, *staged, reason, outcome).await
-            }
-            Staged::Ours(staged) if current.token.tokens == staged.token.tokens => {
-                Ok(self.report(outcome, &current, reason))
-            }
-            Staged::Ours(_) => Ok(self.report(Outcome::Superseded, &current, reason)),
-            Staged::Others(staged) => {
-                let healed = self.heal(current, *staged, reason).await?;
+        let (staged, ours) = match staged {
+            Staged::Ours(staged) => (*staged, true),
+            Staged::Others(staged) => (*staged, false),
+        };
+        if current.key() == issued.spent {
+            return if ours {
+                self.promote(current, staged, reason, outcome).await
+            } else {
+                let healed = self.heal(current, staged, reason).await?;
                 Ok(Report { outcome: Outcome::Superseded, ..healed })
-            }
+            };
         }
+        let outcome = if ours && current.token.tokens == staged.token.tokens { outcome } else { Outcome::Superseded };
+        Ok(self.report(outcome, &current, reason))
     }
 
     /// Puts issued tokens into the store, under the id derived from the spent ones; tried until the deadline.

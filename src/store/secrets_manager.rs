@@ -9,7 +9,7 @@ use aws_sdk_secretsmanager::{
     error::{ProvideErrorMetadata, SdkError},
     primitives::DateTime as SdkDateTime,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Url;
 
 use super::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId};
@@ -154,7 +154,9 @@ impl SecretStore for SecretsManager {
 }
 
 fn time(date: &SdkDateTime) -> Option<DateTime<Utc>> {
+    // Times are added to: the last representable one would be one too far.
     DateTime::from_timestamp(date.secs(), date.subsec_nanos())
+        .filter(|time| *time < DateTime::<Utc>::MAX_UTC - TimeDelta::days(1))
 }
 
 /// What the SDK's error means. `body`: what was sent, which the service may not get us to print.

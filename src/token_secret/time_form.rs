@@ -1,6 +1,6 @@
 //! The forms in which people write a point in time, read and written back as they were found.
 
-use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, FixedOffset, SecondsFormat, TimeDelta, Utc};
 
 use super::document::json_string;
 
@@ -36,9 +36,14 @@ impl TimeForm {
     /// The form for a time that was never written before.
     pub const DEFAULT: Self = Self::Number(Unit::Milliseconds);
 
-    /// Reads the JSON text of a time and the form it is in. `None`: it is no point in time.
+    /// Reads the JSON text of a time and the form it is in. `None`: it is no point in time, or not one of the years 0 to
+    /// 9999, the ones that RFC 3339 can write.
     #[must_use]
     pub fn read(json: &str) -> Option<(DateTime<Utc>, Self)> {
+        Self::read_any(json).filter(|(time, _)| (0..=9999).contains(&time.year()))
+    }
+
+    fn read_any(json: &str) -> Option<(DateTime<Utc>, Self)> {
         let Some(b'"') = json.as_bytes().first() else {
             let (time, unit) = since_epoch(json)?;
             return Some((time, Self::Number(unit)));
@@ -124,6 +129,7 @@ mod tests {
             ("100000000000", 100_000_000_000),
             ("99999999999", 99_999_999_999_000),
             ("-5", -5_000),
+            ("253402300799999", 253_402_300_799_999),
             (r#""1767225600000""#, 1_767_225_600_000),
             (r#""1767225600""#, 1_767_225_600_000),
             (r#""2026-01-01T00:00:00Z""#, 1_767_225_600_000),
@@ -164,6 +170,8 @@ mod tests {
             "1e300",
             "-1e300",
             r#""99999999999999999999""#,
+            "253402300800000",
+            "99999999999999e1",
         ] {
             assert_eq!(TimeForm::read(json), None, "{json}");
         }
