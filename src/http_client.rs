@@ -10,14 +10,15 @@ use aws_smithy_runtime_api::client::{
     runtime_components::RuntimeComponents,
 };
 use aws_smithy_types::body::SdkBody;
-use reqwest::redirect;
+use reqwest::{Response, redirect};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
+use zeroize::Zeroizing;
 
-use crate::{error::Error, oauth::read_bounded};
+use crate::error::Error;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -122,4 +123,23 @@ async fn send(client: &reqwest::Client, request: HttpRequest) -> Result<HttpResp
     let body = read_bounded(response, MAX_STORE_ANSWER_BYTES).await.map_err(|e| ConnectorError::io(e.into()))?;
     HttpResponse::try_from(head.map(|()| SdkBody::from(body.as_slice())))
         .map_err(|e| ConnectorError::other(e.into(), None))
+}
+
+/// Reads a body of at most `max_bytes`.
+///
+/// # Errors
+///
+/// What went wrong, in words that quote nothing of it.
+pub async fn read_bounded(mut response: Response, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut body = Zeroizing::new(Vec::with_capacity(4096));
+    loop {
+        match response.chunk().await {
+            Ok(None) => return Ok(body),
+            Ok(Some(chunk)) if body.len() + chunk.len() > max_bytes => {
+                return Err(format!("the answer is longer than {max_bytes} bytes"));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Err(_) => return Err("the answer broke off".to_owned()),
+        }
+    }
 }

@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use reqwest::{Response, header::RETRY_AFTER};
-use zeroize::Zeroizing;
+use reqwest::header::RETRY_AFTER;
 
-use crate::{clock::Clock, secret::Secret};
+use crate::{clock::Clock, http_client::read_bounded, secret::Secret};
 
 pub mod printable;
 pub mod request;
@@ -99,20 +98,5 @@ fn describe(error: &reqwest::Error) -> Trouble {
         Trouble::NotReached(format!("could not be reached ({what})"))
     } else {
         Trouble::MaybeSpent(format!("broke off before an answer ({cause})"))
-    }
-}
-
-/// Reads a body of at most `max_bytes`.
-pub(crate) async fn read_bounded(mut response: Response, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>, String> {
-    let mut body = Zeroizing::new(Vec::with_capacity(4096));
-    loop {
-        match response.chunk().await {
-            Ok(None) => return Ok(body),
-            Ok(Some(chunk)) if body.len() + chunk.len() > max_bytes => {
-                return Err(format!("the answer is longer than {max_bytes} bytes"));
-            }
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Err(_) => return Err("the answer broke off".to_owned()),
-        }
     }
 }
