@@ -1,0 +1,532 @@
+//! The release binary against servers nobody here wrote: Secrets Manager as moto speaks it, authorization servers that
+//! are in real use, and cargo-lambda's Runtime API. `tests/run` starts them all.
+
+mod support;
+
+#[path = "peers/functions.rs"]
+mod functions;
+#[path = "peers/providers.rs"]
+mod providers;
+#[path = "peers/proxy.rs"]
+mod proxy;
+#[path = "peers/secrets.rs"]
+mod secrets;
+
+use functions::{CargoLambda, Failure, Lambda};
+use providers::Provider;
+use proxy::{Proxy, Way};
+use secrets::Secrets;
+use serde_json::{Value, json};
+use support::runtime_api::Deadline;
+use tokio::task::JoinSet;
+
+/// A run with this deadline has time for its work, and its lease ends seven seconds after its start.
+const SHORT: Deadline = Deadline::InMs(4_000);
+
+/// A peer's address or program, as `tests/peers/run.py` gives it.
+fn peer(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run tests/run"))
+}
+
+/// The member of a document or report that must be a text.
+fn text(document: &Value, member: &str) -> String {
+    document[member].as_str().unwrap_or_else(|| panic!("no text {member}")).to_owned()
+}
+
+/// The outcome, or the name of the error.
+fn outcome(result: &Result<Value, Failure>) -> &str {
+    match result {
+        Ok(report) => report["outcome"].as_str().expect("a text"),
+        Err(failure) => &failure.error_type,
+    }
+}
+
+fn force_if(version_id: &str) -> String {
+    json!({"force": true, "ifVersionId": version_id}).to_string()
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_deployed_function_refreshes_skips_and_obeys() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let tokens = provider.log_in().await;
+    let name = "full-path/crm/oauth";
+    // No parser may touch what it does not know: neither the number's digits nor the member's place.
+    let text_before = provider.secret(&tokens).to_string().replacen('{', r#"{"rate":1.10,"#, 1);
+    let first_version = secrets.create_text(name, &text_before).await;
+    let function = CargoLambda::start(1, &secrets.url, name).await;
+
+    let dry = function.invoke(r#"{"dryRun":true}"#).await.unwrap();
+    assert_eq!((&dry["outcome"], &dry["versionId"]), (&json!("would_refresh"), &json!(first_version)));
+    assert_eq!(provider.times_presented(&tokens.refresh).await, 0, "a dry run asked the provider");
+    assert_eq!(secrets.versions(name).await.len(), 1, "a dry run wrote");
+
+    let refreshed = function.invoke("{}").await.unwrap();
+    assert_eq!(refreshed["outcome"], "refreshed");
+    assert_eq!(refreshed["reason"], "due");
+    assert_eq!(refreshed["secretId"], name);
+    assert_eq!(refreshed["previousVersionId"], json!(first_version));
+    let lifetime = refreshed["expiresInSeconds"].as_i64().unwrap();
+    assert!((50..=60).contains(&lifetime), "the provider's tokens live 60 s, the report says {lifetime}");
+    let (version, text_after) = secrets.labelled(name, "AWSCURRENT").await;
+    assert_eq!(refreshed["versionId"], json!(version));
+    assert!(text_after.starts_with(r#"{"rate":1.10,"#), "an unknown member was touched");
+    assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
+
+    let skipped = function.invoke("{}").await.unwrap();
+    assert_eq!((&skipped["outcome"], &skipped["reason"]), (&json!("skipped"), &json!("not_due")));
+    let dry = function.invoke(r#"{"dryRun":true}"#).await.unwrap();
+    assert_eq!(dry["outcome"], "skipped");
+
+    let forced = function.invoke(r#"{"force":true}"#).await.unwrap();
+    assert_eq!((&forced["outcome"], &forced["reason"]), (&json!("refreshed"), &json!("forced")));
+    let old = function.invoke(&force_if(&version)).await.unwrap();
+    assert_eq!((&old["outcome"], &old["reason"]), (&json!("skipped"), &json!("version_not_current")));
+    assert_eq!(old["versionId"], forced["versionId"]);
+    let forced_again = function.invoke(&force_if(&text(&forced, "versionId"))).await.unwrap();
+    assert_eq!(forced_again["outcome"], "refreshed");
+
+    let failure = function.invoke(r#"{"forced":true}"#).await.unwrap_err();
+    assert_eq!(failure.error_type, "InvalidEvent");
+    assert!(failure.message.contains("did you mean `force`?"), "{}", failure.message);
+
+    let current = secrets.current(name).await;
+    provider.refresh(&text(&current, "refreshToken")).await.expect("a refresh token that works");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn cargo_lambda_invoke_prints_the_report_and_exits_with_1_for_an_error() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let name = "command-line/crm/oauth";
+    secrets.create(name, &provider.secret(&provider.log_in().await)).await;
+    let function = CargoLambda::start(2, &secrets.url, name).await;
+
+    let (code, printed, _) = function.invoke_from_the_command_line("{}").await;
+    assert_eq!(code, Some(0));
+    let report: Value = serde_json::from_str(&printed).expect("the report as JSON");
+    assert_eq!(report["outcome"], "refreshed");
+    assert_eq!(report["versionId"], json!(secrets.labelled(name, "AWSCURRENT").await.0));
+
+    let (code, printed, said) = function.invoke_from_the_command_line(r#"{"forced":true}"#).await;
+    assert_eq!((code, printed.trim()), (Some(1), ""));
+    assert!(said.contains("InvalidEvent") && said.contains("did you mean `force`?"), "{said}");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+/// A refresh, and a refresh with what that brought.
+async fn refreshes_twice(provider: Provider, name: &str) {
+    let secrets = Secrets::connect();
+    let tokens = provider.log_in().await;
+    secrets.create(name, &provider.secret(&tokens)).await;
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+    for event in ["{}", r#"{"force":true}"#] {
+        let before = text(&secrets.current(name).await, "accessToken");
+        assert_eq!(outcome(&function.invoke(event).await), "refreshed", "{event}");
+        assert_ne!(text(&secrets.current(name).await, "accessToken"), before, "{event}");
+    }
+    assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
+    provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a refresh token that works");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_client_may_send_its_secret_in_the_body() {
+    refreshes_twice(Provider::oidc("post"), "by-post/crm/oauth").await;
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_public_client_needs_no_secret() {
+    refreshes_twice(Provider::oidc("public"), "public/crm/oauth").await;
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_provider_may_answer_the_same_refresh_token_every_time() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc_echo("basic"));
+    let tokens = provider.log_in().await;
+    let name = "echo/crm/oauth";
+    secrets.create(name, &provider.secret(&tokens)).await;
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+
+    let mut access_tokens = vec![tokens.access];
+    for event in ["{}", r#"{"force":true}"#, r#"{"force":true}"#] {
+        assert_eq!(outcome(&function.invoke(event).await), "refreshed", "{event}");
+        let current = secrets.current(name).await;
+        assert_eq!(text(&current, "refreshToken"), tokens.refresh, "{event}");
+        access_tokens.push(text(&current, "accessToken"));
+    }
+    access_tokens.sort();
+    access_tokens.dedup();
+    assert_eq!(access_tokens.len(), 4, "an access token came twice");
+    assert_eq!(provider.times_presented(&tokens.refresh).await, 3);
+    assert_eq!(outcome(&function.invoke("{}").await), "skipped");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn token_secrets_may_be_written_as_rfc_6749_does_and_share_a_client() {
+    let (secrets, provider) = (Secrets::connect(), Provider::toolkit_with_grace());
+    let client = "shared/client";
+    let settings = json!({
+        "token_endpoint": provider.token_endpoint,
+        "client_id": provider.client_id,
+        "client_secret": provider.client_secret,
+        "token_endpoint_auth_method": provider.auth_method,
+    });
+    secrets.create(client, &settings).await;
+    let function = Lambda::start(&secrets.url, &[("CLIENT_CREDENTIALS_SECRET_ID", client)]).await;
+
+    for name in ["shared/alice", "shared/bob"] {
+        let tokens = provider.log_in().await;
+        let secret =
+            json!({"access_token": tokens.access, "refresh_token": tokens.refresh, "expires_at": 1_700_000_000});
+        secrets.create(name, &secret).await;
+        assert_eq!(outcome(&function.invoke(&json!({"secretId": name}).to_string()).await), "refreshed");
+
+        let current = secrets.current(name).await;
+        let members: Vec<_> = current.as_object().unwrap().keys().map(String::as_str).collect();
+        assert!(members.iter().all(|member| !member.contains(char::is_uppercase)), "{members:?}");
+        assert!(!members.contains(&"client_secret"), "readers of the token see the client's secret");
+        assert!(current["expires_at"].as_u64().unwrap() < 100_000_000_000, "seconds became milliseconds");
+        assert_eq!(current["token_type"], "Bearer");
+        provider.refresh(&text(&current, "refresh_token")).await.expect("a refresh token that works");
+        function.assert_kept(&secrets.all_ever_held(name).await);
+    }
+    function.assert_kept(&secrets.all_ever_held(client).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn eight_runs_at_once_spend_a_refresh_token_once() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let mut functions = Vec::new();
+    for _ in 0..8 {
+        functions.push(std::sync::Arc::new(Lambda::start(&secrets.url, &[]).await));
+    }
+    for round in 0..5 {
+        let tokens = provider.log_in().await;
+        let name = format!("at-once/{round}");
+        let version = secrets.create(&name, &provider.secret(&tokens)).await;
+        // Eight schedules at once; and eight readers at once that met a 401.
+        let event = match round % 2 {
+            0 => json!({"secretId": name}),
+            _ => json!({"secretId": name, "force": true, "ifVersionId": version}),
+        };
+        let mut runs = JoinSet::new();
+        for function in &functions {
+            let (function, event) = (function.clone(), event.to_string());
+            runs.spawn(async move { function.invoke(&event).await });
+        }
+        let results = runs.join_all().await;
+        let mut outcomes: Vec<_> = results.iter().map(outcome).collect();
+        outcomes.sort_unstable();
+
+        let refreshed = outcomes.iter().filter(|outcome| **outcome == "refreshed").count();
+        assert_eq!(refreshed, 1, "{outcomes:?}");
+        let known = ["refreshed", "in_progress", "skipped", "recovered"];
+        assert!(outcomes.iter().all(|outcome| known.contains(outcome)), "{outcomes:?}");
+        assert_eq!(provider.times_presented(&tokens.refresh).await, 1, "{outcomes:?}");
+        // A token presented twice would have killed the whole family, the newest token included.
+        let current = secrets.current(&name).await;
+        provider.refresh(&text(&current, "refreshToken")).await.expect("a family that lives");
+        let held = secrets.all_ever_held(&name).await;
+        for function in &functions {
+            function.assert_kept(&held);
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_run_killed_before_the_exchange_holds_the_next_ones_off_until_its_lease_ends() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let tokens = provider.log_in().await;
+    let proxy = Proxy::before(&provider.token_endpoint, Way::Held).await;
+    let name = "killed/crm/oauth";
+    let mut secret = provider.secret(&tokens);
+    secret["tokenEndpoint"] = proxy.token_endpoint.clone().into();
+    let version = secrets.create(name, &secret).await;
+
+    let killed = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+    killed.kill_during("{}", SHORT, proxy.request()).await;
+
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+    for event in ["{}".to_owned(), r#"{"force":true}"#.to_owned(), force_if(&version)] {
+        let report = function.invoke(&event).await.unwrap();
+        assert_eq!(report["outcome"], "in_progress", "{event}");
+        assert_eq!(report["versionId"], json!(version), "{event}");
+        assert!(report["retryAt"].is_string(), "{event}");
+    }
+    assert_eq!(provider.times_presented(&tokens.refresh).await, 0);
+
+    // A new proxy: the held request must not reach the provider after all.
+    let way = Proxy::before(&provider.token_endpoint, Way::Through).await;
+    secret["tokenEndpoint"] = way.token_endpoint.clone().into();
+    secrets.edit(name, &secret).await;
+    let report = function.invoke_after_the_lease("{}").await;
+    assert_eq!(outcome(&report), "refreshed");
+    assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
+    provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a family that lives");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn an_edit_made_during_the_exchange_is_kept() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let tokens = provider.log_in().await;
+    let proxy = Proxy::before(&provider.token_endpoint, Way::Held).await;
+    let name = "edited/crm/oauth";
+    let mut secret = provider.secret(&tokens);
+    secret["tokenEndpoint"] = proxy.token_endpoint.clone().into();
+    secret["note"] = "before".into();
+    secrets.create(name, &secret).await;
+
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+    let edited = async {
+        proxy.request().await;
+        let mut edit = secret.clone();
+        edit["note"] = "after".into();
+        edit["refreshMarginSeconds"] = 120.into();
+        let edited = secrets.edit(name, &edit).await;
+        proxy.set(Way::Through);
+        edited
+    };
+    let (report, edited) = tokio::join!(function.invoke("{}"), edited);
+    let report = report.unwrap();
+    assert_eq!(report["outcome"], "refreshed");
+    assert_eq!(report["previousVersionId"], json!(edited));
+
+    let (version, _) = secrets.labelled(name, "AWSCURRENT").await;
+    assert_eq!(report["versionId"], json!(version));
+    let current = secrets.current(name).await;
+    assert_eq!((&current["note"], &current["refreshMarginSeconds"]), (&json!("after"), &json!(120)));
+    assert_ne!(text(&current, "accessToken"), tokens.access);
+    assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
+    provider.refresh(&text(&current, "refreshToken")).await.expect("a refresh token that works");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn tokens_that_a_person_puts_in_place_during_the_exchange_stand() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let tokens = provider.log_in().await;
+    let proxy = Proxy::before(&provider.token_endpoint, Way::Held).await;
+    let name = "superseded/crm/oauth";
+    let mut secret = provider.secret(&tokens);
+    secret["tokenEndpoint"] = proxy.token_endpoint.clone().into();
+    secrets.create(name, &secret).await;
+
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+    let log_in_anew = async {
+        proxy.request().await;
+        let anew = provider.log_in().await;
+        secrets.edit(name, &provider.secret(&anew)).await;
+        proxy.set(Way::Through);
+        anew
+    };
+    let (report, anew) = tokio::join!(function.invoke("{}"), log_in_anew);
+    assert_eq!(outcome(&report), "superseded");
+    assert_eq!(text(&secrets.current(name).await, "refreshToken"), anew.refresh);
+    // The run's own tokens are of another login, and good: they stay where a person can find them.
+    let (_, staged) = secrets.labelled(name, "OAUTH_STAGED").await;
+    let staged: Value = serde_json::from_str(&staged).unwrap();
+    provider.refresh(&text(&staged, "refreshToken")).await.expect("a refresh token that works");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_spent_token_that_is_current_again_gives_way_to_what_it_was_exchanged_for() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let tokens = provider.log_in().await;
+    let name = "spent/crm/oauth";
+    let mut secret = provider.secret(&tokens);
+    let first = secrets.create(name, &secret).await;
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+    let refreshed = function.invoke("{}").await.unwrap();
+    assert_eq!(refreshed["outcome"], "refreshed");
+    let new = secrets.current(name).await;
+
+    // What a run leaves that dies before it promotes.
+    secrets.promote(name, &first).await;
+    let report = function.invoke("{}").await.unwrap();
+    assert_eq!(report["outcome"], "recovered");
+    assert_eq!(report["versionId"], refreshed["versionId"]);
+    assert_eq!(report["previousVersionId"], json!(first));
+
+    // A person edits an old copy and pastes it back: the edit is kept.
+    secret["note"] = "pasted".into();
+    let pasted = secrets.edit(name, &secret).await;
+    let report = function.invoke("{}").await.unwrap();
+    assert_eq!(report["outcome"], "recovered");
+    assert_eq!(report["previousVersionId"], json!(pasted));
+    let current = secrets.current(name).await;
+    assert_eq!(current["note"], "pasted");
+    assert_eq!(text(&current, "refreshToken"), text(&new, "refreshToken"));
+
+    // The provider was never asked with the spent token again, and so the family lives.
+    assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
+    assert_eq!(outcome(&function.invoke(r#"{"force":true}"#).await), "refreshed");
+    provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a refresh token that works");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_dead_grant_is_asked_for_once_until_a_person_consents_again() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let first = provider.log_in().await;
+    let tokens = provider.refresh(&first.refresh).await.unwrap();
+    // Someone else presents the spent token: the provider takes it for a thief's and kills the family.
+    assert_eq!(provider.refresh(&first.refresh).await.unwrap_err(), "invalid_grant");
+    let name = "dead-grant/crm/oauth";
+    let version = secrets.create(name, &provider.secret(&tokens)).await;
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+
+    let failure = function.invoke("{}").await.unwrap_err();
+    assert_eq!(failure.error_type, "ReauthorizationRequired");
+    for part in [name, &provider.token_endpoint, "invalid_grant", "consent again"] {
+        assert!(failure.message.contains(part), "{part}: {}", failure.message);
+    }
+    for _ in 0..2 {
+        let failure = function.invoke("{}").await.unwrap_err();
+        assert_eq!(failure.error_type, "ReauthorizationRequired");
+        assert!(failure.message.contains("on record"), "{}", failure.message);
+    }
+    assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
+    assert_eq!(secrets.labelled(name, "AWSCURRENT").await.0, version);
+
+    secrets.edit(name, &provider.secret(&provider.log_in().await)).await;
+    assert_eq!(outcome(&function.invoke("{}").await), "refreshed");
+    provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a refresh token that works");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_wrong_client_secret_is_the_clients_fault_and_mended_by_another() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let tokens = provider.log_in().await;
+    let name = "wrong-client/crm/oauth";
+    let right = provider.secret(&tokens);
+    let mut wrong = right.clone();
+    wrong["clientSecret"] = "not the client's secret".into();
+    secrets.create(name, &wrong).await;
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+
+    for run in ["asks the provider", "finds the answer on record"] {
+        let failure = function.invoke_until("{}", SHORT).await.unwrap_err();
+        assert_eq!(failure.error_type, "ClientRejected", "{run}: {}", failure.message);
+        assert!(failure.message.contains("clientSecret"), "{run}: {}", failure.message);
+    }
+    assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
+
+    secrets.edit(name, &right).await;
+    assert_eq!(outcome(&function.invoke_after_the_lease("{}").await), "refreshed");
+    provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a refresh token that works");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_lost_answer_is_made_up_for_by_a_providers_grace_period() {
+    let (secrets, provider) = (Secrets::connect(), Provider::toolkit_with_grace());
+    let tokens = provider.log_in().await;
+    let proxy = Proxy::before(&provider.token_endpoint, Way::AnswerLost).await;
+    let name = "lost-answer/grace";
+    let mut secret = provider.secret(&tokens);
+    secret["tokenEndpoint"] = proxy.token_endpoint.clone().into();
+    secrets.create(name, &secret).await;
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+
+    let failure = function.invoke_until("{}", SHORT).await.unwrap_err();
+    assert_eq!(failure.error_type, "ProviderUnavailable");
+    assert!(failure.message.contains("may have spent the refresh token"), "{}", failure.message);
+    proxy.set(Way::Through);
+    assert_eq!(outcome(&function.invoke("{}").await), "in_progress");
+
+    assert_eq!(outcome(&function.invoke_after_the_lease("{}").await), "refreshed");
+    let current = secrets.current(name).await;
+    let replayed = provider.refresh(&tokens.refresh).await.expect("the grace period");
+    assert_eq!(text(&current, "refreshToken"), replayed.refresh, "not the pair of the lost answer");
+    assert_eq!(text(&current, "accessToken"), replayed.access, "not the pair of the lost answer");
+    assert_eq!(outcome(&function.invoke(r#"{"force":true}"#).await), "refreshed");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_lost_answer_without_a_grace_period_is_told_as_what_may_have_happened() {
+    let (secrets, provider) = (Secrets::connect(), Provider::toolkit_without_reuse_detection());
+    let tokens = provider.log_in().await;
+    let proxy = Proxy::before(&provider.token_endpoint, Way::AnswerLost).await;
+    let name = "lost-answer/no-grace";
+    let mut secret = provider.secret(&tokens);
+    secret["tokenEndpoint"] = proxy.token_endpoint.clone().into();
+    secrets.create(name, &secret).await;
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+
+    let failure = function.invoke_until("{}", SHORT).await.unwrap_err();
+    assert_eq!(failure.error_type, "ProviderUnavailable");
+    proxy.set(Way::Through);
+    let failure = function.invoke_after_the_lease("{}").await.unwrap_err();
+    assert_eq!(failure.error_type, "ReauthorizationRequired");
+    assert!(failure.message.contains("it may have spent the token without storing the answer"), "{}", failure.message);
+    assert_eq!(text(&secrets.current(name).await, "refreshToken"), tokens.refresh);
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_secret_that_is_missing_or_binary_is_named() {
+    let secrets = Secrets::connect();
+    secrets.create_binary("unusable/binary", &[0, 159, 146, 150]).await;
+    secrets.create_text("unusable/text", "hunter2").await;
+    let function = Lambda::start(&secrets.url, &[]).await;
+    for (name, error_type, part) in [
+        ("unusable/missing", "SecretNotFound", "ResourceNotFoundException"),
+        ("unusable/binary", "InvalidSecret", "binary"),
+        ("unusable/text", "InvalidSecret", "JSON"),
+    ] {
+        let failure = function.invoke(&json!({"secretId": name}).to_string()).await.unwrap_err();
+        assert_eq!(failure.error_type, error_type, "{name}: {}", failure.message);
+        assert!(failure.message.contains(name) && failure.message.contains(part), "{name}: {}", failure.message);
+        assert!(!failure.message.contains("hunter2"), "the secret's text is shown");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_refresh_makes_two_versions_and_leaves_each_label_on_one() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let name = "labels/crm/oauth";
+    let mut previous = secrets.create(name, &provider.secret(&provider.log_in().await)).await;
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+
+    for versions_after in [3, 5] {
+        let report = function.invoke(r#"{"force":true}"#).await.unwrap();
+        let current = text(&report, "versionId");
+        let mut versions = secrets.versions(name).await;
+        assert_eq!(versions.len(), versions_after);
+        assert_eq!(versions.remove(&current).unwrap(), ["AWSCURRENT", "OAUTH_STAGED"]);
+        assert_eq!(versions.remove(&previous).unwrap(), ["AWSPREVIOUS"]);
+        let labels: Vec<_> = versions.into_values().flatten().collect();
+        assert_eq!(labels, ["OAUTH_CLAIM"], "the other versions' labels");
+
+        let (_, claim) = secrets.labelled(name, "OAUTH_CLAIM").await;
+        let claim: Value = serde_json::from_str(&claim).unwrap();
+        assert!(text(&claim, "about").contains("token-refresher"), "a person who meets a claim learns what it is");
+        assert!(claim["leaseEndsAt"].is_string() && claim["holder"].is_string());
+        // Who may read the token may read the claim; it must not hold the client's secret or another token.
+        support::output::assert_no_secret(&claim.to_string(), &secrets.all_ever_held(name).await);
+        previous = current;
+    }
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}

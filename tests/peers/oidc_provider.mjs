@@ -1,0 +1,127 @@
+// A certified OpenID provider (npm oidc-provider) for the tests, and a control server beside it.
+//
+//   node oidc_provider.mjs <port> <control port>
+//
+// The provider rotates refresh tokens: one that is spent twice kills its whole family, the newest token included.
+// With ROTATE=0 in the environment it answers the same refresh token every time.
+//
+// The control server answers:
+//   GET  /health                     once both servers listen
+//   POST /login/<client>             logs a person in at client `basic`, `post` or `public`; the token endpoint's own answer
+//   GET  /exchanges                  how many refresh_token requests the token endpoint has received so far
+//   GET  /exchanges?refresh_token=…  how many of them presented this very token
+
+import { createHash, randomBytes } from 'node:crypto';
+import { createServer } from 'node:http';
+import { Provider } from 'oidc-provider';
+
+const [port, controlPort] = process.argv.slice(2).map(Number);
+const host = '127.0.0.1';
+const issuer = `http://${host}:${port}`;
+const redirectUri = 'https://client.example/callback';
+
+const clients = [
+  // The secret needs form encoding before base64 (RFC 6749 section 2.3.1); sent as it is, it is refused.
+  { client_id: 'basic', client_secret: 's3cr+t/=& %:x', token_endpoint_auth_method: 'client_secret_basic' },
+  { client_id: 'post', client_secret: 'post-secret-post-secret', token_endpoint_auth_method: 'client_secret_post' },
+  { client_id: 'public', token_endpoint_auth_method: 'none' },
+];
+
+const provider = new Provider(issuer, {
+  clients: clients.map((client) => ({
+    ...client, redirect_uris: [redirectUri], response_types: ['code'], grant_types: ['authorization_code', 'refresh_token'],
+  })),
+  features: { devInteractions: { enabled: true } },
+  pkce: { required: () => true },
+  rotateRefreshToken: process.env.ROTATE !== '0',
+  ttl: { AccessToken: 60, AuthorizationCode: 60, Grant: 3600, IdToken: 600, Interaction: 600, RefreshToken: 3600, Session: 3600 },
+});
+
+const exchanges = []; // the refresh token of each request
+provider.use(async (ctx, next) => {
+  await next();
+  if (ctx.oidc?.route === 'token' && ctx.oidc.params?.grant_type === 'refresh_token') {
+    exchanges.push(ctx.oidc.params.refresh_token);
+  }
+});
+
+for (const event of ['grant.error', 'grant.revoked', 'server_error']) {
+  provider.on(event, (_ctx, error) => console.log(event, error?.message ?? '', error?.error_detail ?? ''));
+}
+
+/** Posts a form, or gets the page where there is none, with the cookies of `jar`; answers redirects as they are. */
+async function request(url, jar, form) {
+  const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join('; ');
+  const response = await fetch(url, {
+    method: form ? 'POST' : 'GET', body: form && new URLSearchParams(form), redirect: 'manual', headers: { cookie },
+  });
+  for (const line of response.headers.getSetCookie()) {
+    const [, name, value] = line.match(/^([^=]+)=([^;]*)/);
+    if (value) jar.set(name, value); else jar.delete(name);
+  }
+  return response;
+}
+
+/** Opens the authorization page and, as a person would, follows redirects and sends every form, until it has the code. */
+async function authorize(parameters) {
+  const jar = new Map();
+  let url = `${issuer}/auth?${new URLSearchParams(parameters)}`;
+  let response = await request(url, jar);
+  for (let step = 0; step < 20; step += 1) {
+    const location = response.headers.get('location');
+    if (location) {
+      url = new URL(location, url).href;
+      if (url.startsWith(redirectUri)) return new URL(url).searchParams.get('code');
+      response = await request(url, jar);
+      continue;
+    }
+    const page = await response.text();
+    const action = page.match(/<form[^>]* action="([^"]+)"/)?.[1];
+    if (!action) break;
+    const hidden = [...page.matchAll(/<input type="hidden" name="([^"]+)" value="([^"]*)"/g)].map(([, name, value]) => [name, value]);
+    url = new URL(action, url).href;
+    response = await request(url, jar, { ...Object.fromEntries(hidden), login: 'alice', password: 'any' });
+  }
+  throw new Error(`the login ended at ${url} with status ${response.status}`);
+}
+
+async function login(client) {
+  const verifier = randomBytes(32).toString('base64url');
+  const code = await authorize({
+    client_id: client.client_id, response_type: 'code', redirect_uri: redirectUri, scope: 'openid offline_access', prompt: 'consent',
+    code_challenge: createHash('sha256').update(verifier).digest('base64url'), code_challenge_method: 'S256',
+  });
+  const form = { grant_type: 'authorization_code', code, redirect_uri: redirectUri, code_verifier: verifier };
+  const headers = {};
+  const { client_id: id, client_secret: secret, token_endpoint_auth_method: method } = client;
+  if (method === 'client_secret_basic') {
+    const credentials = [id, secret].map((text) => new URLSearchParams({ '': text }).toString().slice(1)).join(':');
+    headers.authorization = `Basic ${btoa(credentials)}`;
+  } else {
+    Object.assign(form, { client_id: id }, secret && { client_secret: secret });
+  }
+  return fetch(`${issuer}/token`, { method: 'POST', headers, body: new URLSearchParams(form) });
+}
+
+const control = createServer(async ({ method, url }, answer) => {
+  const { pathname, searchParams } = new URL(url, issuer);
+  const send = (status, body) => answer.writeHead(status, { 'content-type': 'application/json' }).end(body);
+  const client = clients.find(({ client_id: id }) => pathname === `/login/${id}`);
+  try {
+    if (method === 'GET' && pathname === '/health') {
+      send(200, '"ready"');
+    } else if (method === 'GET' && pathname === '/exchanges') {
+      const token = searchParams.get('refresh_token');
+      send(200, String(exchanges.filter((spent) => token === null || spent === token).length));
+    } else if (method === 'POST' && client) {
+      const response = await login(client);
+      send(response.status, await response.text());
+    } else {
+      send(404, '"GET /health, GET /exchanges or POST /login/<client>"');
+    }
+  } catch (error) {
+    send(500, JSON.stringify(error.message));
+  }
+});
+
+provider.listen(port, host, () => control.listen(controlPort, host, () => console.log('listening', issuer)));

@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+# Starts the real peers, runs a command with their addresses in its environment, and ends them whatever happens.
+"""
+    tests/peers/run.py -- COMMAND [ARGUMENT...]
+
+The command finds:
+
+    PEER_MOTO_URL                     moto: Secrets Manager over the wire
+    PEER_OIDC_ISSUER                  oidc-provider, rotating, reuse kills the family; its token endpoint is /token
+    PEER_OIDC_CONTROL                 its control server: see oidc_provider.mjs
+    PEER_OIDC_ECHO_ISSUER             oidc-provider that answers the same refresh token every time
+    PEER_OIDC_ECHO_CONTROL            its control server
+    PEER_DOT_GRACE_URL                Django OAuth Toolkit, 60 s grace, reuse protection: see django_oauth_toolkit.py
+    PEER_DOT_NO_REUSE_DETECTION_URL   Django OAuth Toolkit, no grace, reuse costs the spent token only
+    PEER_LAMBDA_URL                   cargo-lambda's invoke API; its functions are function-1 to function-8, each with a Runtime
+                                      API of its own at /.rt/function-<n>, and the nameless function _ with /.rt
+    PEER_CARGO_LAMBDA, PEER_CFN_LINT  the paths of these two programs
+
+The exit code is the command's. What the peers need is installed under target/peers, once; their logs are in target/peers/log.
+Everything ends with the command, on SIGINT, SIGTERM and SIGHUP, and when the process that started this one is gone.
+"""
+
+import hashlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "peers"
+VENV, NODE, LOG = TARGET / "venv", TARGET / "node", TARGET / "log"
+
+HOST = "127.0.0.1"
+READY_SECONDS = 90  # for one peer to answer; a loaded machine needs a tenth of it
+STARTS = 3  # a port can be taken between its choice and its use
+END_SECONDS = 5  # between SIGTERM and SIGKILL
+
+PARENT = os.getppid()
+running: list[subprocess.Popen] = []
+signalled: list[int] = []
+
+
+class Stopped(Exception):
+    """We were asked to end."""
+
+
+class Failed(Exception):
+    """A step failed; the message says which."""
+
+
+def pause() -> None:
+    """Waits a moment. Signals only leave a note, so nothing is ever interrupted half-way; the note is read here."""
+    time.sleep(0.05)
+    if signalled or os.getppid() != PARENT:
+        raise Stopped
+
+
+def start(command: list, output=None, **options) -> subprocess.Popen:
+    """Starts a command as the leader of its own process group."""
+    error = subprocess.STDOUT if output else None
+    process = subprocess.Popen(
+        [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=output, stderr=error, start_new_session=True, **options
+    )
+    running.append(process)
+    return process
+
+
+def signal_group(process: subprocess.Popen, number: int) -> bool:
+    """Sends a signal to what is left of the process group; false if nothing is."""
+    process.poll()  # a leader that nobody waited for keeps its group alive
+    try:
+        os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def end(processes: list[subprocess.Popen]) -> None:
+    """Ends processes and all they have started."""
+    left = processes
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        left = [process for process in left if signal_group(process, number)]
+        deadline = time.monotonic() + END_SECONDS
+        while left and time.monotonic() < deadline:
+            time.sleep(0.02)
+            left = [process for process in left if signal_group(process, 0)]
+    for process in list(processes):
+        running.remove(process)
+
+
+def run(command: list, output=None, **options) -> int:
+    """Runs a command to its end and gives its exit code."""
+    process = start(command, output, **options)
+    while process.poll() is None:
+        pause()
+    end([process])
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def log_tail(name: str) -> str:
+    lines = (LOG / f"{name}.log").read_text(errors="replace").splitlines()
+    return "\n".join(f"    {line}" for line in lines[-30:])
+
+
+def install(folder: Path, sources: list[Path], commands: list[list]) -> None:
+    """Fills a folder by running commands in it, unless that was done before from the same sources."""
+    digest = hashlib.sha256(f"{sys.version} {folder}".encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    stamp = folder / "installed-from"
+    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
+        return
+    name = f"install-{folder.name}"
+    print(f"peers: installing {folder.name}, see {LOG / name}.log", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for source in sources:
+        shutil.copy(source, folder)
+    with open(LOG / f"{name}.log", "ab") as log:
+        for command in commands:
+            if run(command, log, cwd=folder) != 0:
+                raise Failed(f"{' '.join(map(str, command))}\n{log_tail(name)}")
+    stamp.write_text(digest.hexdigest())
+
+
+@dataclass
+class Peer:
+    name: str
+    variables: list[str]  # one for each port it listens on, in order
+    command: Callable[..., list]  # from its ports
+    health: str | None  # path on its last port that answers 200 when all is ready; None: it is ready when it listens
+    environment: dict[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
+
+    def start(self, ports: list[int]) -> None:
+        self.ports = ports
+        with open(LOG / f"{self.name}.log", "ab") as log:
+            self.process = start(self.command(*ports), log, env=os.environ | self.environment, cwd=self.cwd)
+
+    def answers(self) -> bool:
+        connection = http.client.HTTPConnection(HOST, self.ports[-1], timeout=2)
+        try:
+            if self.health is None:
+                connection.connect()
+                return True
+            connection.request("GET", self.health)
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        starts = 1
+        while True:
+            answers = self.answers()
+            if self.process.poll() is None and answers:
+                return
+            if self.process.poll() is not None and starts < STARTS:
+                end([self.process])
+                self.start(free_ports(len(self.ports)))
+                starts += 1
+            elif self.process.poll() is not None or time.monotonic() > deadline:
+                raise Failed(f"{self.name} did not start:\n{log_tail(self.name)}")
+            pause()
+
+    def addresses(self) -> dict[str, str]:
+        return {name: f"http://{HOST}:{port}" for name, port in zip(self.variables, self.ports)}
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as sockets:
+        chosen = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for each in chosen:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in chosen]
+
+
+def oidc_provider(port: int, control_port: int) -> list:
+    return ["node", NODE / "oidc_provider.mjs", port, control_port]
+
+
+def django_oauth_toolkit(*settings: str) -> Callable[..., list]:
+    return lambda port: [VENV / "bin/python", HERE / "django_oauth_toolkit.py", port, *settings]
+
+
+def cargo_lambda(port: int) -> list:
+    # With the time limit an invocation that no function takes is answered 408; without it, never.
+    watch = ["lambda", "watch", "--only-lambda-apis", "--timeout", 60, "--invoke-address", HOST, "--invoke-port", port]
+    return [VENV / "bin/cargo-lambda", *watch]
+
+
+def lambda_package(folder: Path) -> Path:
+    """Writes a package whose binaries give cargo-lambda its function names; it reads the manifest and builds nothing."""
+    (folder / "src/bin").mkdir(parents=True)
+    (folder / "Cargo.toml").write_text('[package]\nname = "functions"\nedition = "2021"\n')
+    for number in range(1, 9):
+        (folder / f"src/bin/function-{number}.rs").write_text("fn main() {}\n")
+    return folder
+
+
+def peers(folder: Path) -> list[Peer]:
+    return [
+        Peer(
+            "moto",
+            ["PEER_MOTO_URL"],
+            lambda port: [VENV / "bin/python", HERE / "moto_in_turns.py", port],
+            "/moto-api/data.json",
+        ),
+        Peer("oidc", ["PEER_OIDC_ISSUER", "PEER_OIDC_CONTROL"], oidc_provider, "/health", {"ROTATE": "1"}),
+        Peer("oidc-echo", ["PEER_OIDC_ECHO_ISSUER", "PEER_OIDC_ECHO_CONTROL"], oidc_provider, "/health", {"ROTATE": "0"}),
+        Peer("dot-grace", ["PEER_DOT_GRACE_URL"], django_oauth_toolkit("60", "on"), "/health"),
+        Peer("dot-no-reuse-detection", ["PEER_DOT_NO_REUSE_DETECTION_URL"], django_oauth_toolkit("0", "off"), "/health"),
+        # Any GET would be queued as an event for the function.
+        Peer("lambda", ["PEER_LAMBDA_URL"], cargo_lambda, None, cwd=lambda_package(folder)),
+    ]
+
+
+def run_with_peers(command: list[str], folder: Path) -> int:
+    shutil.rmtree(LOG, ignore_errors=True)
+    LOG.mkdir(parents=True)
+    requirements, node_sources = HERE / "requirements.txt", [HERE / "package.json", HERE / "package-lock.json"]
+    pip = [VENV / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", "--requirement", requirements]
+    install(VENV, [requirements], [[sys.executable, "-m", "venv", VENV], pip])
+    install(NODE, node_sources, [["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]])
+    # Node looks for packages beside the script.
+    shutil.copy(HERE / "oidc_provider.mjs", NODE)
+
+    started = peers(folder)
+    ports = iter(free_ports(sum(len(peer.variables) for peer in started)))
+    for peer in started:
+        peer.start([next(ports) for _ in peer.variables])
+    environment = os.environ | {"PEER_CARGO_LAMBDA": f"{VENV}/bin/cargo-lambda", "PEER_CFN_LINT": f"{VENV}/bin/cfn-lint"}
+    for peer in started:
+        peer.wait_until_ready()
+        environment |= peer.addresses()
+
+    code = run(command, env=environment)
+    for peer in started:
+        if peer.process.poll() is not None:
+            print(f"peers: {peer.name} ended before the command did:\n{log_tail(peer.name)}", file=sys.stderr)
+    return code
+
+
+def main() -> int:
+    if sys.version_info < (3, 11):
+        sys.exit("peers: needs Python 3.11 or newer")
+    if sys.argv[1:2] != ["--"] or len(sys.argv) < 3:
+        sys.exit("usage: run.py -- COMMAND [ARGUMENT...]")
+    for program in ("cargo", "node", "npm"):
+        if shutil.which(program) is None:
+            sys.exit(f"peers: needs {program} on the PATH")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: signalled.append(number))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return run_with_peers(sys.argv[2:], Path(folder))
+        except Stopped:
+            return 128 + (signalled or [signal.SIGHUP])[0]
+        except (Failed, OSError) as failure:
+            print(f"peers: {failure}", file=sys.stderr)
+            return 1
+        finally:
+            end(running)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
