@@ -91,6 +91,10 @@ fn invalid(problem: String) -> Error {
 fn text(members: &Map<String, Value>, name: &str, max_chars: usize) -> Result<Option<String>, Error> {
     match members.get(name) {
         None => Ok(None),
+        // No name, ARN or version id has one, and it could make up a line of the log.
+        Some(Value::String(text)) if text.contains(char::is_control) => {
+            Err(invalid(format!("the event's `{name}` has a control character in it")))
+        }
         Some(Value::String(text)) if !text.trim().is_empty() && text.chars().count() <= max_chars => {
             Ok(Some(text.clone()))
         }
@@ -198,6 +202,7 @@ mod tests {
             (json!({"dryRun": null}), "the event's `dryRun` is null, where true or false is wanted"),
             (json!({"secretId": 5}), "the event's `secretId` is a number, where a string is wanted"),
             (json!({"secretId": " "}), "the event's `secretId` is empty or too long; 1 to 2048 characters are allowed"),
+            (json!({"secretId": "crm\n"}), "the event's `secretId` has a control character in it"),
             (json!({"ifVersionId": "v1"}), "`ifVersionId` goes with `\"force\": true` only"),
             (json!({"ifVersionId": "v1", "force": false}), "`ifVersionId` goes with `\"force\": true` only"),
             (json!({"force": true, "dryRun": true}), "the event has both `force` and `dryRun`; take one out"),

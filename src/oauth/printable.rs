@@ -1,6 +1,8 @@
 //! Makes a provider's text fit to be shown: short, printable, and without anything of the secrets it was sent. A
 //! hostile or clumsy provider may echo a token in its error description.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+
 use crate::secret::Secret;
 
 /// The longest text shown, in characters.
@@ -9,7 +11,7 @@ const MAX_CHARS: usize = 200;
 /// A word longer than this looks like a token, whoever's it is. Trace ids (UUIDs, 36 characters) are shown.
 const MAX_WORD_CHARS: usize = 40;
 
-/// A word that shares this many bytes in a row with a secret is not shown.
+/// A word that shares this many bytes in a row with a secret is not shown; encoded ones count as well.
 const MAX_SHARED_BYTES: usize = 8;
 
 const REDACTED: &str = "[redacted]";
@@ -26,25 +28,47 @@ pub fn printable(text: &str, secrets: &[&Secret]) -> String {
     }
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let words = words.map(|word| {
-        if word.chars().count() > MAX_WORD_CHARS || secrets.iter().any(|secret| shares(word, secret.expose())) {
+        if word.chars().count() > MAX_WORD_CHARS || tells(word, secrets) {
             REDACTED.to_owned()
         } else {
             // No bidirectional override, no zero-width character: what a person reads is what was sent.
             word.chars().map(|c| if c.is_ascii_graphic() || c.is_alphanumeric() { c } else { '?' }).collect()
         }
     });
-    let text = words.collect::<Vec<_>>().join(" ");
+    // More words than that are cut off anyway.
+    let text = words.take(MAX_CHARS).collect::<Vec<_>>().join(" ");
     if text.chars().count() <= MAX_CHARS {
         return text;
     }
     text.chars().take(MAX_CHARS - 1).chain(['…']).collect()
 }
 
-fn shares(word: &str, secret: &str) -> bool {
-    secret
-        .as_bytes()
-        .windows(MAX_SHARED_BYTES)
-        .any(|piece| word.as_bytes().windows(MAX_SHARED_BYTES).any(|other| piece == other))
+/// Whether the word tells something of a secret: as it stands, or as a piece of the form that was sent or of a Basic header.
+fn tells(word: &str, secrets: &[&Secret]) -> bool {
+    let readings = readings(word);
+    secrets.iter().any(|secret| readings.iter().any(|reading| shares(reading, secret.expose())))
+}
+
+fn readings(word: &str) -> Vec<Vec<u8>> {
+    let mut readings = vec![word.as_bytes().to_vec()];
+    if word.contains(['%', '+']) {
+        let fields = form_urlencoded::parse(word.as_bytes());
+        readings
+            .extend(fields.flat_map(|(name, value)| [name.into_owned().into_bytes(), value.into_owned().into_bytes()]));
+    }
+    let base64 = word.replace('-', "+").replace('_', "/");
+    for run in base64.split(|c: char| !c.is_ascii_alphanumeric() && c != '+' && c != '/') {
+        // Where it begins is not known, and its last group may be cut.
+        for groups in (0..4).filter_map(|from| run.get(from..from + run.len().checked_sub(from)? / 4 * 4)) {
+            readings.extend(BASE64_STANDARD.decode(groups));
+        }
+    }
+    readings
+}
+
+fn shares(word: &[u8], secret: &str) -> bool {
+    let pieces = || word.windows(MAX_SHARED_BYTES);
+    secret.as_bytes().windows(MAX_SHARED_BYTES).any(|piece| pieces().any(|other| piece == other))
 }
 
 #[cfg(test)]
@@ -61,6 +85,12 @@ mod tests {
             ("token \"rt-0123456789abcdef\" is unknown", "token \"[redacted]\" is unknown"),
             ("token rt-01234… is unknown", "token [redacted] is unknown"),
             ("token …89abcdef", "token [redacted]"),
+            // base64("crm:rt-0123456789abcdef"), whole, in the other alphabet's clothes and cut.
+            ("Basic Y3JtOnJ0LTAxMjM0NTY3ODlhYmNkZWY=", "Basic [redacted]"),
+            ("Basic:Y3JtOnJ0LTAxMjM0NTY3ODlhYmNkZWY,", "[redacted]"),
+            ("Basic 3JtOnJ0LTAxMjM0NTY3ODlhYm", "Basic [redacted]"),
+            ("token=rt%2D012345%36789", "[redacted]"),
+            ("secret s3cr%2Bt%2F%3D%26+%25%3Ax", "secret [redacted]"),
             ("secret s3cr+t/=& %:x", "secret [redacted]"),
             ("code AADSTS700082:\r\n\ttoo old\u{0}", "code AADSTS700082: too old"),
             ("\u{1b}[31mred\u{202e}txet", "[31mred?txet"),

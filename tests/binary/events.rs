@@ -1,0 +1,325 @@
+//! What each event does, and what comes back.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use crate::{
+    bench::{Bench, SECRET, ended, fixtures},
+    support::{
+        provider::{Answer, Provider},
+        runtime_api::Deadline,
+        secrets_manager::{Effect, Fault, GET, MOVE},
+    },
+};
+
+/// The secret that the fixtures name.
+const NAMED: &str = "myapp/prod/upwork";
+
+fn fixture(name: &str) -> String {
+    let path = format!("{}/tests/fixtures/events/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[tokio::test]
+async fn every_event_of_the_contract_does_what_it_says_to_the_secret_it_names() {
+    let expected = BTreeMap::from([
+        ("empty-object", (SECRET, "refreshed", "due")),
+        ("null", (SECRET, "refreshed", "due")),
+        ("eventbridge-rule", (SECRET, "refreshed", "due")),
+        ("scheduler-default", (SECRET, "refreshed", "due")),
+        ("scheduler-constant-input", (NAMED, "refreshed", "due")),
+        ("force", (NAMED, "refreshed", "forced")),
+        ("force-without-secret-id", (SECRET, "refreshed", "forced")),
+        ("force-if-version-id", (NAMED, "skipped", "version_not_current")),
+        ("dry-run", (NAMED, "would_refresh", "due")),
+    ]);
+    assert_eq!(fixtures("events"), expected.keys().copied().collect::<Vec<_>>(), "every fixture");
+
+    for (name, (secret, outcome, reason)) in expected {
+        let bench = Bench::new().await;
+        bench.secret(SECRET, bench.due_token());
+        bench.secret(NAMED, bench.due_token());
+        let process = bench.process().await;
+
+        let report = process.report(&fixture(name)).await;
+
+        assert_eq!((ended(&report), report["secretId"].as_str()), ((outcome, reason), Some(secret)), "{name}");
+        let refreshed = outcome == "refreshed";
+        assert_eq!(bench.provider.exchanges(), usize::from(refreshed), "{name}");
+        assert!(bench.sm.calls().iter().all(|call| call.secret_id == secret), "{name}");
+        assert_eq!(bench.sm.version_count(secret), if refreshed { 3 } else { 1 }, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_understood_is_named_and_does_nothing() {
+    let expected = BTreeMap::from([
+        ("array", "the event is an array, where a JSON object is wanted"),
+        ("string", "the event is a string, where a JSON object is wanted"),
+        ("unknown-member-forced", "the event's member `forced` is not understood; did you mean `force`?"),
+        ("force-not-a-boolean", "the event's `force` is a string, where true or false is wanted"),
+        ("force-and-dry-run", "the event has both `force` and `dryRun`; take one out"),
+        ("if-version-id-without-force", "`ifVersionId` goes with `\"force\": true` only"),
+        ("secret-id-number", "the event's `secretId` is a number, where a string is wanted"),
+        (
+            "eventbridge-rule-with-force",
+            "the event has both `source` (EventBridge's envelope) and `force`; to say more than \"now\", give the \
+             schedule a constant Input such as {\"secretId\": \"...\"}",
+        ),
+    ]);
+    assert_eq!(fixtures("events/bad"), expected.keys().copied().collect::<Vec<_>>(), "every fixture");
+
+    let bench = Bench::new().await;
+    bench.due_secret();
+    let process = bench.process().await;
+    for (name, message) in expected {
+        let error = process.error(&fixture(&format!("bad/{name}"))).await;
+        assert_eq!(error, ("InvalidEvent".to_owned(), message.to_owned()), "{name}");
+    }
+    assert!(bench.sm.actions().is_empty() && bench.provider.exchanges() == 0);
+}
+
+#[tokio::test]
+async fn a_token_endpoint_never_comes_from_an_event() {
+    let bench = Bench::new().await;
+    bench.due_secret();
+    let process = bench.process().await;
+    for name in ["tokenEndpoint", "token_endpoint", "clientSecret", "refreshToken", "TOKEN_ENDPOINT"] {
+        let event = json!({"secretId": SECRET, "force": true, name: "https://evil.example/token"});
+        let (error_type, message) = process.error(&event.to_string()).await;
+        assert_eq!(error_type, "InvalidEvent", "{name}");
+        assert!(message.contains(&format!("`{name}` is not understood")) && !message.contains("evil"), "{message}");
+    }
+    assert!(bench.sm.actions().is_empty());
+}
+
+#[tokio::test]
+async fn the_secret_is_the_events_else_secret_ids_else_the_error_says_how_to_name_one() {
+    let by_name = |name: &str| json!({"secretId": name}).to_string();
+    for (setting, event, expected) in [
+        (SECRET, "{}".to_owned(), Some(SECRET)),
+        (SECRET, by_name(NAMED), Some(NAMED)),
+        ("", by_name(NAMED), Some(NAMED)),
+        ("", "{}".to_owned(), None),
+        ("  ", "null".to_owned(), None),
+    ] {
+        let bench = Bench::new().await;
+        bench.secret(SECRET, bench.due_token());
+        bench.secret(NAMED, bench.due_token());
+        let process = bench.process_with(&[("SECRET_ID", setting)]).await;
+        if let Some(expected) = expected {
+            let report = process.report(&event).await;
+            assert_eq!(report["secretId"], expected, "{setting:?} {event}");
+        } else {
+            let expected = "no secret is named: set SECRET_ID to its name or ARN, or give the event a `secretId`";
+            let error = process.error(&event).await;
+            assert_eq!(error, ("InvalidConfiguration".to_owned(), expected.to_owned()), "{setting:?} {event}");
+            assert!(bench.sm.actions().is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_may_be_named_by_its_arn() {
+    let bench = Bench::new().await;
+    bench.due_secret();
+    let arn = bench.sm.arn(SECRET);
+    let process = bench.process().await;
+
+    let report = process.report(&json!({"secretId": arn}).to_string()).await;
+
+    assert_eq!((ended(&report), report["secretId"].as_str()), (("refreshed", "due"), Some(arn.as_str())));
+    bench.assert_alive(SECRET);
+    // One token, whichever of its names it goes by.
+    assert_eq!(ended(&process.report("{}").await), ("skipped", "not_due"));
+}
+
+#[tokio::test]
+async fn force_refreshes_what_is_far_from_expiry_each_time() {
+    let bench = Bench::new().await;
+    bench.due_secret();
+    let process = bench.process().await;
+    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(ended(&process.report("{}").await), ("skipped", "not_due"));
+    for _ in 0..2 {
+        assert_eq!(ended(&process.report(r#"{"force":true}"#).await), ("refreshed", "forced"));
+    }
+    assert_eq!((bench.provider.granted(), bench.provider.reuses()), (3, 0));
+    bench.assert_alive(SECRET);
+}
+
+#[tokio::test]
+async fn of_many_readers_that_met_a_stale_version_one_gets_it_refreshed() {
+    let bench = Bench::new().await;
+    let stale = bench.due_secret();
+    let process = bench.process().await;
+    let event = json!({"force": true, "ifVersionId": stale.as_str()}).to_string();
+
+    let first = process.report(&event).await;
+    assert_eq!(ended(&first), ("refreshed", "forced"));
+    for _ in 0..3 {
+        let next = process.report(&event).await;
+        assert_eq!(ended(&next), ("skipped", "version_not_current"));
+        assert_eq!(next["versionId"], first["versionId"], "it says which version to read");
+    }
+    assert_eq!(bench.provider.exchanges(), 1);
+}
+
+#[tokio::test]
+async fn a_dry_run_writes_nothing_and_asks_no_provider() {
+    for (expires_in_ms, expected) in [(-1, ("would_refresh", "due")), (3_600_000, ("skipped", "not_due"))] {
+        let bench = Bench::new().await;
+        let expires_at = Utc::now().timestamp_millis() + expires_in_ms;
+        bench.secret(SECRET, bench.due_token_but(&json!({"expiresAt": expires_at})));
+        let process = bench.process().await;
+        assert_eq!(ended(&process.report(r#"{"dryRun":true}"#).await), expected);
+        assert_eq!(bench.sm.actions(), [GET]);
+        assert_eq!(bench.provider.exchanges(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_finds_what_would_keep_a_real_one_from_its_work() {
+    let bench = Bench::new().await;
+    bench.secret(SECRET, bench.due_token_but(&json!({"clientSecret": null})));
+    let process = bench.process().await;
+    let (error_type, message) = process.error(r#"{"dryRun":true}"#).await;
+    assert_eq!(error_type, "InvalidSecret");
+    assert!(message.contains("`clientSecret`") && message.contains("CLIENT_SECRET"), "{message}");
+}
+
+/// The names of a report's members; each must be of its type.
+#[track_caller]
+fn members(report: &Value) -> Vec<&str> {
+    let members = report.as_object().expect("an object");
+    for (name, value) in members {
+        match name.as_str() {
+            "expiresAt" | "retryAt" => {
+                let text = value.as_str().expect("a text");
+                assert!(text.ends_with('Z') && DateTime::parse_from_rfc3339(text).is_ok(), "{name}: {text}");
+            }
+            "expiresInSeconds" => assert!(value.is_i64(), "{name}: {value}"),
+            _ => assert!(value.as_str().is_some_and(|text| !text.is_empty()), "{name}: {value}"),
+        }
+    }
+    members.keys().map(String::as_str).collect()
+}
+
+const ALWAYS: [&str; 6] = ["expiresAt", "expiresInSeconds", "outcome", "reason", "secretId", "versionId"];
+const MOVED: [&str; 7] =
+    ["expiresAt", "expiresInSeconds", "outcome", "previousVersionId", "reason", "secretId", "versionId"];
+const WAITING: [&str; 7] = ["expiresAt", "expiresInSeconds", "outcome", "reason", "retryAt", "secretId", "versionId"];
+
+#[tokio::test]
+async fn a_refresh_reports_the_versions_and_the_new_expiry() {
+    let bench = Bench::new().await;
+    let before = bench.due_secret();
+    let process = bench.process().await;
+
+    let started = Utc::now();
+    let refreshed = process.report("{}").await;
+    assert_eq!((ended(&refreshed), members(&refreshed)), (("refreshed", "due"), MOVED.to_vec()));
+    assert_eq!(refreshed["previousVersionId"], before.as_str());
+    assert_eq!(refreshed["versionId"], bench.sm.current(SECRET).0.as_str());
+    let expires_at: DateTime<Utc> = refreshed["expiresAt"].as_str().unwrap().parse().unwrap();
+    let off = (expires_at - started - TimeDelta::hours(1)).num_seconds().abs();
+    assert!(off <= 10, "expires_in counts from the request: {expires_at}");
+    assert!((3590..=3600).contains(&refreshed["expiresInSeconds"].as_i64().unwrap()), "{refreshed}");
+
+    let skipped = process.report("{}").await;
+    assert_eq!((ended(&skipped), members(&skipped)), (("skipped", "not_due"), ALWAYS.to_vec()));
+    assert_eq!(skipped["versionId"], refreshed["versionId"]);
+    assert_eq!(skipped["expiresAt"], refreshed["expiresAt"]);
+}
+
+#[tokio::test]
+async fn a_token_without_an_expiry_is_due_and_its_report_names_none() {
+    let bench = Bench::new().await;
+    bench.secret(SECRET, bench.due_token_but(&json!({"expiresAt": null})));
+    let process = bench.process().await;
+    let report = process.report(r#"{"dryRun":true}"#).await;
+    assert_eq!((ended(&report), members(&report)), (("would_refresh", "due"), ALWAYS[2..].to_vec()));
+}
+
+#[tokio::test]
+async fn a_recovery_reports_the_version_it_put_in_place() {
+    let bench = Bench::new().await;
+    let before = bench.due_secret();
+    bench.sm.fault(Fault::on(MOVE, Effect::AccessDenied));
+    let process = bench.process().await;
+    assert_eq!(process.error("{}").await.0, "AccessDenied");
+    let process = process.replaced(&bench, &[]).await;
+
+    let recovered = process.report("{}").await;
+
+    assert_eq!((ended(&recovered), members(&recovered)), (("recovered", "due"), MOVED.to_vec()));
+    assert_eq!(recovered["previousVersionId"], before.as_str());
+    assert_eq!(recovered["versionId"], bench.sm.current(SECRET).0.as_str());
+    assert_eq!(bench.provider.exchanges(), 1);
+    bench.assert_alive(SECRET);
+}
+
+#[tokio::test]
+async fn who_finds_a_claim_reports_when_to_come_back() {
+    let bench = Bench::answering(Answer::NeverAnswers).await;
+    bench.due_secret();
+    let (first, second) = (bench.process().await, bench.process().await);
+    let started = Utc::now();
+    let meanwhile = async {
+        bench.provider.until_exchanges(1).await;
+        second.report("{}").await
+    };
+    let (first, report) = tokio::join!(first.invoke_until("{}", Deadline::InMs(2_600)), meanwhile);
+
+    assert!(matches!(first, crate::support::runtime_api::Outcome::Error { .. }), "{first:?}");
+    assert_eq!((ended(&report), members(&report)), (("in_progress", "due"), WAITING.to_vec()));
+    // The holder's deadline and three seconds, cut to whole ones.
+    let retry_at: DateTime<Utc> = report["retryAt"].as_str().unwrap().parse().unwrap();
+    let lease = retry_at - started;
+    assert!(lease > TimeDelta::milliseconds(4_500) && lease < TimeDelta::seconds(10), "{lease}");
+}
+
+#[tokio::test]
+async fn after_failures_the_report_says_when_the_next_try_is_due_and_force_does_not_wait() {
+    let provider = Provider::script(vec![Answer::fixed(503, "text/html", ""); 3]);
+    // An hour and a little: a lease has ended, a back-off has not.
+    let bench = Bench::without_leases_but_back_off(provider).await;
+    bench.due_secret();
+    let process = bench.process().await;
+    assert_eq!(process.error("{}").await.0, "ProviderUnavailable", "the first try");
+    assert_eq!(process.error("{}").await.0, "ProviderUnavailable", "the second, as soon as the lease has ended");
+
+    let report = process.report("{}").await;
+    assert_eq!((ended(&report), members(&report)), (("backing_off", "due"), WAITING.to_vec()));
+    let retry_at: DateTime<Utc> = report["retryAt"].as_str().unwrap().parse().unwrap();
+    let wait = retry_at - Utc::now();
+    assert!(wait > TimeDelta::zero() && wait < TimeDelta::minutes(1), "{wait}");
+    assert_eq!(bench.provider.exchanges(), 2);
+
+    assert_eq!(process.error(r#"{"force":true}"#).await.0, "ProviderUnavailable", "the third");
+    assert_eq!(bench.provider.exchanges(), 3);
+}
+
+#[tokio::test]
+async fn tokens_that_a_person_puts_in_place_meanwhile_stand() {
+    let bench = Bench::new().await;
+    bench.due_secret();
+    let theirs = bench.due_token_but(&json!({"expiresAt": Utc::now().timestamp_millis() + 3_600_000}));
+    let text = theirs.to_string();
+    bench.sm.before(MOVE, 1, move |versions, now| {
+        versions.put(&"0".repeat(36).into(), &text.into(), None, now).expect("a person's put");
+    });
+    let process = bench.process().await;
+
+    let report = process.report("{}").await;
+
+    assert_eq!((ended(&report), members(&report)), (("superseded", "due"), ALWAYS.to_vec()));
+    assert_eq!(report["versionId"], "0".repeat(36));
+    assert_eq!(bench.current(SECRET), theirs);
+    // Ours stay staged: nothing issued is dropped.
+    let staged = bench.sm.labels(SECRET)["OAUTH_STAGED"].clone();
+    let staged: Value = serde_json::from_str(&bench.sm.version(SECRET, &staged).unwrap()).unwrap();
+    assert!(bench.provider.is_alive(staged["refreshToken"].as_str().unwrap()));
+}

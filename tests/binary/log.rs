@@ -1,0 +1,144 @@
+//! What a run logs: one line, for machines or for people, and never a token.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use crate::{
+    bench::{Bench, SECRET},
+    support::{
+        provider::{Answer, CLIENT_ID, CLIENT_SECRET, Provider},
+        secrets_manager::{Effect, Fault, PUT},
+    },
+};
+
+/// Two runs that end well and two that do not; all that the process printed.
+async fn output_of(format: &str, level: &str) -> String {
+    let provider = Provider::script([Answer::Exchange, Answer::recorded("upwork-invalid-grant")]);
+    let bench = Bench::with(provider).await;
+    bench.due_secret();
+    let process = bench.process_with(&[("AWS_LAMBDA_LOG_FORMAT", format), ("AWS_LAMBDA_LOG_LEVEL", level)]).await;
+    process.report("{}").await;
+    process.report("{}").await;
+    process.error(r#"{"forced":true}"#).await;
+    process.error(r#"{"force":true}"#).await;
+    process.function.output()
+}
+
+#[tokio::test]
+async fn json_has_one_line_a_run_with_time_level_and_the_report() {
+    let started = Utc::now();
+    for level in ["", "INFO", "DEBUG", "TRACE"] {
+        let output = output_of("JSON", level).await;
+        let lines: Vec<Value> =
+            output.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+        assert_eq!(lines.len(), 4, "{level}: {output}");
+        for line in &lines {
+            let time =
+                DateTime::parse_from_rfc3339(line["timestamp"].as_str().expect("a timestamp")).expect("RFC 3339");
+            let age = time.to_utc() - started;
+            assert!((-1..60).contains(&age.num_seconds()), "{time}");
+        }
+        let text = |line: usize, name: &str| lines[line][name].as_str().unwrap_or_default().to_owned();
+        for (line, outcome) in [(0, "refreshed"), (1, "skipped")] {
+            assert_eq!((text(line, "level").as_str(), text(line, "outcome").as_str()), ("INFO", outcome));
+            assert_eq!(text(line, "secretId"), SECRET);
+            assert!(lines[line]["expiresInSeconds"].is_i64(), "{}", lines[line]);
+        }
+        for (line, error_type) in [(2, "InvalidEvent"), (3, "ReauthorizationRequired")] {
+            assert_eq!((text(line, "level").as_str(), text(line, "errorType").as_str()), ("ERROR", error_type));
+            assert!(!text(line, "message").is_empty());
+        }
+        assert_eq!(text(3, "secretId"), SECRET);
+    }
+}
+
+#[tokio::test]
+async fn text_has_one_line_a_run_for_people() {
+    for format in ["", "Text"] {
+        let output = output_of(format, "").await;
+        let lines: Vec<_> = output.lines().collect();
+        assert_eq!(lines.len(), 4, "{output}");
+        for (line, parts) in lines.iter().zip([
+            ["INFO", "refreshed", SECRET],
+            ["INFO", "skipped", SECRET],
+            ["ERROR", "InvalidEvent", "did you mean `force`?"],
+            ["ERROR", "ReauthorizationRequired", "a person must consent again"],
+        ]) {
+            let time = line.split(' ').next().unwrap();
+            assert!(DateTime::parse_from_rfc3339(time).is_ok(), "{line}");
+            assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+            assert!(!line.contains('\u{1b}'), "no colours: {line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_level_drops_what_is_below_it() {
+    for (level, levels) in [
+        ("INFO", ["INFO", "INFO", "ERROR", "ERROR"].as_slice()),
+        ("WARN", &["ERROR", "ERROR"]),
+        ("warn", &["ERROR", "ERROR"]),
+        ("ERROR", &["ERROR", "ERROR"]),
+        ("FATAL", &["ERROR", "ERROR"]),
+    ] {
+        let output = output_of("JSON", level).await;
+        let lines: Vec<Value> =
+            output.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+        assert_eq!(lines.iter().map(|line| line["level"].as_str().unwrap()).collect::<Vec<_>>(), levels, "{level}");
+    }
+}
+
+#[tokio::test]
+async fn a_warning_says_that_new_tokens_are_tried_again_to_be_written() {
+    let bench = Bench::new().await;
+    bench.due_secret();
+    bench.sm.fault(Fault::on(PUT, Effect::AccessDenied).after(1));
+    let process = bench.process_with(&[("AWS_LAMBDA_LOG_LEVEL", "WARN"), ("AWS_LAMBDA_LOG_FORMAT", "JSON")]).await;
+    process.report("{}").await;
+    let output = process.function.output();
+    let line: Value = serde_json::from_str(output.trim()).expect("one line");
+    assert_eq!((&line["level"], &line["secretId"]), (&json!("WARN"), &json!(SECRET)));
+    assert!(
+        line["message"].as_str().unwrap().starts_with("the new tokens are not written yet, trying again: "),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn the_most_talkative_level_shows_no_secret_of_settings_secrets_or_answers() {
+    for format in ["JSON", "Text"] {
+        let bench = Bench::with(Provider::script([Answer::recorded("auth0-refresh"), Answer::Exchange])).await;
+        let mut token = bench.due_token_but(&json!({"clientId": null, "clientSecret": null}));
+        token["extraHeaders"] = json!({"X-Api-Key": "api-key-0123456789"});
+        bench.secret(SECRET, token);
+        let settings = [
+            ("AWS_LAMBDA_LOG_FORMAT", format),
+            ("AWS_LAMBDA_LOG_LEVEL", "TRACE"),
+            ("RUST_LOG", "trace"),
+            ("RUST_BACKTRACE", "full"),
+            ("CLIENT_ID", CLIENT_ID),
+            ("CLIENT_SECRET", CLIENT_SECRET),
+        ];
+        bench.hide("an AWS secret access key");
+        let process = bench.process_with(&settings).await;
+        process.report("{}").await;
+        // The tokens of the recorded answer are not this provider's.
+        process.error(r#"{"force":true}"#).await;
+        assert_eq!(process.function.output().lines().count(), 2, "{}", process.function.output());
+    }
+}
+
+#[tokio::test]
+async fn names_from_events_cannot_make_up_lines_of_the_log() {
+    for format in ["JSON", "Text"] {
+        let bench = Bench::new().await;
+        let process = bench.process_with(&[("AWS_LAMBDA_LOG_FORMAT", format)]).await;
+        let name = "crm\n2026-01-01T00:00:00.000Z  INFO run ended\r\u{1b}[31m";
+        process.error(&json!({"secretId": name}).to_string()).await;
+        process.error(&json!({name: true}).to_string()).await;
+        process.error(&json!({"force": true, "ifVersionId": name, "secretId": "a"}).to_string()).await;
+        let output = process.function.output();
+        assert_eq!(output.lines().count(), 3, "{format}: {output}");
+        assert!(!output.contains('\u{1b}') && !output.contains('\r'), "{format}: {output:?}");
+    }
+}

@@ -1,0 +1,16 @@
+//! The real binary, driven through a Runtime API, against a Secrets Manager and a provider of the tests' own.
+//!
+//! `TOKEN_REFRESHER_BIN` names another build of it to test, such as the release build.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bench;
+mod documents;
+mod events;
+mod exchanges;
+mod faults;
+mod log;
+mod secrets;
+mod settings;
+mod together;

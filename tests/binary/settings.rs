@@ -1,0 +1,290 @@
+//! The function's environment: what is refused at the start, and what the settings do.
+
+use std::process::Command;
+
+use chrono::Utc;
+use serde_json::json;
+
+use crate::{
+    bench::{Bench, SECRET, binary, ended, error},
+    support::{
+        provider::{AuthMethod, CLIENT_ID, CLIENT_SECRET, Provider},
+        runtime_api::Deadline,
+        secrets_manager::{GET, MOVE, PUT},
+    },
+};
+
+#[tokio::test]
+async fn a_bad_setting_ends_the_start_with_its_name_what_was_found_and_what_is_allowed() {
+    const ENDPOINT: &str = "allowed is https, or http to a loopback address";
+    const MARGIN: &str = "allowed is a whole number of seconds from 60 to 86400";
+    const METHOD: &str = "allowed is one of \"client_secret_post\", \"client_secret_basic\", \"none\"";
+    const LEVEL: &str = "allowed is TRACE, DEBUG, INFO, WARN, ERROR or FATAL";
+    for (name, value, found, allowed) in [
+        ("REFRESH_MARGIN_SECONDS", "59", "is \"59\"", MARGIN),
+        ("REFRESH_MARGIN_SECONDS", "86401", "is \"86401\"", MARGIN),
+        ("REFRESH_MARGIN_SECONDS", "15m", "is \"15m\"", MARGIN),
+        ("REFRESH_MARGIN_SECONDS", "-900", "is \"-900\"", MARGIN),
+        ("CLAIM", "sometimes", "is \"sometimes\"", "allowed is \"always\" or \"never\""),
+        ("CLAIM", "Never", "is \"Never\"", "allowed is \"always\" or \"never\""),
+        ("TOKEN_ENDPOINT", "http://id.example/token", "is http to id.example", ENDPOINT),
+        ("TOKEN_ENDPOINT", "id.example/token", "is no URL", ENDPOINT),
+        ("TOKEN_ENDPOINT", "ftp://id.example/token", "is neither https nor http", ENDPOINT),
+        (
+            "TOKEN_ENDPOINT",
+            "https://me:hunter2hunter2@id.example/",
+            "has a user name or password in it",
+            "clientSecret",
+        ),
+        ("TOKEN_ENDPOINT", "https://id.example/token#x", "has a fragment", "RFC 6749 section 3.2 forbids"),
+        ("TOKEN_ENDPOINT_AUTH_METHOD", "basic", "is \"basic\"", METHOD),
+        ("TOKEN_ENDPOINT_AUTH_METHOD", "private_key_jwt", "is \"private_key_jwt\"", METHOD),
+        ("AWS_LAMBDA_LOG_FORMAT", "XML", "is \"XML\"", "allowed is JSON or Text"),
+        ("AWS_LAMBDA_LOG_LEVEL", "LOUD", "is \"LOUD\"", LEVEL),
+        ("SSL_CERT_FILE", "/no/such/file", "is \"/no/such/file\"", "allowed is a PEM file of trusted certificates"),
+        ("SSL_CERT_FILE", "/dev/null", "which holds no certificate", "allowed is a PEM file of trusted certificates"),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "no URL", "is \"no URL\"", "allowed is an https or http URL"),
+        ("AWS_REGION", "", "is not set", "such as \"eu-central-1\""),
+        ("AWS_REGION", "my region", "is \"my region\"", "allowed is the name of a Region, such as \"eu-central-1\""),
+    ] {
+        let bench = Bench::new().await;
+        bench.hide("hunter2hunter2");
+        let process = bench.process_with(&[(name, value), ("AWS_EC2_METADATA_DISABLED", "true")]).await;
+        let (error_type, message) = process.init_error().await;
+        assert_eq!(error_type, "InvalidConfiguration", "{name}={value}: {message}");
+        assert!(
+            message.starts_with(&format!("{name} {found}")) || message.contains(found),
+            "{name}={value}: {message}"
+        );
+        assert!(message.starts_with(name) && message.contains(allowed), "{name}={value}: {message}");
+        assert!(bench.sm.actions().is_empty(), "{name}={value}");
+    }
+}
+
+#[tokio::test]
+async fn settings_at_their_limits_and_empty_ones_are_taken() {
+    for (name, value) in [
+        ("REFRESH_MARGIN_SECONDS", "60"),
+        ("REFRESH_MARGIN_SECONDS", "86400"),
+        ("REFRESH_MARGIN_SECONDS", ""),
+        ("CLAIM", "always"),
+        ("CLAIM", ""),
+        ("TOKEN_ENDPOINT", ""),
+        ("TOKEN_ENDPOINT", "https://id.example/token"),
+        ("TOKEN_ENDPOINT_AUTH_METHOD", ""),
+        ("AWS_LAMBDA_LOG_FORMAT", ""),
+        ("AWS_LAMBDA_LOG_FORMAT", "Text"),
+        ("AWS_LAMBDA_LOG_FORMAT", "json"),
+        ("AWS_LAMBDA_LOG_LEVEL", "fatal"),
+        ("SSL_CERT_FILE", ""),
+    ] {
+        let bench = Bench::new().await;
+        bench.due_secret();
+        let process = bench.process_with(&[(name, value)]).await;
+        assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{name}={value:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_endpoint_of_secrets_manager_counts_as_not_set() {
+    let bench = Bench::new().await;
+    bench.due_secret();
+    let url = bench.sm.url();
+    let process = bench.process_with(&[("AWS_ENDPOINT_URL_SECRETS_MANAGER", ""), ("AWS_ENDPOINT_URL", url)]).await;
+    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    let process = bench.process_with(&[("AWS_ENDPOINT_URL_SECRETS_MANAGER", url), ("AWS_ENDPOINT_URL", "")]).await;
+    assert_eq!(ended(&process.report("{}").await), ("skipped", "not_due"));
+    // Without either it is the Region's own, which a made-up Region does not have.
+    let process = bench.process_with(&[("AWS_ENDPOINT_URL_SECRETS_MANAGER", ""), ("AWS_REGION", "test-none-1")]).await;
+    assert_eq!(error(process.invoke_until("{}", Deadline::InMs(1_500)).await).0, "StoreUnavailable");
+}
+
+#[test]
+fn started_outside_lambda_it_says_what_it_is_on_stderr_and_ends_with_2() {
+    let output = Command::new(binary()).env_clear().output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    assert_eq!((output.status.code(), text(output.stdout)), (Some(2), String::new()));
+    let said = text(output.stderr);
+    for part in ["AWS Lambda function", "AWS_LAMBDA_RUNTIME_API is not set", "aws lambda invoke", "quickstart"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn the_plain_form_works_with_the_rest_in_the_environment() {
+    let bench = Bench::new().await;
+    let (access, refresh) = bench.provider.issue();
+    bench.secret(SECRET, json!({"accessToken": access, "refreshToken": refresh, "expiresAt": 1}));
+    let url = bench.provider.url();
+    let process = bench
+        .process_with(&[("TOKEN_ENDPOINT", &url), ("CLIENT_ID", CLIENT_ID), ("CLIENT_SECRET", CLIENT_SECRET)])
+        .await;
+    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    bench.assert_alive(SECRET);
+    let members: Vec<_> = bench.current(SECRET).as_object().unwrap().keys().cloned().collect();
+    assert_eq!(
+        members,
+        ["accessToken", "expiresAt", "refreshToken", "refreshedAt", "tokenType"],
+        "no setting is stored"
+    );
+}
+
+#[tokio::test]
+async fn every_auth_method_of_secret_and_environment_is_one_the_provider_takes() {
+    for (name, method) in [
+        ("client_secret_post", AuthMethod::ClientSecretPost),
+        ("client_secret_basic", AuthMethod::ClientSecretBasic),
+        ("none", AuthMethod::None),
+    ] {
+        for in_secret in [true, false] {
+            let bench = Bench::with(Provider::rotating().with_client(CLIENT_ID, CLIENT_SECRET, method)).await;
+            let own = if in_secret { json!({"tokenEndpointAuthMethod": name}) } else { json!({}) };
+            bench.secret(SECRET, bench.due_token_but(&own));
+            let setting = if in_secret { "" } else { name };
+            let process = bench.process_with(&[("TOKEN_ENDPOINT_AUTH_METHOD", setting)]).await;
+            assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{name} {in_secret}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_secret_says_wins_over_its_clients_secret_and_that_over_the_environment() {
+    let client = |id: &str| json!({"clientId": id, "clientSecret": CLIENT_SECRET});
+    // Where a client id stands: in the secret, in its client's secret, in the environment's one, in the environment.
+    for (own, named, in_environment, environment, asks) in [
+        (Some("own"), true, true, "environment", "own"),
+        (None, true, true, "environment", "named"),
+        (None, false, true, "environment", "environment's"),
+        (None, false, false, "environment", "environment"),
+    ] {
+        let bench =
+            Bench::with(Provider::rotating().with_client(asks, CLIENT_SECRET, AuthMethod::ClientSecretPost)).await;
+        bench.secret("client/named", client("named"));
+        bench.secret("client/environment", client("environment's"));
+        let named = named.then_some("client/named");
+        bench.secret(SECRET, bench.due_token_but(&json!({"clientId": own, "clientCredentialsSecretId": named})));
+        let in_environment = if in_environment { "client/environment" } else { "" };
+        let process =
+            bench.process_with(&[("CLIENT_CREDENTIALS_SECRET_ID", in_environment), ("CLIENT_ID", environment)]).await;
+        let report = process.report("{}").await;
+        assert_eq!(ended(&report), ("refreshed", "due"), "{asks}");
+        assert_eq!(bench.provider.requests()[0].field("client_id"), Some(asks));
+    }
+}
+
+#[tokio::test]
+async fn many_tokens_share_one_client_whose_secret_no_token_reader_sees() {
+    let bench = Bench::new().await;
+    // The shared secret may be written in the other style.
+    let client = json!({
+        "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "token_endpoint": bench.provider.url(),
+        "extra_parameters": {"audience": "https://api.example"}, "extra_headers": {"X-Api-Key": "key-0123456789abcdef"},
+        "default_lifetime_seconds": 7200,
+    });
+    bench.hide("key-0123456789abcdef");
+    bench.secret("crm/client", client);
+    let names = ["tenants/one", "tenants/two"];
+    for name in names {
+        let (access, refresh) = bench.provider.issue();
+        let token = json!({
+            "accessToken": access, "refreshToken": refresh, "expiresAt": 1, "clientCredentialsSecretId": "crm/client",
+        });
+        bench.secret(name, token);
+    }
+    let process = bench.process_with(&[("SECRET_ID", "")]).await;
+    for name in names {
+        let report = process.report(&json!({"secretId": name}).to_string()).await;
+        assert_eq!(ended(&report), ("refreshed", "due"), "{name}");
+        bench.assert_alive(name);
+        assert!(!bench.sm.current(name).1.contains("s3cr3t"), "{name}");
+    }
+    assert_eq!(bench.sm.actions(), [[GET, GET, PUT, PUT, MOVE], [GET, GET, PUT, PUT, MOVE]].concat());
+    for request in bench.provider.requests() {
+        assert_eq!(request.field("audience"), Some("https://api.example"));
+        assert_eq!(request.header("x-api-key"), Some("key-0123456789abcdef"));
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_takes_four_calls_and_two_versions_and_without_claims_five_and_one() {
+    for (claim, calls, versions) in
+        [("always", [GET, PUT, PUT, MOVE].as_slice(), 2), ("never", [GET, GET, GET, PUT, MOVE].as_slice(), 1)]
+    {
+        let bench = Bench::new().await;
+        bench.due_secret();
+        let process = bench.process_with(&[("CLAIM", claim)]).await;
+        assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{claim}");
+        assert_eq!(bench.sm.actions(), calls, "{claim}");
+        assert_eq!(bench.sm.version_count(SECRET), 1 + versions, "{claim}");
+        bench.sm.reset_calls();
+        assert_eq!(ended(&process.report("{}").await), ("skipped", "not_due"), "{claim}");
+        assert_eq!(bench.sm.actions(), [GET], "{claim}: the skip path is one call");
+    }
+}
+
+#[tokio::test]
+async fn the_margin_is_the_secrets_own_else_the_settings_and_at_most_a_third_of_the_lifetime() {
+    let now = Utc::now().timestamp_millis();
+    // Seconds until the expiry, setting, member, seconds since the refresh, due.
+    for (left, setting, own, refreshed_ago, due) in [
+        (880, "", None, None, true),
+        (920, "", None, None, false),
+        (1180, "1200", None, None, true),
+        (1220, "1200", None, None, false),
+        (580, "1200", Some(600), None, true),
+        (620, "1200", Some(600), None, false),
+        // Lifetimes of 3600 and 1800 seconds: margins of 900 and 600.
+        (880, "", None, Some(2720), true),
+        (580, "", None, Some(1220), true),
+        (620, "", None, Some(1180), false),
+    ] {
+        let bench = Bench::new().await;
+        let times = json!({
+            "expiresAt": now + left * 1000,
+            "refreshMarginSeconds": own,
+            "refreshedAt": refreshed_ago.map(|seconds: i64| now - seconds * 1000),
+        });
+        bench.secret(SECRET, bench.due_token_but(&times));
+        let process = bench.process_with(&[("REFRESH_MARGIN_SECONDS", setting)]).await;
+        let expected = if due { ("would_refresh", "due") } else { ("skipped", "not_due") };
+        assert_eq!(ended(&process.report(r#"{"dryRun":true}"#).await), expected, "{left} s left, {setting} {times}");
+    }
+}
+
+#[tokio::test]
+async fn the_lifetime_is_the_secrets_own_where_the_provider_names_none() {
+    for (own, seconds) in [(None, 3600), (Some(7200), 7200), (Some(0), 3600)] {
+        let bench = Bench::with(Provider::rotating().with_lifetime(0)).await;
+        bench.secret(SECRET, bench.due_token_but(&json!({"defaultLifetimeSeconds": own})));
+        let process = bench.process().await;
+        let report = process.report("{}").await;
+        let left = report["expiresInSeconds"].as_i64().unwrap();
+        assert!((seconds - 10..=seconds).contains(&left), "{own:?}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_only_a_secret_needs_is_named_when_it_does() {
+    let bench = Bench::new().await;
+    let (access, refresh) = bench.provider.issue();
+    let plain = json!({"accessToken": access, "refreshToken": refresh, "expiresAt": 1});
+    let url = bench.provider.url();
+    let complete = [
+        ("tokenEndpoint", "TOKEN_ENDPOINT", url.as_str()),
+        ("clientId", "CLIENT_ID", CLIENT_ID),
+        ("clientSecret", "CLIENT_SECRET", CLIENT_SECRET),
+    ];
+    let version = bench.secret(SECRET, &plain);
+    for (member, missing, _) in complete {
+        let settings: Vec<_> =
+            complete.iter().filter(|(_, name, _)| *name != missing).map(|(_, name, value)| (*name, *value)).collect();
+        let process = bench.process_with(&settings).await;
+        let expected = format!(
+            "secret `{SECRET}` cannot be used: `{member}` is neither in it, nor in its `clientCredentialsSecretId`, nor set \
+             as {missing}"
+        );
+        assert_eq!(process.error("{}").await, ("InvalidSecret".to_owned(), expected));
+    }
+    assert_eq!((bench.sm.current(SECRET).0, bench.provider.exchanges()), (version, 0));
+    assert_eq!(bench.current(SECRET), plain);
+}
