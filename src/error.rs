@@ -6,6 +6,7 @@ use std::fmt;
 use crate::{
     oauth::response::{Refusal, RefusalKind},
     store::{StoreError, VERSION_QUOTA, VersionId},
+    token_secret::SecretProblem,
 };
 
 /// Why a run ended without what it was to do.
@@ -154,10 +155,7 @@ impl Error {
             StoreError::NotFound { said } => Self::SecretNotFound { secret_id, said },
             StoreError::AccessDenied { action, said } => Self::AccessDenied { secret_id, action, said, staged },
             StoreError::Quota { .. } => Self::VersionQuota { secret_id, staged },
-            StoreError::Binary => Self::InvalidSecret {
-                secret_id,
-                problem: "it is binary, where text (SecretString) is wanted".to_owned(),
-            },
+            StoreError::Binary => Self::InvalidSecret { secret_id, problem: SecretProblem::Binary.to_string() },
             StoreError::Rejected { action, said } | StoreError::Unavailable { action, said } => {
                 Self::StoreUnavailable { secret_id, action, said, staged }
             }

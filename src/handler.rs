@@ -54,6 +54,7 @@ where
                     .to_owned(),
             });
         };
-        self.refresher.run(Request { secret_id, mode: &mode, deadline }).await
+        // Boxed: the run's future holds those of all its calls, too much for some stacks in a debug build.
+        Box::pin(self.refresher.run(Request { secret_id, mode: &mode, deadline })).await
     }
 }

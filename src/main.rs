@@ -54,8 +54,7 @@ async fn main() -> ExitCode {
         }
     };
     let handler = Handler::new(store, exchange, clock, config);
-    // Boxed: the runtime's futures around this one are nested deeper than the compiler follows.
-    let ran = lambda_runtime::run(service_fn(|event| Box::pin(answer(&handler, event))));
+    let ran = lambda_runtime::run(service_fn(|event| answer(&handler, event)));
     match ran.await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -130,17 +130,31 @@ fn back_off(attempt: u32) -> TimeDelta {
     TimeDelta::minutes(minutes.min(MAX_BACK_OFF.num_minutes()))
 }
 
-/// Whether the quota must be looked at before claiming: two versions a refresh, evenly spread, fill it in 24 hours
-/// only when they come closer together than this.
-#[must_use]
-pub fn crowded(current_created: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    now - current_created < TimeDelta::minutes(30)
-}
+/// How far apart refreshes must be for the quota not to be met: two versions a refresh, evenly spread, fill it in
+/// 24 hours only when they come closer together.
+const QUOTA_SPACING: TimeDelta = TimeDelta::minutes(30);
 
 /// The same for `CLAIM=never`: one version a refresh.
+const QUOTA_SPACING_WITHOUT_CLAIMS: TimeDelta = TimeDelta::minutes(15);
+
+/// Whether the quota must be looked at before claiming: refreshes come close together, just now or because the token's
+/// life is that short. Where it is, a pause proves nothing: the secret may have been full since the last look.
 #[must_use]
-pub fn crowded_without_claims(refreshed_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
-    refreshed_at.is_some_and(|refreshed_at| now - refreshed_at < TimeDelta::minutes(15))
+pub fn crowded(token: &TokenSecret, created: DateTime<Utc>, default_margin: Duration, now: DateTime<Utc>) -> bool {
+    now - created < QUOTA_SPACING || falls_due_within(QUOTA_SPACING, token, default_margin)
+}
+
+/// The same for `CLAIM=never`.
+#[must_use]
+pub fn crowded_without_claims(token: &TokenSecret, default_margin: Duration, now: DateTime<Utc>) -> bool {
+    token.tokens.refreshed_at.is_some_and(|refreshed_at| now - refreshed_at < QUOTA_SPACING_WITHOUT_CLAIMS)
+        || falls_due_within(QUOTA_SPACING_WITHOUT_CLAIMS, token, default_margin)
+}
+
+/// Whether the token falls due so soon after it was obtained.
+fn falls_due_within(spacing: TimeDelta, token: &TokenSecret, default_margin: Duration) -> bool {
+    let due_at = due_at(token, default_margin);
+    due_at.zip(token.tokens.refreshed_at).is_some_and(|(due_at, refreshed_at)| due_at - refreshed_at < spacing)
 }
 
 /// How many versions can still be put: of those there, the labelled and the young ones do not make room.
@@ -290,12 +304,26 @@ mod tests {
 
     #[test]
     fn the_quota_is_looked_at_where_refreshes_come_close_together() {
-        for (age, crowded_with, crowded_without) in
-            [(899, true, true), (900, true, false), (1799, true, false), (1800, false, false)]
-        {
-            assert_eq!(crowded(now() - seconds(age), now()), crowded_with, "{age} s");
-            assert_eq!(crowded_without_claims(Some(now() - seconds(age)), now()), crowded_without, "{age} s");
+        let margin = Duration::from_mins(15);
+        for (age, lifetime, crowded_with, crowded_without) in [
+            (899, 3600, true, true),
+            (900, 3600, true, false),
+            (1799, 3600, true, false),
+            (1800, 3600, false, false),
+            // Due 30 and 15 minutes after they were obtained, and just before.
+            (1800, 2700, false, false),
+            (1800, 2698, true, false),
+            (1800, 1350, true, false),
+            (1800, 1348, true, true),
+        ] {
+            let obtained = |lifetime: i64| format!(r#","expiresAt":{},"refreshedAt":{}"#, at(lifetime - age), at(-age));
+            let token = token(&obtained(lifetime));
+            let found =
+                (crowded(&token, now() - seconds(age), margin, now()), crowded_without_claims(&token, margin, now()));
+            assert_eq!(found, (crowded_with, crowded_without), "{age} s old, lifetime {lifetime} s");
         }
-        assert!(!crowded_without_claims(None, now()));
+        let unknown = token("");
+        assert!(!crowded(&unknown, now() - seconds(1800), margin, now()));
+        assert!(!crowded_without_claims(&unknown, margin, now()));
     }
 }

@@ -28,13 +28,13 @@ use crate::{
     ledger::{self, ClientDigest, Record, TokenKey},
     oauth::{
         Exchange,
-        request::Client,
+        request::{self, Client},
         response::{Answer, Refusal, Trouble},
     },
     policy::{self, Decision},
     report::{Outcome, Reason, Report},
     store::{Label, MAX_VERSION_BYTES, SecretStore, Selector, StoreError, Version, VersionId},
-    token_secret::{TokenSecret, client_settings::ClientSettings, document::Document},
+    token_secret::{SecretProblem, TokenSecret, client_settings::ClientSettings, document::Document},
 };
 
 mod calls;
@@ -42,7 +42,7 @@ mod claim;
 mod place;
 
 use calls::boxed;
-use claim::Turn;
+use claim::{Attempt, Turn};
 use place::{Issued, not_stored};
 
 /// Keeps tokens alive: one for the life of a process.
@@ -155,7 +155,7 @@ where
         let (key, client_digest) = (current.key(), ClientDigest::of(&client));
 
         let attempt = match self.take_turn(&current, &key, client_digest).await? {
-            Turn::Ours { attempt } => attempt,
+            Turn::Ours(attempt) => attempt,
             Turn::Staged(staged) => return self.heal(current, *staged, reason).await,
             Turn::Wait { outcome, retry_at } => {
                 return Ok(Report { retry_at, ..self.report(outcome, &current, reason) });
@@ -254,16 +254,22 @@ where
     }
 
     async fn shared_client(&self, secret_id: &str) -> Result<ClientSettings, Error> {
-        let get = self.refresher.store.get(secret_id, Selector::Label(Label::Current));
-        let version = self.in_time("secretsmanager:GetSecretValue", get).await;
-        let version = version.map_err(|error| Error::of_store(secret_id, error, None))?;
-        let invalid = |problem: String| Error::InvalidSecret {
+        let whose = format!("it is the clientCredentialsSecretId of `{}`", self.secret_id);
+        let invalid = |problem: &str| Error::InvalidSecret {
             secret_id: secret_id.to_owned(),
-            problem: format!("{problem} (it is the clientCredentialsSecretId of `{}`)", self.secret_id),
+            problem: format!("{problem} ({whose})"),
         };
-        let document = Document::parse(version.body.expose())
-            .map_err(|problem| invalid(crate::token_secret::SecretProblem::NotADocument(problem).to_string()))?;
-        ClientSettings::read(&document).map_err(|problem| invalid(problem.to_string()))
+        let get = self.refresher.store.get(secret_id, Selector::Label(Label::Current));
+        let version = self.in_time("secretsmanager:GetSecretValue", get).await.map_err(|error| match error {
+            StoreError::Binary => invalid(&SecretProblem::Binary.to_string()),
+            error => Error::of_store(secret_id, error.adding(&whose), None),
+        })?;
+        let settings = Document::parse(version.body.expose()).map_err(SecretProblem::NotADocument);
+        let settings = settings.and_then(|document| ClientSettings::read(&document));
+        let settings = settings.map_err(|problem| invalid(&problem.to_string()))?;
+        // What is wrong here is said of this secret, not of the token's.
+        request::check(&settings).map_err(|problem| invalid(&problem))?;
+        Ok(settings)
     }
 
     /// After a refusal: whether the token has moved on without us. If not, the refusal is recorded, so that the runs to
@@ -273,7 +279,7 @@ where
         current: &Held,
         client: &Client,
         client_digest: ClientDigest,
-        attempt: u32,
+        attempt: Attempt,
         refusal: Refusal,
         reason: Reason,
     ) -> Result<Report, Error> {
@@ -287,15 +293,15 @@ where
             return Ok(self.report(Outcome::Superseded, &found, reason));
         }
         if refusal.error.is_some() {
-            let record = Record::Refusal { attempt, refusal: refusal.clone() }.to_text(&key, &ledger::holder());
+            let record =
+                Record::Refusal { attempt: attempt.number, refusal: refusal.clone() }.to_text(&key, &ledger::holder());
             match self.put(&key.refusal(client_digest, self.now()), Label::Claim, &record).await {
                 // A forced run was refused as another was before it, in the same six hours.
                 Ok(()) | Err(StoreError::Exists) => {}
                 Err(error) => warn!(secretId = self.secret_id, "the refusal could not be recorded: {error}"),
             }
         }
-        let history = if attempt == 0 { History::First } else { History::AfterInterruption };
-        Err(self.refused(client, refusal, history))
+        Err(self.refused(client, refusal, attempt.history))
     }
 
     fn refused(&self, client: &Client, refusal: Refusal, history: History) -> Error {

@@ -145,6 +145,22 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// The same error, with more in its text.
+    #[must_use]
+    pub fn adding(mut self, what: &str) -> Self {
+        if let Self::NotFound { said }
+        | Self::AccessDenied { said, .. }
+        | Self::Quota { said }
+        | Self::Rejected { said, .. }
+        | Self::Unavailable { said, .. } = &mut self
+        {
+            *said = format!("{said}; {what}");
+        }
+        self
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -136,6 +136,21 @@ impl Client {
     }
 }
 
+/// Checks settings that need not be complete.
+///
+/// # Errors
+///
+/// What is wrong with those that are there, by the name of the member, without its value.
+pub fn check(settings: &ClientSettings) -> Result<(), String> {
+    let rest = ClientSettings {
+        token_endpoint: Some("https://localhost/".into()),
+        client_id: Some("id".into()),
+        client_secret: Some("secret".into()),
+        ..ClientSettings::default()
+    };
+    Client::new(settings.clone().or(rest)).map(drop)
+}
+
 /// Reads and checks a token endpoint.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::{Held, Run};
 use crate::{
     config,
-    error::Error,
+    error::{Error, History},
     event::Mode,
     ledger::{self, Claim, ClientDigest, Record, TokenKey},
     oauth::{
@@ -25,11 +25,8 @@ const MAX_CLAIMS: u32 = 100;
 
 /// What a run may do about a token it found due.
 pub(super) enum Turn {
-    /// Exchange it: the claim of this number is ours.
-    Ours {
-        /// The claim's number; above 0 where runs before us ended without storing an answer.
-        attempt: u32,
-    },
+    /// Exchange it: the claim is ours.
+    Ours(Attempt),
     /// Put in place what an earlier run obtained.
     Staged(Box<Held>),
     /// Nothing: another run is at it, or it is too early.
@@ -41,6 +38,27 @@ pub(super) enum Turn {
     },
     /// Nothing: the provider has refused it for good.
     Refused(Refusal),
+}
+
+/// One attempt to exchange a token.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt {
+    /// Its claim's number, counted from 0.
+    pub(super) number: u32,
+    /// `First`, or `AfterInterruption`.
+    pub(super) history: History,
+}
+
+impl Attempt {
+    const FIRST: Self = Self { number: 0, history: History::First };
+}
+
+/// The newest claim on a token.
+struct Newest {
+    claim: Claim,
+    created: DateTime<Utc>,
+    /// Whether a refusal came of it, and was recorded: then its holder did not end with an answer in hand.
+    refused: bool,
 }
 
 impl<S, X, F> Run<'_, S, X>
@@ -55,9 +73,10 @@ where
             return Err(self.too_little_time("to begin a refresh"));
         }
         let forced = matches!(self.mode, Mode::Forced { .. });
+        let (token, margin) = (&current.token, self.refresher.config.refresh_margin);
         let needed = match self.refresher.config.claim {
-            config::Claim::Always if policy::crowded(current.created, self.now()) => 2,
-            config::Claim::Never if policy::crowded_without_claims(current.token.tokens.refreshed_at, self.now()) => 1,
+            config::Claim::Always if policy::crowded(token, current.created, margin, self.now()) => 2,
+            config::Claim::Never if policy::crowded_without_claims(token, margin, self.now()) => 1,
             _ => 0,
         };
         if needed > 0
@@ -69,13 +88,13 @@ where
             return Ok(match (self.successor(key).await?, self.refusal(key, client, forced).await?) {
                 (Some(staged), _) => Turn::Staged(Box::new(staged)),
                 (None, Some(refusal)) => Turn::Refused(refusal),
-                (None, None) => Turn::Ours { attempt: 0 },
+                (None, None) => Turn::Ours(Attempt::FIRST),
             });
         }
 
         // This also proves, before the token is spent, that writing works (IAM, KMS).
         match self.put_claim(key, 0, client).await {
-            Ok(()) => return Ok(Turn::Ours { attempt: 0 }),
+            Ok(()) => return Ok(Turn::Ours(Attempt::FIRST)),
             Err(StoreError::Exists) => {}
             Err(error) => return self.staged_or(key, error).await,
         }
@@ -86,7 +105,7 @@ where
             return Ok(Turn::Refused(refusal));
         }
         let in_progress = |retry_at| Turn::Wait { outcome: Outcome::InProgress, retry_at };
-        let Some((claim, created)) = self.newest_claim(key).await? else {
+        let Some(Newest { claim, created, refused }) = self.newest_claim(key).await? else {
             // It exists, and reads lag behind.
             return Ok(in_progress(None));
         };
@@ -111,12 +130,15 @@ where
         if let Some(staged) = self.successor(key).await? {
             return Ok(Turn::Staged(Box::new(staged)));
         }
+        if refused {
+            return Ok(Turn::Ours(Attempt { number: attempt, history: History::First }));
+        }
         warn!(
             secretId = self.secret_id,
             attempt,
             "a run before this one ended without storing an answer; its refresh token, spent or not, is tried again"
         );
-        Ok(Turn::Ours { attempt })
+        Ok(Turn::Ours(Attempt { number: attempt, history: History::AfterInterruption }))
     }
 
     async fn put_claim(&self, key: &TokenKey, attempt: u32, client: ClientDigest) -> Result<(), StoreError> {
@@ -173,24 +195,27 @@ where
 
     /// The newest claim on these tokens, and when it was made. The label names it, unless other tokens' records or a
     /// refusal of these came after it; then the ids are tried in turn. `None`: it cannot be read yet.
-    async fn newest_claim(&self, key: &TokenKey) -> Result<Option<(Claim, DateTime<Utc>)>, Error> {
+    async fn newest_claim(&self, key: &TokenKey) -> Result<Option<Newest>, Error> {
         let labelled = self.find(Selector::Label(Label::Claim)).await?;
-        let known = match &labelled {
+        let refused = match &labelled {
             None => None,
             Some(version) => match Record::read(&version.body, key) {
-                Some(Record::Claim(claim)) => return Ok(Some((claim, version.created))),
+                Some(Record::Claim(claim)) => {
+                    return Ok(Some(Newest { claim, created: version.created, refused: false }));
+                }
                 Some(Record::Refusal { attempt, .. }) => Some(attempt),
                 None => None,
             },
         };
         let mut newest = None;
-        let first = known.unwrap_or(0);
+        let first = refused.unwrap_or(0);
         for attempt in first..first.saturating_add(MAX_CLAIMS) {
             let Some(version) = self.find(Selector::Id(&key.claim(attempt))).await? else { break };
-            newest = Some(match Record::read(&version.body, key) {
-                Some(Record::Claim(claim)) => (claim, version.created),
-                _ => (policy::claim_of_last_resort(attempt, &version), version.created),
-            });
+            let claim = match Record::read(&version.body, key) {
+                Some(Record::Claim(claim)) => claim,
+                _ => policy::claim_of_last_resort(attempt, &version),
+            };
+            newest = Some(Newest { claim, created: version.created, refused: refused == Some(attempt) });
         }
         Ok(newest)
     }

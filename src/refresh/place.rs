@@ -60,8 +60,11 @@ where
             Staged::Others(staged) => (*staged, false),
         };
         if current.key() == issued.spent {
-            return if ours {
+            return if ours && outcome == Outcome::Refreshed {
                 self.promote(current, staged, reason, outcome).await
+            } else if ours {
+                // An earlier invocation's: others may have put them in place and led on from there, and a person gone back.
+                self.heal(current, staged, reason).await
             } else {
                 let healed = self.heal(current, staged, reason).await?;
                 Ok(Report { outcome: Outcome::Superseded, ..healed })
@@ -77,9 +80,10 @@ where
         let successor = issued.spent.successor();
         let mut id = successor.clone();
         let mut pause = FIRST_PAUSE;
+        let mut said = "no answer before the deadline".to_owned();
         loop {
             let put = self.refresher.store.put(&issued.secret_id, &id, Label::Staged, &issued.body);
-            let said = match self.refresher.clock.before(give_up_at, boxed(put)).await {
+            match self.refresher.clock.before(give_up_at, boxed(put)).await {
                 Some(Err(StoreError::Exists)) if id == successor => {
                     // Another run exchanged the same token. Nothing issued is dropped: ours gets an id of its own.
                     error!(secretId = issued.secret_id, "a refresh token was exchanged twice; both answers are kept");
@@ -88,9 +92,10 @@ where
                 }
                 // An id derived from the text that exists: it is this text that is there.
                 Some(Ok(()) | Err(StoreError::Exists)) => break,
-                Some(Err(error)) => error.to_string(),
-                None => "no answer before the deadline".to_owned(),
-            };
+                Some(Err(error)) => said = error.to_string(),
+                // What the try before this one was told says more.
+                None => {}
+            }
             if self.now() + pause >= give_up_at {
                 return Err(not_stored(issued, &said));
             }
@@ -189,7 +194,13 @@ where
         let left_over = self.refresher.left_over().clone();
         let mut report = None;
         for issued in left_over {
-            let run = Run { secret_id: &issued.secret_id, ..*self };
+            // A secret whose store fails may not take the time of another one.
+            let deadline = if issued.secret_id == self.secret_id {
+                self.deadline
+            } else {
+                self.deadline.min(self.now() + policy::MAX_PROMOTION)
+            };
+            let run = Run { secret_id: &issued.secret_id, deadline, ..*self };
             let placed = async {
                 let staged = run.stage(&issued).await?;
                 let current = run.read_current().await?;
