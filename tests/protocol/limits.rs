@@ -1,0 +1,198 @@
+//! Too little room and too little time: known before anything is spent.
+
+use chrono::TimeDelta;
+use serde_json::json;
+use token_refresher::{report::Outcome, store::VersionId};
+
+use crate::{
+    counting::{
+        Step::{Exchange, Get, List, Move, PutClaim},
+        Strike,
+    },
+    over_both_stores,
+    support::provider::Provider,
+    world::{LONG_AGO, Over, Vault, World, milliseconds, seconds},
+};
+
+/// Fills the secret up to so many versions, all of them of this age and without a label.
+fn fill(vault: &Vault, versions: usize, age: TimeDelta) {
+    vault.edit(crate::world::NAME, |secret, now| {
+        for n in secret.list(true).len()..versions {
+            let id = VersionId::from(format!("00000000-0000-4000-8000-{n:012}"));
+            secret.put(&id, &format!("filler {n}").as_str().into(), Some(&[]), now - age).expect("room");
+        }
+    });
+}
+
+async fn the_quota_is_seen_before_anything_is_spent(over: Over) {
+    let day = seconds(86_400);
+    for (age, versions, fits) in [
+        (seconds(60), 98, true),
+        (seconds(60), 99, false),
+        (seconds(60), 100, false),
+        (day - milliseconds(1), 99, false),
+        (day, 100, true),
+    ] {
+        let world = World::new(over).await;
+        world.seed(seconds(0), seconds(60));
+        fill(&world.vault, versions, age);
+        let before = world.vault.versions();
+        let result = world.process().run().await;
+        if fits {
+            assert_eq!(result.unwrap().outcome, Outcome::Refreshed, "{versions} versions, {age} old");
+            assert!(world.vault.count() <= 100);
+        } else {
+            assert_eq!(result.unwrap_err().error_type(), "VersionQuota", "{versions} versions, {age} old");
+            assert_eq!(world.vault.versions(), before);
+            assert_eq!(world.provider.exchanges(), 0);
+        }
+        world.assert_sound();
+    }
+}
+
+async fn without_claims_one_version_is_enough(over: Over) {
+    for (versions, fits) in [(99, true), (100, false)] {
+        let world = World::due(over).await;
+        world.refresh_times(1).await;
+        let settings = [("CLAIM", "never")];
+        world.process().invoke(json!({"force": true})).await.unwrap();
+        fill(&world.vault, versions, seconds(60));
+        let exchanges = world.provider.exchanges();
+        let result = world.process_with(&settings).invoke(json!({"force": true})).await;
+        if fits {
+            assert_eq!(result.unwrap().outcome, Outcome::Refreshed);
+        } else {
+            assert_eq!(result.unwrap_err().error_type(), "VersionQuota");
+            assert_eq!(world.provider.exchanges(), exchanges);
+        }
+        world.assert_sound();
+    }
+}
+
+async fn every_claim_after_the_first_looks_at_the_quota(over: Over) {
+    for (versions, fits) in [(98, true), (99, false)] {
+        let world = World::due(over).await;
+        world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+        world.clock.advance(seconds(63));
+        fill(&world.vault, versions, seconds(60));
+        let result = world.process().run().await;
+        assert_eq!(result.is_ok(), fits, "{versions} versions: {result:?}");
+        assert_eq!(world.provider.exchanges(), usize::from(fits));
+        world.assert_sound();
+    }
+}
+
+async fn a_full_secret_is_healed_all_the_same(over: Over) {
+    // Whether the version is young, so that the quota is looked at, or the claim itself meets it.
+    for (age, steps) in
+        [(seconds(60), vec![Get, List, Get, Get, Move]), (LONG_AGO, vec![Get, PutClaim, Get, Get, Move])]
+    {
+        let world = World::new(over).await;
+        world.seed(seconds(0), age);
+        // Without a claim: else that one would answer first.
+        let process = world.process_with(&[("CLAIM", "never")]);
+        process.strike(Move, 1, Strike::DieBefore).die().await;
+        fill(&world.vault, 100, seconds(60));
+        let process = world.process();
+        assert_eq!(process.outcome().await, Outcome::Recovered, "{age} old");
+        assert_eq!(process.script.taken(), steps);
+        assert_eq!(world.provider.exchanges(), 1);
+        world.assert_sound();
+    }
+}
+
+async fn an_edit_in_a_full_secret_leaves_the_tokens_safe_until_there_is_room(over: Over) {
+    let world = World::due(over).await;
+    world.process().strike(Move, 1, Strike::DieBefore).die().await;
+    world.vault.replace("own member", "edited member");
+    fill(&world.vault, 100, seconds(60));
+    let error = world.process().run().await.unwrap_err();
+    assert_eq!(error.error_type(), "VersionQuota");
+    assert!(error.to_string().contains("tokens are safe"), "{error}");
+    world.clock.advance(seconds(86_400));
+    assert_eq!(world.outcome().await, Outcome::Recovered);
+    assert_eq!(world.vault.json()["note"], "a person's edited member");
+    assert_eq!(world.provider.exchanges(), 1);
+    world.assert_sound();
+}
+
+/// A day of refreshes leaves one version free. It is not enough, however long the run waits with its look at it.
+async fn tokens_of_short_life_stop_at_the_quota_with_the_refresh_token_unspent(over: Over) {
+    // The lifetime, how often it is refreshed then, how often that fits, and when it is tried again.
+    for (claim, lifetime, every, fits, again) in [("always", 1800, 1500, 49, 1801), ("never", 900, 800, 99, 901)] {
+        let world = World::with(over, Provider::rotating().with_lifetime(lifetime)).await;
+        world.seed(seconds(0), LONG_AGO);
+        let process = world.process_with(&[("CLAIM", claim)]);
+        for _ in 0..fits {
+            assert_eq!(process.outcome().await, Outcome::Refreshed);
+            world.clock.advance(seconds(every));
+        }
+        world.clock.advance(seconds(again - every));
+        for _ in 0..2 {
+            assert_eq!(process.run().await.unwrap_err().error_type(), "VersionQuota", "CLAIM={claim}");
+            assert_eq!(world.provider.exchanges(), fits);
+            world.clock.advance(seconds(300));
+        }
+        world.clock.advance(seconds(86_400));
+        assert_eq!(process.outcome().await, Outcome::Refreshed);
+        world.assert_sound();
+    }
+}
+
+async fn a_run_with_less_than_two_seconds_left_begins_nothing(over: Over) {
+    for (left, begins) in [(0, false), (1900, false), (1999, false), (2000, true)] {
+        let world = World::due(over).await;
+        world.clock.hold();
+        let before = world.vault.versions();
+        let result = world.process().invoke_until(json!({}), world.clock.now() + milliseconds(left)).await;
+        if begins {
+            assert_eq!(result.unwrap().outcome, Outcome::Refreshed);
+        } else {
+            let error = result.unwrap_err();
+            assert_eq!(error.error_type(), "InvalidConfiguration", "{left} ms left");
+            assert!(error.to_string().contains(&format!("{left} ms")) && !error.to_string().contains("  "), "{error}");
+            assert_eq!(world.vault.versions(), before);
+            assert_eq!(world.provider.exchanges(), 0);
+        }
+        world.assert_sound();
+    }
+}
+
+async fn a_run_with_less_than_two_writes_time_left_does_not_send_the_token(over: Over) {
+    for (left, sends) in [(999, false), (1000, true), (1001, true)] {
+        let world = World::due(over).await;
+        world.clock.hold();
+        let clock = world.clock.clone();
+        let process = world.process().after(PutClaim, 1, move || clock.advance(milliseconds(60_000 - left)));
+        let result = process.run().await;
+        assert_eq!(process.script.taken().contains(&Exchange), sends, "{left} ms left");
+        if sends {
+            assert_eq!(result.unwrap().outcome, Outcome::Refreshed);
+        } else {
+            assert_eq!(result.unwrap_err().error_type(), "InvalidConfiguration");
+            assert_eq!(world.provider.exchanges(), 0);
+        }
+        world.assert_sound();
+    }
+}
+
+async fn a_deadline_that_cannot_be_true_counts_as_a_minute(over: Over) {
+    for from_now in [-1_767_225_600, -1, 901, 1_000_000] {
+        let world = World::due(over).await;
+        let report = world.process().invoke_until(json!({}), world.clock.now() + seconds(from_now)).await.unwrap();
+        assert_eq!(report.outcome, Outcome::Refreshed, "{from_now} s from now");
+        world.assert_sound();
+    }
+}
+
+over_both_stores!(
+    the_quota_is_seen_before_anything_is_spent,
+    without_claims_one_version_is_enough,
+    every_claim_after_the_first_looks_at_the_quota,
+    a_full_secret_is_healed_all_the_same,
+    an_edit_in_a_full_secret_leaves_the_tokens_safe_until_there_is_room,
+    tokens_of_short_life_stop_at_the_quota_with_the_refresh_token_unspent,
+    a_run_with_less_than_two_seconds_left_begins_nothing,
+    a_run_with_less_than_two_writes_time_left_does_not_send_the_token,
+    a_deadline_that_cannot_be_true_counts_as_a_minute,
+);

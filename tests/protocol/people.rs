@@ -1,0 +1,248 @@
+//! People at the console while the refresher works: edits, new consents, old copies, roll backs.
+
+use serde_json::json;
+use token_refresher::report::Outcome;
+
+use crate::{
+    counting::{
+        Step::{Exchange, Get, Move, PutClaim, PutStaged},
+        Strike,
+    },
+    over_both_stores,
+    support::provider::{Provider, World as Manners},
+    world::{NAME, Over, World, milliseconds, seconds},
+};
+
+async fn a_person_may_edit_another_member_at_any_step(over: Over) {
+    for (step, nth, merged) in
+        [(PutClaim, 1, true), (Exchange, 1, true), (PutStaged, 1, true), (Move, 1, true), (Get, 1, false)]
+    {
+        let world = World::due(over).await;
+        let (vault, seeded) = (world.vault.clone(), world.vault.member_names());
+        let process = world.process().before(step, nth, move || {
+            vault.replace(r#""note":"a person's own member""#, r#""first":1.0,"note":"edited""#);
+        });
+        let report = process.run().await.unwrap();
+        assert_eq!(report.outcome, Outcome::Refreshed, "{step:?}");
+        assert_eq!((report.version_id, report.previous_version_id.is_some()), (world.vault.id(), true));
+        assert!(world.vault.text().contains(r#""first":1.0,"note":"edited","#), "the edit is kept");
+        let mut names = world.vault.member_names();
+        assert_eq!(names.split_off(names.len() - 2), ["tokenType", "refreshedAt"]);
+        let without_the_persons = names.into_iter().filter(|name| name != "first").collect::<Vec<_>>();
+        assert_eq!(without_the_persons, seeded, "members keep their order");
+        // The first version, the edit, the claim, the staged tokens, and the two put together.
+        assert_eq!(world.vault.count(), 4 + usize::from(merged), "{step:?}");
+        assert_eq!(world.provider.exchanges(), 1);
+        world.assert_sound();
+        // What was put together counts as a state of the token like any other.
+        world.clock.advance(seconds(3600));
+        assert_eq!(world.outcome().await, Outcome::Refreshed);
+        world.assert_sound();
+    }
+}
+
+async fn a_person_may_edit_again_and_again_while_tokens_are_put_in_place(over: Over) {
+    let world = World::due(over).await;
+    let mut process = world.process();
+    for nth in 1..=4 {
+        let vault = world.vault.clone();
+        process = process.before(Move, nth, move || {
+            vault.set("note", nth);
+        });
+    }
+    assert_eq!(process.outcome().await, Outcome::Refreshed);
+    assert_eq!(world.vault.json()["note"], 4);
+    world.assert_sound();
+}
+
+async fn a_person_who_never_stops_editing_loses_nothing_and_the_next_run_puts_the_tokens_in_place(over: Over) {
+    let world = World::due(over).await;
+    let mut process = world.process();
+    for nth in 1..=20 {
+        let vault = world.vault.clone();
+        process = process.before(Move, nth, move || {
+            vault.set("note", nth);
+        });
+    }
+    let began = world.clock.now();
+    let error = process.run().await.unwrap_err();
+    assert_eq!(error.error_type(), "StoreUnavailable");
+    assert!(error.to_string().contains("the new tokens are safe"), "{error}");
+    assert!(world.clock.now() - began <= seconds(3));
+    assert_eq!(world.outcome().await, Outcome::Recovered);
+    assert_eq!(world.provider.exchanges(), 1);
+    world.assert_sound();
+}
+
+async fn a_person_who_edits_after_a_crash_keeps_the_edit(over: Over) {
+    let world = World::due(over).await;
+    world.process().strike(Move, 1, Strike::DieBefore).die().await;
+    world.vault.replace("own member", "edited member");
+    // The first healer dies in turn, between its two writes.
+    world.process().strike(Move, 1, Strike::DieBefore).die().await;
+    assert_eq!(world.outcome().await, Outcome::Recovered);
+    assert_eq!(world.vault.json()["note"], "a person's edited member");
+    assert_eq!(world.provider.exchanges(), 1);
+    world.assert_sound();
+}
+
+async fn a_new_consent_stands_whenever_it_is_given(over: Over) {
+    for (step, exchanged) in [(PutClaim, true), (Exchange, true), (PutStaged, true), (Move, true), (Get, false)] {
+        let world = World::due(over).await;
+        let consented = world.document(seconds(3600)).to_string();
+        let (vault, text) = (world.vault.clone(), consented.clone());
+        let process = world.process().before(step, if step == Get { 2 } else { 1 }, move || {
+            vault.put(&text);
+        });
+        // A second read comes where the claim is taken.
+        if step == Get {
+            world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+            world.clock.advance(seconds(63));
+        }
+        let report = process.run().await.unwrap();
+        assert_eq!(report.outcome, Outcome::Superseded, "{step:?}");
+        assert_eq!(report.version_id, world.vault.id());
+        assert_eq!(report.expires_in_seconds, Some(if exchanged { 3600 } else { 3537 }));
+        assert_eq!(world.vault.text(), consented, "{step:?}");
+        let staged = world.vault.labelled("OAUTH_STAGED").expect("what was issued is kept");
+        assert!(
+            world.provider.is_alive(
+                serde_json::from_str::<serde_json::Value>(&staged).unwrap()["refreshToken"].as_str().unwrap()
+            )
+        );
+        world.assert_sound();
+        assert_eq!(world.outcome().await, Outcome::Skipped);
+    }
+}
+
+async fn an_old_copy_pasted_back_is_healed_without_an_exchange(over: Over) {
+    for age in [1, 3, 10] {
+        for edited in [false, true] {
+            let world = World::due(over).await;
+            let old = world.vault.text();
+            world.refresh_times(age).await;
+            let (newest, id) = (world.vault.text(), world.vault.id());
+            let old = if edited { old.replace("own member", "edited member") } else { old };
+            world.vault.put(&old);
+            let versions = world.vault.count();
+            assert_eq!(world.outcome().await, Outcome::Recovered, "{age} refreshes old");
+            assert_eq!(world.provider.exchanges(), age);
+            if edited {
+                assert_eq!(world.vault.text(), newest.replace("own member", "edited member"));
+            } else {
+                assert_eq!((world.vault.id(), world.vault.count()), (id, versions));
+            }
+            world.assert_sound();
+            // By now they are due themselves.
+            assert_eq!(world.outcome().await, Outcome::Refreshed);
+            world.assert_sound();
+        }
+    }
+}
+
+async fn an_old_copy_is_healed_though_its_claim_has_made_room(over: Over) {
+    let world = World::due(over).await;
+    world.refresh_times(2).await;
+    let old = world.vault.text();
+    // The paste below drops the oldest unlabelled version: the claim on the tokens pasted.
+    world.refresh_times(50).await;
+    assert_eq!(world.vault.count(), 100);
+    let newest = world.refresh_token();
+    world.vault.put(&old);
+    let process = world.process();
+    assert_eq!(process.outcome().await, Outcome::Recovered);
+    assert!(!process.script.taken().contains(&PutClaim), "the list showed the successor");
+    assert_eq!(world.refresh_token(), newest);
+    assert_eq!(world.provider.exchanges(), 52);
+    world.assert_sound();
+}
+
+async fn a_roll_back_by_label_is_healed_once_it_is_due(over: Over) {
+    let world = World::due(over).await;
+    world.refresh_times(3).await;
+    let newest = world.vault.id();
+    world.vault.roll_back();
+    assert_ne!(world.vault.id(), newest);
+    assert_eq!(world.outcome().await, Outcome::Recovered);
+    assert_eq!(world.vault.id(), newest);
+    assert_eq!(world.provider.exchanges(), 3);
+    world.assert_sound();
+}
+
+async fn an_expiry_set_to_zero_has_the_token_refreshed_and_hides_no_claim(over: Over) {
+    let world = World::new(over).await;
+    world.seed(seconds(3600), seconds(3600));
+    let zero = |world: &World| {
+        let expiry = world.vault.json()["expiresAt"].to_string();
+        world.vault.replace(&format!(r#""expiresAt":{expiry}"#), r#""expiresAt":0"#);
+    };
+    zero(&world);
+    world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+    zero(&world);
+    assert_eq!(world.outcome().await, Outcome::InProgress);
+    world.clock.advance(seconds(63));
+    let vault = world.vault.clone();
+    let expiry = r#""expiresAt":0"#;
+    let process = world.process().after(Exchange, 1, move || {
+        vault.replace(expiry, r#""expiresAt":1"#);
+    });
+    let versions = world.vault.count();
+    assert_eq!(process.outcome().await, Outcome::Refreshed);
+    // The edit, the claim and the staged tokens, which need not be put together with an expiry.
+    assert_eq!(world.vault.count(), versions + 3);
+    assert_eq!(world.current().expires_at, Some(world.clock.now() - milliseconds(50) + seconds(3600)));
+    world.assert_sound();
+}
+
+async fn a_provider_that_repeats_its_tokens_is_refreshed_again_and_again(over: Over) {
+    for manners in [Manners::Echo, Manners::RepeatAll] {
+        let world = World::due_with(over, Provider::rotating().in_world(manners)).await;
+        // At one moment, too: the clock stands still.
+        for _ in 0..3 {
+            let process = world.process();
+            let report = process.invoke(json!({"force": true})).await.unwrap();
+            assert_eq!(report.outcome, Outcome::Refreshed, "{manners:?}");
+        }
+        world.clock.advance(seconds(3600));
+        world.refresh_times(2).await;
+        assert_eq!((world.provider.exchanges(), world.vault.count()), (5, 11));
+        world.assert_sound();
+    }
+}
+
+async fn a_document_near_the_size_limit_is_refreshed_or_refused_before_anything_is_spent(over: Over) {
+    for (bytes, fits) in [(65_536 - 4096, true), (65_536 - 4095, false), (65_536, false)] {
+        let world = World::new(over).await;
+        let mut document = world.document(seconds(0));
+        document["padding"] = json!("");
+        let padding = bytes - document.to_string().len();
+        document["padding"] = json!("x".repeat(padding));
+        world.vault.create(NAME, &document, world.clock.now() - seconds(3600));
+        let before = world.vault.versions();
+        let result = world.process().run().await;
+        if fits {
+            assert_eq!(result.unwrap().outcome, Outcome::Refreshed);
+            world.assert_sound();
+        } else {
+            let error = result.unwrap_err();
+            assert_eq!(error.error_type(), "InvalidSecret");
+            assert!(error.to_string().contains(&format!("{bytes} bytes")), "{error}");
+            assert_eq!(world.vault.versions(), before);
+            assert_eq!(world.provider.exchanges(), 0);
+        }
+    }
+}
+
+over_both_stores!(
+    a_person_may_edit_another_member_at_any_step,
+    a_person_may_edit_again_and_again_while_tokens_are_put_in_place,
+    a_person_who_never_stops_editing_loses_nothing_and_the_next_run_puts_the_tokens_in_place,
+    a_person_who_edits_after_a_crash_keeps_the_edit,
+    a_new_consent_stands_whenever_it_is_given,
+    an_old_copy_pasted_back_is_healed_without_an_exchange,
+    an_old_copy_is_healed_though_its_claim_has_made_room,
+    a_roll_back_by_label_is_healed_once_it_is_due,
+    an_expiry_set_to_zero_has_the_token_refreshed_and_hides_no_claim,
+    a_provider_that_repeats_its_tokens_is_refreshed_again_and_again,
+    a_document_near_the_size_limit_is_refreshed_or_refused_before_anything_is_spent,
+);

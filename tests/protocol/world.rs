@@ -1,0 +1,525 @@
+//! One secret in either store, one provider, one clock, and processes that come and go. What a test does by hand, a person
+//! does: no step of it is counted.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    future::Future,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
+use aws_sdk_secretsmanager::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use token_refresher::{
+    clock::Clock,
+    config::Config,
+    error::Error,
+    handler::Handler,
+    http_client::{HttpClients, SdkHttpClient},
+    oauth::{
+        self, Exchange,
+        response::{Answer, Trouble},
+    },
+    report::{Outcome, Report},
+    secret::Secret,
+    store::{
+        Label, Listed, SecretStore, Selector, StoreError, Version, VersionId, directory::DirectoryStore,
+        secrets_manager::SecretsManager, versions::Versions,
+    },
+    token_secret::{TokenSecret, document::Document},
+};
+
+use crate::{
+    counting::{Counting, Script, Step, Strike},
+    support::{
+        output::assert_no_secret,
+        provider::{CLIENT_ID, CLIENT_SECRET, Provider},
+        secrets_manager::FakeSecretsManager,
+    },
+};
+
+/// The secret of every test.
+pub const NAME: &str = "crm/prod/oauth";
+
+/// How long a test may wait for anything, in real time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An hour: long enough before that the quota need not be looked at.
+pub const LONG_AGO: TimeDelta = TimeDelta::hours(1);
+
+pub fn seconds(seconds: i64) -> TimeDelta {
+    TimeDelta::seconds(seconds)
+}
+
+pub fn milliseconds(milliseconds: i64) -> TimeDelta {
+    TimeDelta::milliseconds(milliseconds)
+}
+
+/// Which store a test runs over.
+#[derive(Clone, Copy, Debug)]
+pub enum Over {
+    SecretsManager,
+    Directory,
+}
+
+/// A clock that stands still unless it is moved. A pause moves it; a wait for a deadline never ends by itself.
+#[derive(Clone)]
+pub struct TestClock {
+    now: Arc<Mutex<DateTime<Utc>>>,
+    /// Whether pauses move it. They are told from waits for a deadline by their length, which fails where less than
+    /// two seconds are left.
+    pauses: Arc<AtomicBool>,
+}
+
+impl TestClock {
+    fn new() -> Self {
+        let now = "2026-01-01T00:00:00.250Z".parse().expect("a time");
+        Self { now: Arc::new(Mutex::new(now)), pauses: Arc::new(AtomicBool::new(true)) }
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        *self.now.lock().expect("no one panicked with it")
+    }
+
+    pub fn advance(&self, by: TimeDelta) {
+        *self.now.lock().expect("no one panicked with it") += by;
+    }
+
+    pub fn set(&self, to: DateTime<Utc>) {
+        *self.now.lock().expect("no one panicked with it") = to;
+    }
+
+    /// No pause ends from now on: for runs with less than two seconds left.
+    pub fn hold(&self) {
+        self.pauses.store(false, Ordering::Relaxed);
+    }
+
+    pub fn clock(&self) -> Clock {
+        let (reader, sleeper) = (self.clone(), self.clone());
+        Clock::new(
+            move || reader.now(),
+            move |duration| {
+                let sleeper = sleeper.clone();
+                async move {
+                    if duration > Duration::from_secs(2) || !sleeper.pauses.load(Ordering::Relaxed) {
+                        std::future::pending::<()>().await;
+                    }
+                    sleeper.advance(TimeDelta::from_std(duration).expect("two seconds at most"));
+                    tokio::task::yield_now().await;
+                }
+            },
+        )
+    }
+}
+
+/// The store as a person reaches it, past every process.
+#[derive(Clone)]
+pub struct Vault(Arc<Backing>);
+
+enum Backing {
+    SecretsManager(FakeSecretsManager),
+    Directory { root: TempDir, clock: TestClock },
+}
+
+impl Vault {
+    async fn open(over: Over, clock: &TestClock) -> Self {
+        Self(Arc::new(match over {
+            Over::SecretsManager => Backing::SecretsManager(FakeSecretsManager::start_with(clock.clock()).await),
+            Over::Directory => Backing::Directory { root: TempDir::new().expect("a directory"), clock: clock.clone() },
+        }))
+    }
+
+    fn store(&self, http: &reqwest::Client) -> Store {
+        match &*self.0 {
+            Backing::SecretsManager(fake) => {
+                let config = SdkConfig::builder()
+                    .behavior_version(BehaviorVersion::v2026_01_12())
+                    .region(Region::new("eu-west-1"))
+                    .endpoint_url(fake.url())
+                    .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                        "test", "test", None, None, "test",
+                    )))
+                    .http_client(SharedHttpClient::new(SdkHttpClient(http.clone())))
+                    .retry_config(
+                        RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(1)),
+                    )
+                    .build();
+                Store::SecretsManager(Box::new(SecretsManager::new(&config).expect("a Region")))
+            }
+            Backing::Directory { root, clock } => {
+                Store::Directory(DirectoryStore::open(root.path(), clock.clock()).expect("a directory"))
+            }
+        }
+    }
+
+    fn file(root: &Path, name: &str, ending: &str) -> PathBuf {
+        root.canonicalize().expect("the directory").join(format!("{}.{ending}", name.replace('/', "%2F")))
+    }
+
+    pub fn create(&self, name: &str, json: &impl ToString, created: DateTime<Utc>) -> VersionId {
+        match &*self.0 {
+            Backing::SecretsManager(fake) => fake.create_empty(name),
+            Backing::Directory { root, .. } => {
+                let path = Self::file(root.path(), name, "json");
+                let empty = Versions::empty(format!("local:{}", path.display()));
+                fs::write(path, serde_json::to_vec(&empty).expect("JSON")).expect("a file");
+            }
+        }
+        let id = random_id();
+        self.edit(name, |versions, _| versions.put(&id, &json.to_string().into(), None, created).expect("room"));
+        id
+    }
+
+    /// Changes a secret in any way.
+    pub fn edit<T>(&self, name: &str, change: impl FnOnce(&mut Versions, DateTime<Utc>) -> T) -> T {
+        match &*self.0 {
+            Backing::SecretsManager(fake) => fake.edit(name, change),
+            Backing::Directory { root, clock } => {
+                let lock = Self::file(root.path(), name, "lock");
+                let lock: File =
+                    OpenOptions::new().create(true).truncate(false).write(true).open(lock).expect("a lock file");
+                lock.lock().expect("the lock");
+                let path = Self::file(root.path(), name, "json");
+                let mut versions = serde_json::from_slice(&fs::read(&path).expect("the secret")).expect("its versions");
+                let done = change(&mut versions, clock.now());
+                // Not in place: processes read without the lock.
+                let new = path.with_extension("new");
+                fs::write(&new, serde_json::to_vec(&versions).expect("JSON")).expect("a file");
+                fs::rename(new, path).expect("the secret");
+                done
+            }
+        }
+    }
+
+    pub fn versions(&self) -> Versions {
+        match &*self.0 {
+            Backing::SecretsManager(fake) => fake.edit(NAME, |versions, _| versions.clone()),
+            Backing::Directory { root, .. } => {
+                let text = fs::read(Self::file(root.path(), NAME, "json")).expect("the secret");
+                serde_json::from_slice(&text).expect("its versions")
+            }
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.versions().list(true).len()
+    }
+
+    pub fn id(&self) -> VersionId {
+        self.versions().get(None, None).expect("a current version").id
+    }
+
+    pub fn text(&self) -> String {
+        self.versions().get(None, None).expect("a current version").body.expose().to_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text()).expect("AWSCURRENT holds JSON")
+    }
+
+    /// The text of the version with this label.
+    pub fn labelled(&self, label: &str) -> Option<String> {
+        self.versions().get(None, Some(label)).ok().map(|version| version.body.expose().to_owned())
+    }
+
+    pub fn put(&self, json: &impl ToString) -> VersionId {
+        let id = random_id();
+        self.edit(NAME, |versions, now| versions.put(&id, &json.to_string().into(), None, now).expect("room"));
+        id
+    }
+
+    /// Changes one member, as a person does in the console.
+    pub fn set(&self, member: &str, value: impl Into<Value>) -> VersionId {
+        let mut json = self.json();
+        json[member] = value.into();
+        self.put(&json)
+    }
+
+    /// Changes the text as it stands, so that members keep their order.
+    pub fn replace(&self, from: &str, to: &str) -> VersionId {
+        let text = self.text();
+        assert!(text.contains(from), "the text to replace is there");
+        self.put(&text.replace(from, to))
+    }
+
+    /// The names of AWSCURRENT's members, in their order.
+    pub fn member_names(&self) -> Vec<String> {
+        let document = Document::parse(&self.text()).expect("AWSCURRENT holds an object");
+        document.members().map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// The fake itself, for faults on the wire.
+    pub fn fake(&self) -> Option<&FakeSecretsManager> {
+        match &*self.0 {
+            Backing::SecretsManager(fake) => Some(fake),
+            Backing::Directory { .. } => None,
+        }
+    }
+
+    pub fn roll_back(&self) -> VersionId {
+        self.edit(NAME, |versions, _| versions.roll_back().expect("a previous version"))
+    }
+}
+
+fn random_id() -> VersionId {
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid().to_string().into()
+}
+
+pub enum Store {
+    SecretsManager(Box<SecretsManager>),
+    Directory(DirectoryStore),
+}
+
+impl SecretStore for Store {
+    async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
+        match self {
+            Self::SecretsManager(store) => store.get(secret_id, which).await,
+            Self::Directory(store) => store.get(secret_id, which).await,
+        }
+    }
+
+    async fn put(&self, secret_id: &str, id: &VersionId, label: Label, body: &Secret) -> Result<(), StoreError> {
+        match self {
+            Self::SecretsManager(store) => store.put(secret_id, id, label, body).await,
+            Self::Directory(store) => store.put(secret_id, id, label, body).await,
+        }
+    }
+
+    async fn move_current(&self, secret_id: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
+        match self {
+            Self::SecretsManager(store) => store.move_current(secret_id, from, to).await,
+            Self::Directory(store) => store.move_current(secret_id, from, to).await,
+        }
+    }
+
+    async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
+        match self {
+            Self::SecretsManager(store) => store.list(secret_id).await,
+            Self::Directory(store) => store.list(secret_id).await,
+        }
+    }
+}
+
+type Exchanging = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// One process: what it holds in memory lives as long as this.
+pub struct Process {
+    handler: Handler<Counting<Store>, Box<dyn Fn(Exchange) -> Exchanging + Send + Sync>>,
+    pub script: Arc<Script>,
+    clock: TestClock,
+    provider: Arc<Provider>,
+    unseen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    pub fn strike(self, step: Step, nth: usize, strike: Strike) -> Self {
+        self.script.strike(step, nth, strike);
+        self
+    }
+
+    pub fn before(self, step: Step, nth: usize, event: impl FnOnce() + Send + 'static) -> Self {
+        self.strike(step, nth, Strike::Before(Box::new(event)))
+    }
+
+    pub fn after(self, step: Step, nth: usize, event: impl FnOnce() + Send + 'static) -> Self {
+        self.strike(step, nth, Strike::After(Box::new(event)))
+    }
+
+    /// An invocation with a minute's time.
+    pub async fn invoke(&self, event: Value) -> Result<Report, Error> {
+        self.invoke_until(event, self.clock.now() + seconds(60)).await
+    }
+
+    pub async fn invoke_until(&self, event: Value, deadline: DateTime<Utc>) -> Result<Report, Error> {
+        let ended = tokio::time::timeout(PATIENCE, Box::pin(self.handler.handle(&event, deadline))).await;
+        let result = ended.expect("the run ends");
+        self.assert_discreet(&result);
+        result
+    }
+
+    pub async fn run(&self) -> Result<Report, Error> {
+        self.invoke(json!({})).await
+    }
+
+    /// How a scheduled run ends that is to succeed.
+    pub async fn outcome(&self) -> Outcome {
+        self.run().await.expect("a report").outcome
+    }
+
+    /// A run during which the process ends, by its script.
+    pub async fn die(self) {
+        self.die_of(json!({})).await;
+    }
+
+    pub async fn die_of(self, event: Value) {
+        tokio::select! {
+            result = self.invoke(event) => panic!("it was to die, and lived: {result:?}"),
+            () = self.script.died.notified() => {}
+        }
+        // A write that a directory store has begun goes on without its caller.
+        tokio::task::yield_now().await;
+    }
+
+    /// No token and no client's secret in anything a person may see.
+    fn assert_discreet(&self, result: &Result<Report, Error>) {
+        let shown = match result {
+            Ok(report) => format!("{report:?} {}", json!(report)),
+            Err(error) => format!("{error} {error:?}"),
+        };
+        let mut secrets = self.provider.every_token_issued();
+        secrets.extend(self.unseen.lock().expect("no one panicked").iter().cloned());
+        assert_no_secret(&shown, &secrets);
+    }
+}
+
+/// The whole.
+pub struct World {
+    pub vault: Vault,
+    pub clock: TestClock,
+    pub provider: Arc<Provider>,
+    http: HttpClients,
+    /// What no output may show, besides the provider's tokens.
+    unseen: Arc<Mutex<Vec<String>>>,
+}
+
+impl World {
+    pub async fn new(over: Over) -> Self {
+        Self::with(over, Provider::rotating()).await
+    }
+
+    pub async fn with(over: Over, provider: Provider) -> Self {
+        let clock = TestClock::new();
+        Self {
+            vault: Vault::open(over, &clock).await,
+            clock,
+            provider: Arc::new(provider),
+            http: HttpClients::new(|_| None).expect("HTTP clients"),
+            unseen: Arc::new(Mutex::new(vec![CLIENT_SECRET.to_owned()])),
+        }
+    }
+
+    /// A world whose secret has been due for some time.
+    pub async fn due(over: Over) -> Self {
+        let world = Self::new(over).await;
+        world.seed(seconds(0), LONG_AGO);
+        world
+    }
+
+    pub async fn due_with(over: Over, provider: Provider) -> Self {
+        let world = Self::with(over, provider).await;
+        world.seed(seconds(0), LONG_AGO);
+        world
+    }
+
+    /// A document with tokens newly issued by a person's consent.
+    pub fn document(&self, expires_in: TimeDelta) -> Value {
+        let (access, refresh) = self.provider.issue();
+        json!({
+            "note": "a person's own member",
+            "accessToken": access,
+            "refreshToken": refresh,
+            "expiresAt": (self.clock.now() + expires_in).timestamp_millis(),
+            "tokenEndpoint": self.provider.url(),
+            "clientId": CLIENT_ID,
+            "clientSecret": CLIENT_SECRET,
+            "exact": 12_345_678,
+        })
+    }
+
+    /// Makes the secret.
+    pub fn seed(&self, expires_in: TimeDelta, age: TimeDelta) -> VersionId {
+        self.vault.create(NAME, &self.document(expires_in), self.clock.now() - age)
+    }
+
+    pub fn never_show(&self, secret: &str) {
+        self.unseen.lock().expect("no one panicked").push(secret.to_owned());
+    }
+
+    pub fn process(&self) -> Process {
+        self.process_with(&[])
+    }
+
+    pub fn process_with(&self, settings: &[(&str, &str)]) -> Process {
+        let var = |name: &str| match settings.iter().find(|(setting, _)| *setting == name) {
+            Some((_, value)) => Some((*value).to_owned()),
+            None => (name == "SECRET_ID").then(|| NAME.to_owned()),
+        };
+        let config = Config::from_vars(var).expect("settings in order");
+        let script = Arc::new(Script::default());
+        let store = Counting { store: self.vault.store(&self.http.store), script: Arc::clone(&script) };
+        let (http, clock, scripted) = (self.http.provider.clone(), self.clock.clock(), Arc::clone(&script));
+        let exchange = move |exchange: Exchange| -> Exchanging {
+            let (http, clock, script) = (http.clone(), clock.clone(), Arc::clone(&scripted));
+            Box::pin(async move {
+                let lost = |_| Answer::Unavailable(Trouble::MaybeSpent("did not answer in time".to_owned()));
+                script.step(Step::Exchange, oauth::exchange(&http, &clock, exchange), lost).await
+            })
+        };
+        Process {
+            handler: Handler::new(store, Box::new(exchange), self.clock.clock(), config),
+            script,
+            clock: self.clock.clone(),
+            provider: Arc::clone(&self.provider),
+            unseen: Arc::clone(&self.unseen),
+        }
+    }
+
+    /// A scheduled run of a process of its own that is to succeed.
+    pub async fn outcome(&self) -> Outcome {
+        self.process().outcome().await
+    }
+
+    /// Refreshes so many times, each when the token has fallen due.
+    pub async fn refresh_times(&self, times: usize) {
+        for _ in 0..times {
+            assert_eq!(self.outcome().await, Outcome::Refreshed);
+            self.clock.advance(seconds(3600));
+        }
+    }
+
+    pub fn current(&self) -> TokenSecret {
+        TokenSecret::parse(&self.vault.text()).expect("AWSCURRENT holds a token secret")
+    }
+
+    pub fn refresh_token(&self) -> String {
+        self.current().tokens.refresh_token.expose().to_owned()
+    }
+
+    /// What must hold whatever happened: readers get a token secret, its refresh token is the live one, and none was
+    /// used twice.
+    pub fn assert_sound(&self) {
+        self.assert_current_is_alive();
+        assert_eq!(self.provider.reuses(), 0, "a spent refresh token was used");
+    }
+
+    pub fn assert_current_is_alive(&self) {
+        assert!(self.provider.is_alive(&self.refresh_token()), "the refresh token in AWSCURRENT is dead");
+    }
+}
+
+/// Runs each test over both stores.
+#[macro_export]
+macro_rules! over_both_stores {
+    ($($test:ident),+ $(,)?) => {
+        mod over_secrets_manager {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::world::Over::SecretsManager).await;
+            })+
+        }
+        mod over_a_directory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::world::Over::Directory).await;
+            })+
+        }
+    };
+}
