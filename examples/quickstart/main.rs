@@ -142,10 +142,9 @@ impl Story {
         let watch = self.watch().await?;
         let store = WatchedStore::new(&self.store);
         let run = || self.handle(store.clone(), json!({}));
-        let ended = tokio::join!(run(), run(), run(), run(), run(), run(), run(), run());
-        let (a, b, c, d, e, f, g, h) = ended;
+        let ended: [_; 8] = tokio::join!(run(), run(), run(), run(), run(), run(), run(), run()).into();
         let mut outcomes = BTreeMap::<String, usize>::new();
-        for result in [a, b, c, d, e, f, g, h] {
+        for result in ended {
             // Who comes late finds the tokens staged, or in place.
             let name = match &result {
                 Ok(Report { outcome: Outcome::Recovered | Outcome::Skipped | Outcome::InProgress, .. }) => "too late",

@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Prints what the release binary costs: tests/measure.py [BINARY]   (Python's standard library, Linux; valgrind if there is one)
+
+A Runtime API and a Secrets Manager of a few lines each, on loopback, hand out events and a token far from expiry: the
+path that runs every five minutes. Times are the median of several starts, on whatever else this machine is doing."""
+
+import http.server, json, os, re, shutil, socketserver, statistics, subprocess, sys, tempfile, threading, time, zipfile
+
+BINARY = sys.argv[1] if len(sys.argv) > 1 else "target/release/token-refresher"
+STARTS = 15
+
+
+class Quiet(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, body=b"", **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def read(self):
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                self.rfile.read(size + 2)
+            self.rfile.readline()
+        else:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+
+class RuntimeApi(Quiet):
+    def do_GET(self):
+        run = self.server.run
+        run.asked.append(time.perf_counter())
+        if len(run.asked) > run.events:
+            run.done.set()
+            threading.Event().wait(60)
+            return
+        deadline = str(int(time.time() * 1000) + 60_000)
+        self.answer(200, b"{}", Lambda_Runtime_Aws_Request_Id="1", Lambda_Runtime_Deadline_Ms=deadline,
+                    Lambda_Runtime_Invoked_Function_Arn="arn:aws:lambda:::f", Lambda_Runtime_Trace_Id="t")
+
+    def do_POST(self):
+        self.read()
+        self.server.run.answers.append(self.path.rsplit("/", 1)[1])
+        self.answer(202)
+
+
+class SecretsManager(Quiet):
+    def do_POST(self):
+        self.read()
+        token = {"refreshToken": "r" * 64, "accessToken": "a" * 64, "expiresAt": int(time.time() * 1000) + 3_600_000}
+        secret = {"ARN": "arn:aws:secretsmanager:eu-central-1:1:secret:x", "Name": "x", "VersionId": "v" * 36,
+                  "VersionStages": ["AWSCURRENT"], "CreatedDate": time.time(), "SecretString": json.dumps(token)}
+        self.answer(200, json.dumps(secret).encode())
+
+
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+
+
+class Run:
+    """One process, that many events, all of them skipped."""
+
+    def __init__(self, events, *prefix):
+        self.events, self.asked, self.answers, self.done = events, [], [], threading.Event()
+        servers = [Server(("127.0.0.1", 0), handler) for handler in (RuntimeApi, SecretsManager)]
+        for server in servers:
+            server.run = self
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{servers[0].server_port}", "AWS_LAMBDA_FUNCTION_NAME": "f",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "AWS_LAMBDA_FUNCTION_VERSION": "1", "AWS_REGION": "eu-central-1",
+            "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "SECRET_ID": "x", "PATH": os.environ["PATH"],
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://127.0.0.1:{servers[1].server_port}",
+        }
+        started = time.perf_counter()
+        process = subprocess.Popen([*prefix, BINARY], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if not self.done.wait(120):
+            process.kill()
+            sys.exit(f"{BINARY} did not answer {events} events")
+        with open(f"/proc/{process.pid}/status") as status:
+            status = status.read()
+        self.start_ms = (self.asked[0] - started) * 1000
+        self.peak_mb = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+        self.own_mb = int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
+        process.terminate()
+        self.stderr = process.communicate()[1].decode()
+        if self.answers != ["response"] * events:
+            sys.exit(f"{BINARY} answered {self.answers}")
+
+
+def instructions(events):
+    with tempfile.NamedTemporaryFile() as out:
+        run = Run(events, "valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}")
+    return int(re.search(r"Collected : (\d+)", run.stderr)[1])
+
+
+with tempfile.TemporaryDirectory() as folder:
+    archive = os.path.join(folder, "bootstrap.zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as z:
+        z.write(BINARY, "bootstrap")
+    print(f"binary             {os.path.getsize(BINARY) / 1e6:.2f} MB, zipped {os.path.getsize(archive) / 1e6:.2f} MB")
+runs = [Run(5) for _ in range(STARTS)]
+print(f"start to ready     {statistics.median(run.start_ms for run in runs):.2f} ms")
+print(f"peak memory        {statistics.median(run.peak_mb for run in runs):.1f} MB, of which its own (not mapped files) "
+      f"{statistics.median(run.own_mb for run in runs):.1f} MB")
+if shutil.which("valgrind"):
+    print(f"a skip, warm       {(instructions(60) - instructions(10)) / 50 / 1e6:.2f} M instructions")
