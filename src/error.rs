@@ -77,6 +77,8 @@ pub enum Error {
         action: &'static str,
         /// The store's text.
         said: String,
+        /// What to do.
+        mend: &'static str,
         /// Where new tokens are safe already.
         staged: Option<VersionId>,
     },
@@ -156,19 +158,25 @@ impl Error {
             StoreError::AccessDenied { action, said } => Self::AccessDenied { secret_id, action, said, staged },
             StoreError::Quota { .. } => Self::VersionQuota { secret_id, staged },
             StoreError::Binary => Self::InvalidSecret { secret_id, problem: SecretProblem::Binary.to_string() },
-            StoreError::Rejected { action, said } | StoreError::Unavailable { action, said } => {
-                Self::StoreUnavailable { secret_id, action, said, staged }
+            StoreError::Unavailable { action, said } => {
+                Self::StoreUnavailable { secret_id, action, said, mend: TRY_AGAIN, staged }
+            }
+            StoreError::Rejected { action, said } => {
+                let mend = "asking again will not help: check the secret's name and the function's settings";
+                Self::StoreUnavailable { secret_id, action, said, mend, staged }
             }
             StoreError::Exists => Self::StoreUnavailable {
                 secret_id,
                 action: "secretsmanager:PutSecretValue",
                 said: "the version id is taken by other content".to_owned(),
+                mend: TRY_AGAIN,
                 staged,
             },
             StoreError::Moved => Self::StoreUnavailable {
                 secret_id,
                 action: "secretsmanager:UpdateSecretVersionStage",
                 said: "AWSCURRENT kept moving".to_owned(),
+                mend: TRY_AGAIN,
                 staged,
             },
         }
@@ -185,11 +193,7 @@ impl fmt::Display for Error {
                  secret a value"
             ),
             Self::AccessDenied { secret_id, action, said, staged } => {
-                write!(
-                    f,
-                    "secret `{secret_id}`: not allowed to {action} ({said}); add to the function's role: {}",
-                    statement(action, secret_id)
-                )?;
+                write!(f, "secret `{secret_id}`: not allowed to {action} ({said}); {}", permission(action, secret_id))?;
                 safe(f, staged.as_ref())
             }
             Self::InvalidSecret { secret_id, problem } => {
@@ -234,14 +238,14 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Self::StoreUnavailable { secret_id, action, said, staged } => {
-                write!(f, "secret `{secret_id}`: {action} failed ({said}); the next run tries again")?;
+            Self::StoreUnavailable { secret_id, action, said, mend, staged } => {
+                write!(f, "secret `{secret_id}`: {action} failed ({said}); {mend}")?;
                 safe(f, staged.as_ref())
             }
             Self::VersionQuota { secret_id, staged } => {
                 write!(
                     f,
-                    "secret `{secret_id}` has no room for two more versions (about {VERSION_QUOTA}, of which those \
+                    "secret `{secret_id}` has no room for the versions that a refresh needs (about {VERSION_QUOTA}, of which those \
                      younger than 24 hours count); refresh or edit it less often, or set CLAIM=never (one version a \
                      refresh) where runs are serialised"
                 )?;
@@ -259,6 +263,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+const TRY_AGAIN: &str = "the next run tries again";
+
 /// Says that nothing is lost, where that is so.
 fn safe(f: &mut fmt::Formatter<'_>, staged: Option<&VersionId>) -> fmt::Result {
     match staged {
@@ -271,8 +277,11 @@ fn safe(f: &mut fmt::Formatter<'_>, staged: Option<&VersionId>) -> fmt::Result {
     }
 }
 
-/// The policy statement that allows `action` on the secret.
-fn statement(action: &str, secret_id: &str) -> String {
+/// How to allow `action` on the secret.
+fn permission(action: &str, secret_id: &str) -> String {
+    if !action.contains(':') {
+        return "check who owns the file and its folder".to_owned();
+    }
     let resource = if action.starts_with("kms:") {
         "<ARN of the secret's KMS key>".to_owned()
     } else if secret_id.starts_with("arn:") {
@@ -280,7 +289,8 @@ fn statement(action: &str, secret_id: &str) -> String {
     } else {
         format!("arn:aws:secretsmanager:*:*:secret:{secret_id}-??????")
     };
-    serde_json::json!({"Effect": "Allow", "Action": action, "Resource": resource}).to_string()
+    let statement = serde_json::json!({"Effect": "Allow", "Action": action, "Resource": resource});
+    format!("add to the function's role: {statement}")
 }
 
 #[cfg(test)]

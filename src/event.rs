@@ -116,7 +116,8 @@ fn flag(members: &Map<String, Value>, name: &str) -> Result<bool, Error> {
 fn unknown_member(name: &str) -> String {
     let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
     let meant = MEMBERS.into_iter().min_by_key(|known| distance(name, known)).filter(|known| {
-        distance(name, known) <= name.len() / 4 || known.to_lowercase().starts_with(&name.to_lowercase())
+        !name.is_empty()
+            && (distance(name, known) <= name.len() / 4 || known.to_lowercase().starts_with(&name.to_lowercase()))
     });
     let hint = match meant {
         Some(known) => format!("did you mean `{known}`?"),
@@ -196,6 +197,11 @@ mod tests {
                 json!({"tokenEndpoint": "https://evil.example"}),
                 "the event's member `tokenEndpoint` is not understood; allowed are `secretId`, `force`, `ifVersionId`, \
                  `dryRun` and names that start with `scheduler`",
+            ),
+            (
+                json!({"": true}),
+                "the event's member `` is not understood; allowed are `secretId`, `force`, `ifVersionId`, `dryRun` and \
+                 names that start with `scheduler`",
             ),
             (json!({"force": "yes"}), "the event's `force` is a string, where true or false is wanted"),
             (json!({"force": 1}), "the event's `force` is a number, where true or false is wanted"),

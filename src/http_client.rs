@@ -53,6 +53,8 @@ impl HttpClients {
                 .redirect(redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
+                // A proxy that the environment names would get what goes to a loopback address, tokens and all, in the clear.
+                .no_proxy()
                 .user_agent(concat!("token-refresher/", env!("CARGO_PKG_VERSION")))
                 .build()
                 .map_err(|problem| Error::InvalidConfiguration {

@@ -23,13 +23,14 @@ const NOT_IN_LAMBDA: &str = "\
 token-refresher is an AWS Lambda function: it keeps OAuth tokens in AWS Secrets Manager alive, and Lambda starts it.
 AWS_LAMBDA_RUNTIME_API is not set, so this is not Lambda. Run one of these instead:
 
-  aws lambda invoke --function-name token-refresher --payload '{}' /dev/stdout    the deployed function
-  cargo run --example quickstart                                                  the whole story, without AWS
-  cargo lambda watch                                                              a local Lambda";
+  cargo run --example quickstart    the whole story on this machine, without AWS
+  cargo lambda watch                a Lambda on this machine
+  aws lambda invoke --function-name token-refresher --cli-binary-format raw-in-base64-out \\
+    --payload '{}' /dev/stdout      the deployed function";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Some(runtime_api) = var("AWS_LAMBDA_RUNTIME_API") else {
+    let Some(runtime_api) = var("AWS_LAMBDA_RUNTIME_API").filter(|address| !address.is_empty()) else {
         eprintln!("{NOT_IN_LAMBDA}");
         return ExitCode::from(2);
     };
@@ -96,7 +97,7 @@ async fn report_init_error(runtime_api: &str, error: &Error) -> anyhow::Result<(
     });
     let base = if runtime_api.contains("://") { runtime_api.to_owned() } else { format!("http://{runtime_api}") };
     let http = HttpClients::new(|_| None)?.store;
-    http.post(format!("{base}/2018-06-01/runtime/init/error"))
+    http.post(format!("{}/2018-06-01/runtime/init/error", base.trim_end_matches('/')))
         .header("Lambda-Runtime-Function-Error-Type", error.error_type())
         .body(body.to_string())
         .timeout(std::time::Duration::from_secs(2))

@@ -154,7 +154,10 @@ pub fn crowded_without_claims(token: &TokenSecret, default_margin: Duration, now
 /// Whether the token falls due so soon after it was obtained.
 fn falls_due_within(spacing: TimeDelta, token: &TokenSecret, default_margin: Duration) -> bool {
     let due_at = due_at(token, default_margin);
-    due_at.zip(token.tokens.refreshed_at).is_some_and(|(due_at, refreshed_at)| due_at - refreshed_at < spacing)
+    // Before it was obtained: a person has set the expiry to have it refreshed, which says nothing of its life.
+    due_at
+        .zip(token.tokens.refreshed_at)
+        .is_some_and(|(due_at, refreshed_at)| refreshed_at < due_at && due_at - refreshed_at < spacing)
 }
 
 /// How many versions can still be put: of those there, the labelled and the young ones do not make room.
@@ -322,6 +325,8 @@ mod tests {
                 (crowded(&token, now() - seconds(age), margin, now()), crowded_without_claims(&token, margin, now()));
             assert_eq!(found, (crowded_with, crowded_without), "{age} s old, lifetime {lifetime} s");
         }
+        let by_hand = token(&format!(r#","expiresAt":0,"refreshedAt":{}"#, at(-1800)));
+        assert!(!crowded(&by_hand, now() - seconds(1800), margin, now()));
         let unknown = token("");
         assert!(!crowded(&unknown, now() - seconds(1800), margin, now()));
         assert!(!crowded_without_claims(&unknown, margin, now()));

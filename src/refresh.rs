@@ -28,17 +28,18 @@ use crate::{
     ledger::{self, ClientDigest, Record, TokenKey},
     oauth::{
         Exchange,
-        request::{self, Client},
+        request::Client,
         response::{Answer, Refusal, Trouble},
     },
     policy::{self, Decision},
     report::{Outcome, Reason, Report},
     store::{Label, MAX_VERSION_BYTES, SecretStore, Selector, StoreError, Version, VersionId},
-    token_secret::{SecretProblem, TokenSecret, client_settings::ClientSettings, document::Document},
+    token_secret::TokenSecret,
 };
 
 mod calls;
 mod claim;
+mod client;
 mod place;
 
 use calls::boxed;
@@ -228,48 +229,8 @@ where
         }
     }
 
-    fn invalid(&self, problem: String) -> Error {
-        Error::InvalidSecret { secret_id: self.secret_id.to_owned(), problem }
-    }
-
     fn decide(&self, current: &Held) -> Decision {
         policy::decide(&current.token, &current.id, self.mode, self.refresher.config.refresh_margin, self.now())
-    }
-
-    /// The client to exchange with: what the token secret says, else what its client's secret says, else the environment.
-    async fn client(&self, current: &Held) -> Result<Client, Error> {
-        let own = current.token.client.clone();
-        let environment = self.refresher.config.client.clone();
-        let shared_id = match &own.client_credentials_secret_id {
-            Some(id) => Some(id.clone()),
-            // The environment's is for what the secret leaves out; where nothing is, it is not asked.
-            None if Client::new(own.clone()).is_ok() => None,
-            None => environment.client_credentials_secret_id.clone(),
-        };
-        let shared = match shared_id {
-            None => ClientSettings::default(),
-            Some(id) => self.shared_client(&id).await?,
-        };
-        Client::new(own.or(shared).or(environment)).map_err(|problem| self.invalid(problem))
-    }
-
-    async fn shared_client(&self, secret_id: &str) -> Result<ClientSettings, Error> {
-        let whose = format!("it is the clientCredentialsSecretId of `{}`", self.secret_id);
-        let invalid = |problem: &str| Error::InvalidSecret {
-            secret_id: secret_id.to_owned(),
-            problem: format!("{problem} ({whose})"),
-        };
-        let get = self.refresher.store.get(secret_id, Selector::Label(Label::Current));
-        let version = self.in_time("secretsmanager:GetSecretValue", get).await.map_err(|error| match error {
-            StoreError::Binary => invalid(&SecretProblem::Binary.to_string()),
-            error => Error::of_store(secret_id, error.adding(&whose), None),
-        })?;
-        let settings = Document::parse(version.body.expose()).map_err(SecretProblem::NotADocument);
-        let settings = settings.and_then(|document| ClientSettings::read(&document));
-        let settings = settings.map_err(|problem| invalid(&problem.to_string()))?;
-        // What is wrong here is said of this secret, not of the token's.
-        request::check(&settings).map_err(|problem| invalid(&problem))?;
-        Ok(settings)
     }
 
     /// After a refusal: whether the token has moved on without us. If not, the refusal is recorded, so that the runs to

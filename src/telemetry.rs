@@ -14,22 +14,30 @@ use crate::{config::bad, error::Error, report::Report};
 /// [`Error::InvalidConfiguration`] for another value.
 pub fn start(var: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
     let var = |name: &str| var(name).filter(|value| !value.is_empty());
-    let level = match var("AWS_LAMBDA_LOG_LEVEL").map(|level| level.to_uppercase()).as_deref() {
+    let level = var("AWS_LAMBDA_LOG_LEVEL");
+    let level = match level.as_ref().map(|level| level.to_uppercase()).as_deref() {
         None | Some("INFO") => Level::INFO,
         Some("TRACE") => Level::TRACE,
         Some("DEBUG") => Level::DEBUG,
         Some("WARN") => Level::WARN,
         Some("ERROR" | "FATAL") => Level::ERROR,
-        Some(found) => return Err(bad("AWS_LAMBDA_LOG_LEVEL", found, "TRACE, DEBUG, INFO, WARN, ERROR or FATAL")),
+        Some(_) => {
+            return Err(bad(
+                "AWS_LAMBDA_LOG_LEVEL",
+                &level.unwrap_or_default(),
+                "TRACE, DEBUG, INFO, WARN, ERROR or FATAL",
+            ));
+        }
     };
     let lines = fmt::layer()
         .with_timer(fmt::time::ChronoUtc::new("%Y-%m-%dT%H:%M:%S%.3fZ".to_owned()))
         .with_target(false)
         .with_ansi(false);
-    let lines = match var("AWS_LAMBDA_LOG_FORMAT").map(|format| format.to_uppercase()).as_deref() {
+    let format = var("AWS_LAMBDA_LOG_FORMAT");
+    let lines = match format.as_ref().map(|format| format.to_uppercase()).as_deref() {
         None | Some("TEXT") => lines.boxed(),
         Some("JSON") => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
-        Some(found) => return Err(bad("AWS_LAMBDA_LOG_FORMAT", found, "JSON or Text")),
+        Some(_) => return Err(bad("AWS_LAMBDA_LOG_FORMAT", &format.unwrap_or_default(), "JSON or Text")),
     };
     let own = Targets::new().with_target(env!("CARGO_CRATE_NAME"), LevelFilter::from_level(level));
     // A second start (in tests) keeps the first one's settings.

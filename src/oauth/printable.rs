@@ -1,7 +1,11 @@
 //! Makes a provider's text fit to be shown: short, printable, and without anything of the secrets it was sent. A
 //! hostile or clumsy provider may echo a token in its error description.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 
 use crate::secret::Secret;
 
@@ -14,6 +18,17 @@ const MAX_WORD_CHARS: usize = 40;
 /// A word that shares this many bytes in a row with a secret is not shown; encoded ones count as well.
 const MAX_SHARED_BYTES: usize = 8;
 
+/// Shorter ones are in every second word, and no secret worth the name.
+const MIN_SECRET_BYTES: usize = 4;
+
+/// Base64 as people cut and quote it.
+const ANY_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);
+
 const REDACTED: &str = "[redacted]";
 
 /// The text, made fit to be shown.
@@ -21,8 +36,7 @@ const REDACTED: &str = "[redacted]";
 pub fn printable(text: &str, secrets: &[&Secret]) -> String {
     let mut text = text.to_owned();
     for secret in secrets {
-        // Short ones are in every second word, and no secret worth the name.
-        if secret.expose().len() >= 4 {
+        if secret.expose().len() >= MIN_SECRET_BYTES {
             text = text.replace(secret.expose(), REDACTED);
         }
     }
@@ -58,17 +72,20 @@ fn readings(word: &str) -> Vec<Vec<u8>> {
     }
     let base64 = word.replace('-', "+").replace('_', "/");
     for run in base64.split(|c: char| !c.is_ascii_alphanumeric() && c != '+' && c != '/') {
-        // Where it begins is not known, and its last group may be cut.
-        for groups in (0..4).filter_map(|from| run.get(from..from + run.len().checked_sub(from)? / 4 * 4)) {
-            readings.extend(BASE64_STANDARD.decode(groups));
+        // Where it begins is not known, and its last group may be cut; one character of a group tells nothing.
+        for piece in (0..4).filter_map(|from| run.get(from..)) {
+            let whole = piece.len() - usize::from(piece.len() % 4 == 1);
+            readings.extend(ANY_BASE64.decode(&piece[..whole]));
         }
     }
     readings
 }
 
 fn shares(word: &[u8], secret: &str) -> bool {
-    let pieces = || word.windows(MAX_SHARED_BYTES);
-    secret.as_bytes().windows(MAX_SHARED_BYTES).any(|piece| pieces().any(|other| piece == other))
+    // A short secret counts as a whole.
+    let length = MAX_SHARED_BYTES.min(secret.len());
+    length >= MIN_SECRET_BYTES
+        && secret.as_bytes().windows(length).any(|piece| word.windows(length).any(|other| piece == other))
 }
 
 #[cfg(test)]
@@ -116,5 +133,14 @@ mod tests {
         let token = Secret::from("rt-0123456789abcdef");
         let text = format!("{} rt-0123456789abcdef", vec!["word"; 38].join(" "));
         assert!(!printable(&text, &[&token]).contains("rt-"));
+    }
+
+    #[test]
+    fn a_short_secret_is_not_shown_encoded_either() {
+        let secret = Secret::from("s3cr3t!");
+        // base64("cid:s3cr3t!")
+        for text in ["s3cr3t!", "Y2lkOnMzY3IzdCE=", "s3cr3t%21"] {
+            assert_eq!(printable(text, &[&secret]), REDACTED, "{text}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The request: a client put together from what several places say of it, and the POST it sends (RFC 6749 sections 2.3.1
 //! and 6). Opens no socket.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use form_urlencoded::{Serializer, byte_serialize};
@@ -24,7 +24,7 @@ const RESERVED_HEADERS: [&str; 6] =
     ["content-type", "content-length", "transfer-encoding", "connection", "host", "expect"];
 
 /// An OAuth client, complete and checked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     /// Where tokens are exchanged.
     pub token_endpoint: Url,
@@ -136,6 +136,12 @@ impl Client {
     }
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.endpoint_shown())
+    }
+}
+
 /// Checks settings that need not be complete.
 ///
 /// # Errors
@@ -167,7 +173,7 @@ pub fn endpoint(text: &str) -> Result<Url, String> {
         "https" => {}
         "http" if loopback => {}
         "http" => return Err(format!("is http to {host}; {ALLOWED}")),
-        _ => return Err(format!("is neither https nor http; {ALLOWED}")),
+        scheme => return Err(format!("is {scheme}, neither https nor http; {ALLOWED}")),
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("has a user name or password in it; use clientId and clientSecret".to_owned());
@@ -309,7 +315,7 @@ mod tests {
                 "http://localhost.evil.example/",
                 "is http to localhost.evil.example; allowed is https, or http to a loopback address",
             ),
-            ("ftp://id.example/", "is neither https nor http; allowed is https, or http to a loopback address"),
+            ("ftp://id.example/", "is ftp, neither https nor http; allowed is https, or http to a loopback address"),
             (
                 "id.example/token",
                 "is no URL (relative URL without a base); allowed is https, or http to a loopback address",
@@ -322,7 +328,9 @@ mod tests {
     }
 
     #[test]
-    fn messages_show_the_endpoint_without_its_query() {
-        assert_eq!(Client::new(settings()).unwrap().endpoint_shown(), "https://id.example/token");
+    fn messages_and_debug_show_the_endpoint_without_its_query() {
+        let client = Client::new(settings()).unwrap();
+        assert_eq!(client.endpoint_shown(), "https://id.example/token");
+        assert_eq!(format!("{client:?}"), "Client(https://id.example/token)");
     }
 }

@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::printable::printable;
 use crate::{
@@ -129,13 +130,13 @@ pub enum Trouble {
 pub fn read(status: u16, retry_after: Option<&str>, body: &[u8], now: DateTime<Utc>, secrets: &[&Secret]) -> Answer {
     let document = document(body);
     let said = document.as_ref().and_then(|document| said(document, secrets));
-    let code = said.as_ref().and_then(|said| said.error.as_deref());
+    let meaning = said.as_ref().and_then(|said| said.meaning);
     // Some providers say in the body what others say by the status.
-    let busy = status == 429 || code.is_some_and(|code| TRANSIENT.contains(&code));
+    let busy = status == 429 || meaning == Some(Meaning::Busy);
     if busy || (500..600).contains(&status) {
         let mut what = format!("answered {status}");
-        if let Some(code) = code {
-            what = format!("{what}, {code}");
+        if let Some(error) = said.as_ref().and_then(|said| said.error.as_ref()) {
+            what = format!("{what}, {error}");
         }
         if let Some(description) = said.as_ref().and_then(|said| said.description.as_ref()) {
             what = format!("{what}: {description}");
@@ -149,7 +150,10 @@ pub fn read(status: u16, retry_after: Option<&str>, body: &[u8], now: DateTime<U
     }
     if said.is_some() || !(200..300).contains(&status) {
         let said = said.unwrap_or_default();
-        let kind = said.error.as_deref().map_or(RefusalKind::ProviderRejected, kind);
+        let kind = match meaning {
+            Some(Meaning::Refused(kind)) => kind,
+            _ => RefusalKind::ProviderRejected,
+        };
         return Answer::Refused(Refusal { kind, status, error: said.error, description: said.description });
     }
     match document.and_then(granted) {
@@ -160,43 +164,45 @@ pub fn read(status: u16, retry_after: Option<&str>, body: &[u8], now: DateTime<U
     }
 }
 
-/// Codes that ask for patience, whatever the status: RFC 6749's two, and Slack's.
-const TRANSIENT: [&str; 7] = [
-    "temporarily_unavailable",
-    "server_error",
-    "ratelimited",
-    "rate_limited",
-    "service_unavailable",
-    "internal_error",
-    "fatal_error",
-];
+/// What an error code means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Busy,
+    Refused(RefusalKind),
+}
 
-/// What a code means. RFC 6749 section 5.2 first, then providers' own words for the same.
-fn kind(code: &str) -> RefusalKind {
-    match code {
+/// What a code means, where it is known. RFC 6749 section 5.2 first, then providers' own words for the same.
+fn meaning(code: &str) -> Option<Meaning> {
+    use RefusalKind::{ClientRejected, ProviderRejected, ReauthorizationRequired};
+    Some(match code {
+        "temporarily_unavailable" | "server_error"
+        | "ratelimited" | "rate_limited" | "service_unavailable" | "internal_error" | "fatal_error" // Slack
+        => Meaning::Busy,
         "invalid_grant"
         | "bad_refresh_token" // GitHub
         | "BAD_REFRESH_TOKEN" // HubSpot
         | "invalid_refresh_token" | "token_expired" | "token_revoked" // Slack
         | "interaction_required" | "consent_required" | "login_required" // Entra
-        => RefusalKind::ReauthorizationRequired,
+        => Meaning::Refused(ReauthorizationRequired),
         "invalid_client"
         | "unauthorized_client"
         | "incorrect_client_credentials" // GitHub
         | "invalid_client_id" | "bad_client_secret" // Slack
-        => RefusalKind::ClientRejected,
-        _ => RefusalKind::ProviderRejected,
-    }
+        => Meaning::Refused(ClientRejected),
+        "invalid_request" | "invalid_scope" | "unsupported_grant_type" => Meaning::Refused(ProviderRejected),
+        _ => return None,
+    })
 }
 
 /// The answer as an object: JSON, or form-encoded whatever the content type says (GitHub). `None`: neither.
 fn document(body: &[u8]) -> Option<Document> {
-    let text = std::str::from_utf8(body).ok()?;
+    // Tokens are ASCII: a name in another encoding beside them costs no more than itself.
+    let text = Zeroizing::new(String::from_utf8_lossy(body).into_owned());
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.starts_with('{') {
         return Document::parse(text).ok();
     }
-    if !text.starts_with(|c: char| c.is_ascii_alphabetic()) || text.contains(char::is_whitespace) {
+    if !["access_token=", "error="].iter().any(|name| text.starts_with(name) || text.contains(&format!("&{name}"))) {
         return None;
     }
     let mut document = Document::default();
@@ -209,24 +215,34 @@ fn document(body: &[u8]) -> Option<Document> {
 /// What an answer says of a refusal, fit to be shown.
 #[derive(Default)]
 struct Said {
+    meaning: Option<Meaning>,
     error: Option<String>,
     description: Option<String>,
 }
 
 /// What the answer says of a refusal; `None` where it is none.
 fn said(document: &Document, secrets: &[&Secret]) -> Option<Said> {
-    let text =
-        |name: &str| document.string(name).filter(|text| !text.trim().is_empty()).map(|text| printable(&text, secrets));
+    let text = |name: &str| document.string(name).filter(|text| !text.trim().is_empty());
     // HubSpot puts its code into `status`.
-    let error = text("error").or_else(|| text("status").filter(|status| status.starts_with("BAD_")));
+    let code = text("error").or_else(|| text("status").filter(|status| status.starts_with("BAD_")));
+    let code = code.filter(|code| !NO_ERROR.contains(&code.trim()));
     // Errors of another kind than OAuth's (`{"error": {"code": 401}}`), and Slack's `"ok": false`.
-    let other = document.get("error").is_some_and(|error| !matches!(error, "null" | "false" | "\"\"" | "{}" | "[]"));
-    if error.is_none() && !other && document.get("ok") != Some("false") {
+    let other = document.get("error").is_some_and(|error| !error.starts_with('"') && !NO_ERROR.contains(&error));
+    if code.is_none() && !other && document.get("ok") != Some("false") {
         return None;
     }
+    let meaning = code.as_ref().and_then(|code| meaning(code.trim()));
+    let error = code.map(|code| match meaning {
+        // A known code is no secret, whatever secrets have in common with it.
+        Some(_) => code.trim().to_owned(),
+        None => printable(&code, secrets),
+    });
     let description = ["error_description", "message", "reason"].into_iter().find_map(text);
-    Some(Said { error, description })
+    Some(Said { meaning, error, description: description.map(|text| printable(&text, secrets)) })
 }
+
+/// What some providers put into `error` where there is none.
+const NO_ERROR: [&str; 6] = ["null", "false", "0", "{}", "[]", ""];
 
 fn granted(document: Document) -> Option<Granted> {
     let text = |name: &str| document.string(name).filter(|text| !text.is_empty());
@@ -383,8 +399,40 @@ mod tests {
 
     #[test]
     fn empty_error_members_beside_tokens_are_no_refusal() {
-        for error in ["null", "false", "\"\"", "{}", "[]"] {
+        for error in ["null", "false", "0", "\"0\"", "\"\"", "{}", "[]"] {
             new_tokens(&format!(r#"{{"access_token":"a","error":{error}}}"#));
+        }
+    }
+
+    #[test]
+    fn what_a_known_code_has_in_common_with_a_secret_changes_nothing() {
+        for (secret, code, kind) in [
+            ("old_refresh_token", "bad_refresh_token", Some(RefusalKind::ReauthorizationRequired)),
+            ("grant", "invalid_grant", Some(RefusalKind::ReauthorizationRequired)),
+            ("client", "invalid_client", Some(RefusalKind::ClientRejected)),
+            ("unavailable", "temporarily_unavailable", None),
+        ] {
+            let body = format!(r#"{{"error":"{code}"}}"#);
+            match (read(400, None, body.as_bytes(), DateTime::UNIX_EPOCH, &[&secret.into()]), kind) {
+                (Answer::Refused(refusal), Some(kind)) => {
+                    assert_eq!((refusal.kind, refusal.error.as_deref()), (kind, Some(code)));
+                }
+                (Answer::Unavailable(Trouble::Busy { .. }), None) => {}
+                (other, _) => panic!("{code}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_are_read_whatever_stands_beside_them() {
+        for body in [
+            &b"{\"access_token\":\"a\",\"name\":\"Jos\xe9\"}"[..],
+            b"\xef\xbb\xbf{\"access_token\":\"a\"}",
+            b"scope=read write&access_token=a",
+            b"access_token=a&scope=read%20write&token_type=bearer",
+        ] {
+            let answer = read(200, None, body, DateTime::UNIX_EPOCH, &[]);
+            assert!(matches!(answer, Answer::Granted(_)), "{}: {answer:?}", String::from_utf8_lossy(body));
         }
     }
 

@@ -1,4 +1,4 @@
-//! A run's calls to the store, each within the run's deadline.
+//! A run's calls to the store, each within the run's deadline, and what their errors are called.
 
 use std::{future::Future, pin::Pin};
 
@@ -49,6 +49,10 @@ impl<S: SecretStore, X> Run<'_, S, X> {
         self.refresher.clock.before(give_up_at, boxed(call)).await.unwrap_or_else(|| {
             Err(StoreError::Unavailable { action, said: "no answer before the deadline".to_owned() })
         })
+    }
+
+    pub(super) fn invalid(&self, problem: String) -> Error {
+        Error::InvalidSecret { secret_id: self.secret_id.to_owned(), problem }
     }
 
     pub(super) fn store_error(&self, error: StoreError) -> Error {

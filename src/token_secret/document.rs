@@ -48,6 +48,8 @@ impl Document {
     ///
     /// [`NotADocument`] says what the text is instead.
     pub fn parse(text: &str) -> Result<Self, NotADocument> {
+        // Some editors begin a file with a mark that nobody sees.
+        let text = text.trim_start_matches('\u{feff}');
         if text.trim().is_empty() {
             return Err(NotADocument::Empty);
         }
@@ -132,7 +134,8 @@ impl fmt::Debug for Document {
 /// A text as a JSON string, quotes included.
 #[must_use]
 pub fn json_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    // Not through a `Value`: that would keep a copy which nobody wipes.
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 /// What a JSON text is, with its article: for messages that may not show the text.

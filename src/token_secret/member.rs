@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 
 use super::{
     SecretProblem,
@@ -165,7 +165,10 @@ impl Member {
     pub(super) fn time(self, document: &Document) -> Result<Option<(DateTime<Utc>, TimeForm)>, SecretProblem> {
         const WANTED: &str = "milliseconds or seconds since the epoch (a number or a string of digits) or an RFC 3339 \
                               string such as \"2026-01-01T00:00:00Z\"";
-        self.read(document, WANTED, TimeForm::read)
+        self.read(document, WANTED, |json| {
+            // `refreshedAt` is always written later than it was: there must be room for that.
+            TimeForm::read(json).filter(|(time, _)| self != Self::RefreshedAt || time.year() < 9999)
+        })
     }
 
     /// A number of seconds.

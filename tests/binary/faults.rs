@@ -284,7 +284,8 @@ async fn two_versions_must_be_free_of_the_quota_where_refreshes_come_close_toget
             let (error_type, message) = process.error("{}").await;
             assert_eq!(error_type, expected, "{versions}");
             assert!(
-                message.contains("has no room for two more versions") && message.contains("CLAIM=never"),
+                message.contains("has no room for the versions that a refresh needs")
+                    && message.contains("CLAIM=never"),
                 "{message}"
             );
             assert_eq!((bench.provider.exchanges(), bench.sm.version_count(SECRET)), (0, versions));

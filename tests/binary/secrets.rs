@@ -263,7 +263,7 @@ async fn a_token_endpoint_that_tokens_may_not_be_sent_to_is_refused_before_anyth
         ("http://169.254.169.254/token", format!("its `tokenEndpoint` is http to 169.254.169.254; {ALLOWED}")),
         ("http://localhost.evil.example/", format!("its `tokenEndpoint` is http to localhost.evil.example; {ALLOWED}")),
         ("http://127.0.0.1@evil.example/", format!("its `tokenEndpoint` is http to evil.example; {ALLOWED}")),
-        ("file:///etc/passwd", format!("its `tokenEndpoint` is neither https nor http; {ALLOWED}")),
+        ("file:///etc/passwd", format!("its `tokenEndpoint` is file, neither https nor http; {ALLOWED}")),
         ("/token", format!("its `tokenEndpoint` is no URL (relative URL without a base); {ALLOWED}")),
         (
             "https://crm:correct-horse-battery@id.example/token",

@@ -29,7 +29,7 @@ async fn a_bad_setting_ends_the_start_with_its_name_what_was_found_and_what_is_a
         ("CLAIM", "Never", "is \"Never\"", "allowed is \"always\" or \"never\""),
         ("TOKEN_ENDPOINT", "http://id.example/token", "is http to id.example", ENDPOINT),
         ("TOKEN_ENDPOINT", "id.example/token", "is no URL", ENDPOINT),
-        ("TOKEN_ENDPOINT", "ftp://id.example/token", "is neither https nor http", ENDPOINT),
+        ("TOKEN_ENDPOINT", "ftp://id.example/token", "is ftp, neither https nor http", ENDPOINT),
         (
             "TOKEN_ENDPOINT",
             "https://me:hunter2hunter2@id.example/",

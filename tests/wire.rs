@@ -1,4 +1,4 @@
-//! TLS: what the binary trusts, for Secrets Manager and for providers alike.
+//! The wire: what the binary trusts, for Secrets Manager and for providers alike, and that nothing stands in between.
 
 mod support;
 
@@ -111,4 +111,17 @@ async fn trust_roots_that_cannot_be_used_end_the_start() {
         let message = init_error["errorMessage"].as_str().unwrap();
         assert!(message.contains(problem), "{message}");
     }
+}
+
+#[tokio::test]
+async fn nothing_goes_through_a_proxy_that_the_environment_names() {
+    let proxy = Provider::answering(200, "application/json", "{}");
+    let provider = Provider::rotating();
+    let secrets_manager = secrets_manager(&provider, &provider.url()).await;
+    let url = proxy.url();
+    let proxies =
+        ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"].map(|name| (name, url.as_str()));
+    let (outcome, _) = invoke(secrets_manager.url(), &proxies).await;
+    assert!(matches!(&outcome, Outcome::Response(report) if report["outcome"] == "refreshed"), "not refreshed");
+    assert_eq!((provider.exchanges(), proxy.requests().len()), (1, 0));
 }

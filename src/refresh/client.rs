@@ -1,0 +1,47 @@
+//! The client to exchange with, put together from the places that name it.
+
+use super::{Held, Run};
+use crate::{
+    error::Error,
+    oauth::request::{self, Client},
+    store::{Label, SecretStore, Selector, StoreError},
+    token_secret::{SecretProblem, client_settings::ClientSettings, document::Document},
+};
+
+impl<S: SecretStore, X> Run<'_, S, X> {
+    /// The client to exchange with: what the token secret says, else what its client's secret says, else the environment.
+    pub(super) async fn client(&self, current: &Held) -> Result<Client, Error> {
+        let own = current.token.client.clone();
+        let environment = self.refresher.config.client.clone();
+        let shared_id = match &own.client_credentials_secret_id {
+            Some(id) => Some(id.clone()),
+            // The environment's is for what the secret leaves out; where nothing is, it is not asked.
+            None if Client::new(own.clone()).is_ok() => None,
+            None => environment.client_credentials_secret_id.clone(),
+        };
+        let shared = match shared_id {
+            None => ClientSettings::default(),
+            Some(id) => self.shared_client(&id).await?,
+        };
+        Client::new(own.or(shared).or(environment)).map_err(|problem| self.invalid(problem))
+    }
+
+    async fn shared_client(&self, secret_id: &str) -> Result<ClientSettings, Error> {
+        let whose = format!("it is the clientCredentialsSecretId of `{}`", self.secret_id);
+        let invalid = |problem: &str| Error::InvalidSecret {
+            secret_id: secret_id.to_owned(),
+            problem: format!("{problem} ({whose})"),
+        };
+        let get = self.refresher.store.get(secret_id, Selector::Label(Label::Current));
+        let version = self.in_time("secretsmanager:GetSecretValue", get).await.map_err(|error| match error {
+            StoreError::Binary => invalid(&SecretProblem::Binary.to_string()),
+            error => Error::of_store(secret_id, error.adding(&whose), None),
+        })?;
+        let settings = Document::parse(version.body.expose()).map_err(SecretProblem::NotADocument);
+        let settings = settings.and_then(|document| ClientSettings::read(&document));
+        let settings = settings.map_err(|problem| invalid(&problem.to_string()))?;
+        // What is wrong here is said of this secret, not of the token's.
+        request::check(&settings).map_err(|problem| invalid(&problem))?;
+        Ok(settings)
+    }
+}
