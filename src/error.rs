@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::{
     oauth::response::{Refusal, RefusalKind},
-    store::{StoreError, VERSION_QUOTA, VersionId},
+    store::{StoreError, VERSION_QUOTA, VersionId, action},
     token_secret::SecretProblem,
 };
 
@@ -167,14 +167,14 @@ impl Error {
             }
             StoreError::Exists => Self::StoreUnavailable {
                 secret_id,
-                action: "secretsmanager:PutSecretValue",
+                action: action::PUT,
                 said: "the version id is taken by other content".to_owned(),
                 mend: TRY_AGAIN,
                 staged,
             },
             StoreError::Moved => Self::StoreUnavailable {
                 secret_id,
-                action: "secretsmanager:UpdateSecretVersionStage",
+                action: action::MOVE,
                 said: "AWSCURRENT kept moving".to_owned(),
                 mend: TRY_AGAIN,
                 staged,

@@ -115,7 +115,9 @@ where
         }
         run.refresh().await
     }
+}
 
+impl<S, X> Refresher<S, X> {
     fn left_over(&self) -> MutexGuard<'_, Vec<Issued>> {
         self.left_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,7 +200,9 @@ where
             Answer::Unavailable(trouble) => Err(self.unavailable(&client, trouble)),
         }
     }
+}
 
+impl<S: SecretStore, X> Run<'_, S, X> {
     /// Says what a scheduled run would do, as far as the secrets alone tell.
     async fn dry(&self) -> Result<Report, Error> {
         let current = self.read_current().await?;

@@ -47,6 +47,18 @@ impl fmt::Display for VersionId {
     }
 }
 
+/// The actions a store is asked for, as Secrets Manager and its policies name them.
+pub mod action {
+    /// Reads one version.
+    pub const GET: &str = "secretsmanager:GetSecretValue";
+    /// Puts a version.
+    pub const PUT: &str = "secretsmanager:PutSecretValue";
+    /// Moves a label.
+    pub const MOVE: &str = "secretsmanager:UpdateSecretVersionStage";
+    /// Lists versions.
+    pub const LIST: &str = "secretsmanager:ListSecretVersionIds";
+}
+
 /// The staging labels this program uses. Never `AWSPENDING`: it belongs to rotation, and any ordinary write takes it off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {

@@ -9,12 +9,12 @@ use crate::{
     error::Error,
     policy,
     secret::Secret,
-    store::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId},
+    store::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId, action},
 };
 
 impl<S: SecretStore, X> Run<'_, S, X> {
     pub(super) async fn get(&self, which: Selector<'_>) -> Result<Version, StoreError> {
-        self.in_time("secretsmanager:GetSecretValue", self.refresher.store.get(self.secret_id, which)).await
+        self.in_time(action::GET, self.refresher.store.get(self.secret_id, which)).await
     }
 
     /// A version that need not be there.
@@ -28,16 +28,16 @@ impl<S: SecretStore, X> Run<'_, S, X> {
 
     pub(super) async fn put(&self, id: &VersionId, label: Label, body: &Secret) -> Result<(), StoreError> {
         let put = self.refresher.store.put(self.secret_id, id, label, body);
-        self.in_time("secretsmanager:PutSecretValue", put).await
+        self.in_time(action::PUT, put).await
     }
 
     pub(super) async fn move_current(&self, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
         let moved = self.refresher.store.move_current(self.secret_id, from, to);
-        self.in_time("secretsmanager:UpdateSecretVersionStage", moved).await
+        self.in_time(action::MOVE, moved).await
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Listed>, StoreError> {
-        self.in_time("secretsmanager:ListSecretVersionIds", self.refresher.store.list(self.secret_id)).await
+        self.in_time(action::LIST, self.refresher.store.list(self.secret_id)).await
     }
 
     pub(super) async fn in_time<T>(

@@ -1,7 +1,5 @@
 //! Claiming: what a run may do about a token that is due, decided in the store among all runs that found it so.
 
-use std::future::Future;
-
 use chrono::{DateTime, Utc};
 use tracing::warn;
 
@@ -11,10 +9,7 @@ use crate::{
     error::{Error, History},
     event::Mode,
     ledger::{self, Claim, ClientDigest, Record, TokenKey},
-    oauth::{
-        Exchange,
-        response::{Answer, Refusal},
-    },
+    oauth::response::Refusal,
     policy::{self, Standing},
     report::Outcome,
     store::{Label, SecretStore, Selector, StoreError},
@@ -61,12 +56,7 @@ struct Newest {
     refused: bool,
 }
 
-impl<S, X, F> Run<'_, S, X>
-where
-    S: SecretStore,
-    X: Fn(Exchange) -> F + Send + Sync,
-    F: Future<Output = Answer> + Send,
-{
+impl<S: SecretStore, X> Run<'_, S, X> {
     /// Finds out what to do about a token that is due, and claims it where that is to exchange it.
     pub(super) async fn take_turn(&self, current: &Held, key: &TokenKey, client: ClientDigest) -> Result<Turn, Error> {
         if self.deadline - self.now() < policy::MIN_TO_BEGIN {

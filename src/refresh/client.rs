@@ -4,7 +4,7 @@ use super::{Held, Run};
 use crate::{
     error::Error,
     oauth::request::{self, Client},
-    store::{Label, SecretStore, Selector, StoreError},
+    store::{Label, SecretStore, Selector, StoreError, action},
     token_secret::{SecretProblem, client_settings::ClientSettings, document::Document},
 };
 
@@ -33,7 +33,7 @@ impl<S: SecretStore, X> Run<'_, S, X> {
             problem: format!("{problem} ({whose})"),
         };
         let get = self.refresher.store.get(secret_id, Selector::Label(Label::Current));
-        let version = self.in_time("secretsmanager:GetSecretValue", get).await.map_err(|error| match error {
+        let version = self.in_time(action::GET, get).await.map_err(|error| match error {
             StoreError::Binary => invalid(&SecretProblem::Binary.to_string()),
             error => Error::of_store(secret_id, error.adding(&whose), None),
         })?;

@@ -1,7 +1,5 @@
 //! Staging and promoting: how issued tokens come into the store and into their place, whatever others do meanwhile.
 
-use std::future::Future;
-
 use chrono::TimeDelta;
 use tracing::{error, warn};
 
@@ -9,7 +7,6 @@ use super::{Held, Run, calls::boxed};
 use crate::{
     error::Error,
     ledger::{self, TokenKey},
-    oauth::{Exchange, response::Answer},
     policy,
     report::{Outcome, Reason, Report},
     secret::Secret,
@@ -40,12 +37,7 @@ pub(super) enum Staged {
     Others(Box<Held>),
 }
 
-impl<S, X, F> Run<'_, S, X>
-where
-    S: SecretStore,
-    X: Fn(Exchange) -> F + Send + Sync,
-    F: Future<Output = Answer> + Send,
-{
+impl<S: SecretStore, X> Run<'_, S, X> {
     /// Makes issued tokens current that are staged by now.
     pub(super) async fn settle(
         &self,
@@ -60,15 +52,13 @@ where
             Staged::Others(staged) => (*staged, false),
         };
         if current.key() == issued.spent {
-            return if ours && outcome == Outcome::Refreshed {
-                self.promote(current, staged, reason, outcome).await
-            } else if ours {
-                // An earlier invocation's: others may have put them in place and led on from there, and a person gone back.
-                self.heal(current, staged, reason).await
+            let placed = if ours && outcome == Outcome::Refreshed {
+                self.promote(current, staged, reason, outcome).await?
             } else {
-                let healed = self.heal(current, staged, reason).await?;
-                Ok(Report { outcome: Outcome::Superseded, ..healed })
+                // Not of this moment: others may have put them in place and led on from there, and a person gone back.
+                self.heal(current, staged, reason).await?
             };
+            return Ok(if ours { placed } else { Report { outcome: Outcome::Superseded, ..placed } });
         }
         let outcome = if ours && current.token.tokens == staged.token.tokens { outcome } else { Outcome::Superseded };
         Ok(self.report(outcome, &current, reason))
@@ -152,11 +142,8 @@ where
             };
             let lost = match self.move_current(&current.id, &target).await {
                 Ok(()) => {
-                    let placed = Held { id: target, ..staged };
-                    return Ok(Report {
-                        previous_version_id: Some(current.id),
-                        ..self.report(outcome, &placed, reason)
-                    });
+                    let placed = self.report(outcome, &Held { id: target, ..staged }, reason);
+                    return Ok(Report { previous_version_id: Some(current.id), ..placed });
                 }
                 // Lost, or done and the answer was lost, or the staged version cannot be seen yet: look again.
                 Err(error @ (StoreError::Moved | StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => {
@@ -169,10 +156,8 @@ where
                 Ok(version) => {
                     let found = self.hold(version)?;
                     if found.token.tokens == staged.token.tokens {
-                        return Ok(Report {
-                            previous_version_id: Some(current.id),
-                            ..self.report(outcome, &found, reason)
-                        });
+                        let placed = self.report(outcome, &found, reason);
+                        return Ok(Report { previous_version_id: Some(current.id), ..placed });
                     }
                     if found.key() != spent {
                         return Ok(self.report(Outcome::Superseded, &found, reason));

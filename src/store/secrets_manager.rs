@@ -12,13 +12,11 @@ use aws_sdk_secretsmanager::{
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Url;
 
-use super::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId};
+use super::{
+    Label, Listed, SecretStore, Selector, StoreError, Version, VersionId,
+    action::{GET, LIST, MOVE, PUT},
+};
 use crate::{config::bad, error::Error, http_client::SdkHttpClient, secret::Secret};
-
-const GET: &str = "secretsmanager:GetSecretValue";
-const PUT: &str = "secretsmanager:PutSecretValue";
-const MOVE: &str = "secretsmanager:UpdateSecretVersionStage";
-const LIST: &str = "secretsmanager:ListSecretVersionIds";
 
 /// How long one try of a call may take.
 const TRY_TIMEOUT: Duration = Duration::from_secs(3);
