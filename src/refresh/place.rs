@@ -30,11 +30,11 @@ pub(super) struct Issued {
 }
 
 /// Issued tokens that are in the store, not yet current.
-pub(super) enum Staged {
+pub(super) struct Staged {
     /// The ones this run obtained.
-    Ours(Box<Held>),
-    /// The ones another run obtained for the same spent token; ours are in the store too.
-    Others(Box<Held>),
+    ours: Held,
+    /// The ones another run obtained for the same spent token, if one did.
+    others: Option<Held>,
 }
 
 impl<S: SecretStore, X> Run<'_, S, X> {
@@ -47,26 +47,32 @@ impl<S: SecretStore, X> Run<'_, S, X> {
         reason: Reason,
         outcome: Outcome,
     ) -> Result<Report, Error> {
-        let (staged, ours) = match staged {
-            Staged::Ours(staged) => (*staged, true),
-            Staged::Others(staged) => (*staged, false),
-        };
-        if current.key() == issued.spent {
-            let placed = if ours && outcome == Outcome::Refreshed {
-                self.promote(current, staged, reason, outcome).await?
-            } else {
-                // Not of this moment: others may have put them in place and led on from there, and a person gone back.
-                self.heal(current, staged, reason).await?
-            };
-            return Ok(if ours { placed } else { Report { outcome: Outcome::Superseded, ..placed } });
+        let Staged { ours, others } = staged;
+        let mut replaced = vec![issued.spent];
+        replaced.extend(others.as_ref().map(Held::key));
+        if !replaced.contains(&current.key()) {
+            let outcome = if current.token.tokens == ours.token.tokens { outcome } else { Outcome::Superseded };
+            return Ok(self.report(outcome, &current, reason));
         }
-        let outcome = if ours && current.token.tokens == staged.token.tokens { outcome } else { Outcome::Superseded };
-        Ok(self.report(outcome, &current, reason))
+        let (newest, outcome) = match others {
+            None if outcome == Outcome::Refreshed => (ours, outcome),
+            // Not of this moment: others may have put them in place and led on from there, and a person gone back.
+            None => (self.newest(ours).await?, outcome),
+            Some(others) => {
+                let others = self.newest(others).await?;
+                // Of two answers to one token the later one is alive with every provider.
+                let ours_is_later = others.token.tokens.refreshed_at < ours.token.tokens.refreshed_at;
+                if ours_is_later { (ours, outcome) } else { (others, Outcome::Superseded) }
+            }
+        };
+        self.promote(current, newest, &replaced, reason, outcome).await
     }
 
-    /// Puts issued tokens into the store, under the id derived from the spent ones; tried until the deadline.
+    /// Puts issued tokens into the store, under the id derived from the spent ones; tried until the deadline, and for a
+    /// moment more where that has passed unnoticed.
     pub(super) async fn stage(&self, issued: &Issued) -> Result<Staged, Error> {
-        let give_up_at = self.deadline - policy::ANSWER;
+        let mut give_up_at = self.deadline - policy::ANSWER;
+        let mut overslept = false;
         let successor = issued.spent.successor();
         let mut id = successor.clone();
         let mut pause = FIRST_PAUSE;
@@ -87,44 +93,51 @@ impl<S: SecretStore, X> Run<'_, S, X> {
                 None => {}
             }
             if self.now() + pause >= give_up_at {
-                return Err(not_stored(issued, &said));
+                if overslept || self.now() < self.deadline {
+                    return Err(not_stored(issued, &said));
+                }
+                // Alive past the deadline: the machine has slept, or its clock was set. Who would end this run has not.
+                overslept = true;
+                give_up_at = self.now() + policy::MAX_PROMOTION;
+                continue;
             }
             warn!(secretId = issued.secret_id, "the new tokens are not written yet, trying again: {said}");
             self.sleep(pause).await;
             pause = (pause * 2).min(TimeDelta::seconds(1));
         }
-        if id == successor {
-            let version = Version { arn: issued.arn.clone(), id, created: self.now(), body: issued.body.clone() };
-            return Ok(Staged::Ours(Box::new(self.hold(version)?)));
-        }
-        match self.successor(&issued.spent).await? {
-            Some(others) => Ok(Staged::Others(Box::new(others))),
-            None => Err(self.store_error(StoreError::Exists)),
-        }
+        let others = if id == successor { None } else { self.successor(&issued.spent).await? };
+        let version = Version { arn: issued.arn.clone(), id, created: self.now(), body: issued.body.clone() };
+        Ok(Staged { ours: self.hold(version)?, others })
     }
 
     /// Puts tokens in place that an earlier run had obtained.
-    pub(super) async fn heal(&self, current: Held, mut staged: Held, reason: Reason) -> Result<Report, Error> {
-        // A stale copy may have been pasted back long after: its successors led on from there.
+    pub(super) async fn heal(&self, current: Held, staged: Held, reason: Reason) -> Result<Report, Error> {
+        let newest = self.newest(staged).await?;
+        let spent = current.key();
+        self.promote(current, newest, &[spent], reason, Outcome::Recovered).await
+    }
+
+    /// The last of the tokens that led on from these: an old copy may have been pasted back long after.
+    async fn newest(&self, mut staged: Held) -> Result<Held, Error> {
         for _ in 0..VERSION_QUOTA {
             match self.successor(&staged.key()).await? {
                 Some(next) => staged = next,
                 None => break,
             }
         }
-        self.promote(current, staged, reason, Outcome::Recovered).await
+        Ok(staged)
     }
 
-    /// Makes staged tokens current, in place of the spent ones that `current` holds and together with whatever else a
-    /// person changes there meanwhile. Other tokens, if someone puts them there, stand.
+    /// Makes staged tokens current in place of these, together with whatever else a person changes there meanwhile.
+    /// Other tokens, if someone puts them there, stand.
     async fn promote(
         &self,
         mut current: Held,
         staged: Held,
+        replaced: &[TokenKey],
         reason: Reason,
         outcome: Outcome,
     ) -> Result<Report, Error> {
-        let spent = current.key();
         let safe = |error| Error::of_store(self.secret_id, error, Some(&staged.id));
         let give_up_at = (self.now() + policy::MAX_PROMOTION).min(self.deadline - policy::ANSWER);
         let mut pause = FIRST_PAUSE;
@@ -159,7 +172,7 @@ impl<S: SecretStore, X> Run<'_, S, X> {
                         let placed = self.report(outcome, &found, reason);
                         return Ok(Report { previous_version_id: Some(current.id), ..placed });
                     }
-                    if found.key() != spent {
+                    if !replaced.contains(&found.key()) {
                         return Ok(self.report(Outcome::Superseded, &found, reason));
                     }
                     current = found;
