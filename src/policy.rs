@@ -111,11 +111,15 @@ pub enum Standing {
 }
 
 /// Judges the newest claim on a token. `patient`: neither forced, nor are the client settings others than the claim's.
+///
+/// A claim from so far in the future that no two clocks differ so much was made when this machine's clock was wrong (a
+/// directory store dates by it). Its holder is hardly at work still, but only a person knows: force overrides it.
 #[must_use]
 pub fn standing(claim: &Claim, created: DateTime<Utc>, patient: bool, now: DateTime<Utc>) -> Standing {
     let lease_end = claim.lease_ends_at.min(created + MAX_LEASE);
     let retry_at = lease_end + back_off(claim.attempt);
-    if now < lease_end {
+    let believed = patient || created - now <= MAX_LEASE;
+    if now < lease_end && believed {
         Standing::Leased { until: lease_end }
     } else if patient && now < retry_at {
         Standing::BackingOff { retry_at }
@@ -283,6 +287,11 @@ mod tests {
             // A holder's clock that is wrong: no lease is longer than 15 minutes.
             (0, 90_000, 899, true, Standing::Leased { until: now() + seconds(900) }),
             (0, 90_000, 900, true, Standing::Free),
+            // Claims from the future.
+            (0, 63, -900, true, Standing::Leased { until: now() + seconds(63) }),
+            (0, 63, -900, false, Standing::Leased { until: now() + seconds(63) }),
+            (0, 63, -901, true, Standing::Leased { until: now() + seconds(63) }),
+            (0, 63, -901, false, Standing::Free),
         ] {
             let claim = Claim { attempt, lease_ends_at: created + seconds(lease_ends_in), client_settings: None };
             let standing = standing(&claim, created, patient, created + seconds(after));
