@@ -1,0 +1,174 @@
+//! What must hold when all runs of a schedule have ended, and after later runs have gone on.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use token_refresher::{
+    config,
+    error::Error,
+    report::{Outcome, Report},
+};
+
+use crate::{
+    member::Stage,
+    promises::{Broken, keep},
+    provider::{Fate, Manners},
+    world::{World, tokens},
+};
+
+/// What must hold in the end: when all runs have ended, and after later runs have gone on. `living_first`: whether the
+/// processes that are alive run before a fresh one does.
+pub fn of_the_end(world: &mut World, living_first: bool) -> Result<(), Broken> {
+    of_what_was_issued(world)?;
+    let living: Vec<usize> = (0..world.processes()).collect();
+    if living_first {
+        for process in &living {
+            world.later_run(Some(*process))?;
+        }
+    }
+    let settled = settle(world)?;
+    if !living_first {
+        for process in &living {
+            world.later_run(Some(*process))?;
+        }
+        if settled {
+            settle(world)?;
+        }
+    }
+    of_what_was_issued(world)?;
+    let full = world.plan.other_versions > 0;
+    keep(full || !world.provider.sendings.iter().any(|sending| matches!(sending.fate, Fate::InMemory { .. })), || {
+        "tokens stay in a process's memory".to_owned()
+    })?;
+    // In a secret that was full at first it may still be, an hour later.
+    if settled && of_liveness(world)? && world.plan.other_versions == 0 {
+        an_hour_later(world)?;
+    }
+    Ok(())
+}
+
+/// When the token is due again, a run all alone refreshes it, by the table of the README.
+fn an_hour_later(world: &mut World) -> Result<(), Broken> {
+    world.time.set(world.time.now() + TimeDelta::hours(1));
+    let run = world.later_run(None)?;
+    let (calls, versions) = if world.plan.claim == config::Claim::Never { (5, 1) } else { (4, 2) };
+    let member = &world.members[run];
+    keep(member.outcome() == Some(Outcome::Refreshed), || format!("an hour later: {:?}", member.standing))?;
+    keep((member.calls, member.versions_put) == (calls, versions), || {
+        format!("an hour later: {} calls, {} versions", member.calls, member.versions_put)
+    })?;
+    of_liveness(world)?;
+    Ok(())
+}
+
+/// Whatever was issued to us and lives stands in some version of the secret, or in a living process's memory, unless
+/// its answer was lost.
+fn of_what_was_issued(world: &World) -> Result<(), Broken> {
+    let texts: Vec<_> = world
+        .versions
+        .list(true)
+        .iter()
+        .filter_map(|listed| tokens(world.versions.get(Some(&listed.id), None).expect("it is there").body.expose()))
+        .collect();
+    for sending in &world.provider.sendings {
+        let issue = &world.provider.issues[sending.issue];
+        match sending.fate {
+            Fate::Held { run } => return Err(Broken(format!("run {run} has ended, and holds tokens"))),
+            Fate::Stored { .. } if world.provider.is_alive(sending.issue) => {
+                let stands = texts.iter().any(|(refresh, access)| *refresh == issue.refresh && *access == issue.access);
+                keep(stands, || "a living token stands in no version".to_owned())?;
+            }
+            Fate::Stored { .. } | Fate::Lost | Fate::InMemory { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Lets later runs go on, one after the other, until there is nothing to do. Whether the token is alive then; it may be
+/// dead only where it was sent again after an answer had been lost.
+fn settle(world: &mut World) -> Result<bool, Broken> {
+    let (mut waited_for_lease, mut backed_off, mut waited_until_due) = (false, false, false);
+    for _ in 0..12 {
+        let (began, staged) = (world.time.now(), has_staged_tokens(world));
+        let run = world.later_run(None)?;
+        let member = &world.members[run];
+        let Stage::Ended(result) = &member.standing else { return Err(Broken::new("a later run does not end")) };
+        // A claim that was taken over, a merge, and one call for each refresh that led on from an old copy.
+        let most_to_recover = 5 + 5 + 2 + world.provider.sendings.len();
+        match &**result {
+            Ok(Report { outcome: Outcome::Skipped, .. }) => {
+                // What a forced run has staged, and did not put in place, waits until the token falls due.
+                if world.was_forced() && !waited_until_due {
+                    waited_until_due = true;
+                    world.time.set(world.time.now() + TimeDelta::hours(1));
+                    continue;
+                }
+                of_liveness(world)?;
+                return Ok(true);
+            }
+            Ok(Report { outcome: Outcome::Recovered, .. }) if member.calls > most_to_recover => {
+                return Err(Broken(format!("a later run took {} calls to recover", member.calls)));
+            }
+            Ok(Report { outcome: Outcome::Refreshed | Outcome::Recovered | Outcome::Superseded, .. }) => {}
+            Ok(Report { outcome: outcome @ (Outcome::InProgress | Outcome::BackingOff), retry_at, .. }) => {
+                let waited = if *outcome == Outcome::InProgress { &mut waited_for_lease } else { &mut backed_off };
+                keep(!*waited, || format!("{outcome:?} a second time, with no one at work"))?;
+                keep(!staged, || format!("{outcome:?}, with living tokens staged"))?;
+                *waited = true;
+                wait(world, *retry_at, began)?;
+            }
+            Ok(other) => return Err(Broken(format!("a later run ends {:?}", other.outcome))),
+            Err(Error::VersionQuota { .. }) if world.plan.other_versions > 0 => {
+                let lost = |fate| matches!(fate, Fate::Lost | Fate::InMemory { .. });
+                if !world.provider.sendings.iter().any(|sending| lost(sending.fate)) {
+                    of_liveness(world)?;
+                }
+                return Ok(false);
+            }
+            Err(Error::Refused { .. }) => {
+                of_liveness(world)?;
+                return Ok(false);
+            }
+            Err(error) => return Err(Broken(format!("a later run fails: {}: {error}", error.error_type()))),
+        }
+    }
+    Err(Broken::new("later runs find no end"))
+}
+
+/// Whether there are living tokens in the store, and dead ones are current.
+fn has_staged_tokens(world: &World) -> bool {
+    let provider = &world.provider;
+    let (refresh, access) = tokens(&world.current_text()).expect("tokens");
+    let current = provider.find(&refresh, &access).expect("tokens that were issued");
+    let replaces =
+        |issue: usize| provider.issues[issue].consent == provider.issues[current].consent && provider.is_alive(issue);
+    let mut sendings = provider.sendings.iter();
+    !provider.is_alive(current)
+        && sendings.any(|sending| matches!(sending.fate, Fate::Stored { .. }) && replaces(sending.issue))
+}
+
+fn wait(world: &World, retry_at: Option<DateTime<Utc>>, began: DateTime<Utc>) -> Result<(), Broken> {
+    let retry_at = retry_at.ok_or_else(|| Broken::new("no one is at work, and a run cannot tell when to try again"))?;
+    keep(retry_at - began <= TimeDelta::minutes(31), || format!("a wait until {retry_at}"))?;
+    world.time.set(retry_at);
+    Ok(())
+}
+
+/// The current version holds the newest tokens, alive: unless one was sent again after an answer had been lost; whether
+/// they are.
+fn of_liveness(world: &World) -> Result<bool, Broken> {
+    let (refresh, access) = tokens(&world.current_text()).expect("tokens");
+    let provider = &world.provider;
+    let issue = provider.find(&refresh, &access).expect("tokens that were issued");
+    let consent = provider.issues[issue].consent;
+    let may_be_dead = match provider.manners {
+        // Reuse ends the grant; that is what gambling with an old token may cost.
+        Manners::ReuseEndsGrant => world.gambled.contains(&consent),
+        // The later of two answers may be lost with the run that obtained it, or find no room; the refresh token lives.
+        Manners::EndsOldAccess => {
+            world.gambled.contains(&consent) && (world.mishaps() > 1 || world.plan.other_versions > 0)
+        }
+        _ => false,
+    } || world.ended_by_people(consent);
+    let alive = provider.is_alive(issue);
+    keep(alive || may_be_dead, || format!("AWSCURRENT holds dead tokens: {refresh}, {access}"))?;
+    Ok(alive)
+}

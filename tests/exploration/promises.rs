@@ -1,0 +1,116 @@
+//! What must hold at every step, and at the end of every run. What must hold in the end is in `end`.
+
+use chrono::TimeDelta;
+use token_refresher::{
+    error::Error,
+    report::{Outcome, Report},
+    store::Label,
+    token_secret::TokenSecret,
+};
+
+use crate::{
+    provider::Fate,
+    run::{Standing, Step},
+    world::{World, tokens},
+};
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken(pub String);
+
+impl Broken {
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+pub fn keep(holds: bool, what: impl FnOnce() -> String) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(Broken(what())) }
+}
+
+/// AWSCURRENT holds a whole document at every moment: the members that people last put there, and tokens that were
+/// issued together, of the consent that people last put there.
+pub fn of_the_current_version(world: &World) -> Result<(), Broken> {
+    let text = world.current_text();
+    keep(TokenSecret::parse(&text).is_ok(), || "AWSCURRENT holds no token document".to_owned())?;
+    let document: serde_json::Value = serde_json::from_str(&text).expect("a document");
+    keep(document["note"] == world.wanted.note, || {
+        format!("a person's edit is lost: the note is {}, not {}", document["note"], world.wanted.note)
+    })?;
+    keep(document["clientSecret"].is_string(), || "a member is lost".to_owned())?;
+    let issue = tokens(&text).and_then(|(refresh, access)| world.provider.find(&refresh, &access));
+    let consent = issue.map(|issue| world.provider.issues[issue].consent);
+    keep(consent.is_some(), || "AWSCURRENT holds tokens that were never issued together".to_owned())?;
+    keep(consent == Some(world.wanted.consent), || "a person's consent is lost".to_owned())
+}
+
+/// Nothing comes between an answer and its staging.
+pub fn of_an_answer(run: usize, next: &Standing) -> Result<(), Broken> {
+    let stages = matches!(next, Standing::Asks(Step::Put { label: Label::Staged, .. }, _));
+    keep(stages, || format!("run {run} does something else with an answer than stage it"))
+}
+
+/// A refresh token is sent again only when the answer to the first request is nowhere, and no one who may still store
+/// it is alive.
+pub fn of_a_sending(world: &mut World, run: usize, refresh: &str, access: Option<&str>) -> Result<(), Broken> {
+    let now = world.time.now();
+    for fate in world.provider.fates_of(refresh, access) {
+        match fate {
+            Fate::Stored { too_late_for } if too_late_for & (1 << run) == 0 => {
+                return Err(Broken(format!("run {run} sends a refresh token again whose successor is stored")));
+            }
+            Fate::Held { run: other } if now < world.members[other].deadline => {
+                return Err(Broken(format!("run {run} sends a refresh token while run {other} holds its successor")));
+            }
+            _ => {
+                let issue = world.provider.issues.iter().find(|issue| issue.refresh == refresh);
+                let consent = issue.expect("it was issued").consent;
+                world.gambled.insert(consent);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The most Secrets Manager calls, and the most versions, that a run may make to end so, whatever others do meanwhile;
+/// what one all alone makes is counted in `an_hour_later`.
+fn most(outcome: Outcome) -> (usize, usize) {
+    // To take a claim over: list, successor, refusal, newest claim, list, claim, successor. To lose a promotion: move,
+    // read, move. To meet another's answer to the same token: put, read, read.
+    match outcome {
+        Outcome::Skipped | Outcome::WouldRefresh => (1, 0),
+        Outcome::Refreshed => (4 + 7 + 3 + 3, 3),
+        Outcome::Recovered | Outcome::Superseded => (5 + 7 + 3 + 3, 4),
+        Outcome::InProgress | Outcome::BackingOff => (7, 0),
+    }
+}
+
+/// How a run may end, and what it may cost.
+pub fn of_a_run(world: &World, run: usize, result: &Result<Report, Error>) -> Result<(), Broken> {
+    let member = &world.members[run];
+    match result {
+        Ok(report) => {
+            let (calls, versions) = most(report.outcome);
+            let person = world.versions_of_people;
+            keep(member.calls <= calls + 3 * person + 2 * member.faults, || {
+                format!("run {run} took {} calls to end {:?}", member.calls, report.outcome)
+            })?;
+            keep(member.versions_put <= versions + person, || {
+                format!("run {run} made {} versions to end {:?}", member.versions_put, report.outcome)
+            })?;
+            Ok(())
+        }
+        Err(Error::Refused { .. }) => Ok(()),
+        Err(Error::VersionQuota { .. }) if world.plan.other_versions > 0 => Ok(()),
+        Err(error) => {
+            keep(world.mishaps() > 0, || format!("run {run} fails without a fault: {}: {error}", error.error_type()))?;
+            // One mishap is overcome, unless the store fails until the very end.
+            let not_stored = matches!(error, Error::TokenNotStored { .. });
+            let left = member.deadline - world.time.now();
+            let to_the_end = left > TimeDelta::zero() && left < TimeDelta::seconds(1);
+            keep(!not_stored || to_the_end || world.mishaps() > 1 || world.plan.other_versions > 0, || {
+                format!("run {run} gives up storing tokens")
+            })
+        }
+    }
+}

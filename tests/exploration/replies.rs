@@ -1,0 +1,72 @@
+//! What a step is answered: by the store, or by the line to it. And each as a number and in words.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use token_refresher::{
+    oauth::response::{Answer, Trouble},
+    store::{StoreError, VersionId, action, versions::Versions},
+};
+
+use crate::run::{Reply, Step, Which};
+
+pub fn read(versions: &Versions, step: &Step) -> Reply {
+    match step {
+        Step::Get(Which::Id(id)) => Reply::Version(versions.get(Some(id), None)),
+        Step::Get(Which::Label(label)) => Reply::Version(versions.get(None, Some(label.as_str()))),
+        Step::List => Reply::Listed(Ok(versions.list(true))),
+        other => unreachable!("{other:?} reads nothing"),
+    }
+}
+
+pub fn failed(step: &Step, error: impl FnOnce(&'static str) -> StoreError) -> Reply {
+    match step {
+        Step::Get(_) => Reply::Version(Err(error(action::GET))),
+        Step::Put { .. } => Reply::Done(Err(error(action::PUT))),
+        Step::Move { .. } => Reply::Done(Err(error(action::MOVE))),
+        Step::List => Reply::Listed(Err(error(action::LIST))),
+        Step::Exchange(_) => Reply::Answer(Answer::Unavailable(Trouble::MaybeSpent("the line went dead".to_owned()))),
+    }
+}
+
+pub fn lost(step: &Step) -> Reply {
+    failed(step, |action| StoreError::Unavailable { action, said: "the line went dead".to_owned() })
+}
+
+pub fn denied(step: &Step) -> Reply {
+    failed(step, |action| StoreError::AccessDenied { action, said: "explicit deny".to_owned() })
+}
+
+pub fn digest_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A number for a reply, its secrets included.
+pub fn digest(reply: &Reply) -> u64 {
+    match reply {
+        Reply::Version(Ok(version)) => digest_of(&(0, &version.id, version.created, version.body.expose())),
+        Reply::Version(Err(error)) | Reply::Done(Err(error)) | Reply::Listed(Err(error)) => {
+            digest_of(&(1, error.to_string()))
+        }
+        Reply::Done(Ok(())) => 2,
+        Reply::Listed(Ok(versions)) => {
+            digest_of(&versions.iter().map(|version| (&version.id, version.labelled)).collect::<Vec<_>>())
+        }
+        Reply::Answer(Answer::Granted(_)) => 3,
+        Reply::Answer(Answer::Refused(_)) => 4,
+        Reply::Answer(Answer::Unavailable(_)) => 5,
+    }
+}
+
+pub fn describe(step: &Step) -> String {
+    let short = |id: &VersionId| id.as_str().chars().take(8).collect::<String>();
+    match step {
+        Step::Get(Which::Label(label)) => format!("reads {}", label.as_str()),
+        Step::Get(Which::Id(id)) => format!("reads {}", short(id)),
+        Step::Put { id, label, .. } => format!("puts {} under {}", short(id), label.as_str()),
+        Step::Move { from, to } => format!("moves AWSCURRENT from {} to {}", short(from), short(to)),
+        Step::List => "lists the versions".to_owned(),
+        Step::Exchange(_) => "sends the refresh token".to_owned(),
+    }
+}
