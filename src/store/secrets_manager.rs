@@ -166,9 +166,13 @@ fn store_error<E: ProvideErrorMetadata>(
     let SdkError::ServiceError(answer) = error else {
         return StoreError::Unavailable { action, said: format!("no answer: {}", innermost(error)) };
     };
+    let status = answer.raw().status();
     let code = answer.err().code().unwrap_or_default();
     let message = answer.err().message().unwrap_or_default();
-    let said = shown(&format!("{code}: {message}"), body);
+    let said = match code {
+        "" => format!("an answer of status {} that could not be read", status.as_u16()),
+        code => shown(&format!("{code}: {message}"), body),
+    };
     match (code, action) {
         ("ResourceExistsException", _) => StoreError::Exists,
         ("ResourceNotFoundException", _) => StoreError::NotFound { said },
@@ -196,7 +200,12 @@ fn store_error<E: ProvideErrorMetadata>(
             | "MissingAuthenticationToken",
             _,
         ) => StoreError::AccessDenied { action, said },
-        _ if answer.raw().status().is_server_error() || code.contains("Throttl") || code.contains("TooMany") => {
+        // A success that could not be read may well be one.
+        _ if status.is_server_error()
+            || status.is_success()
+            || code.contains("Throttl")
+            || code.contains("TooMany") =>
+        {
             StoreError::Unavailable { action, said }
         }
         _ => StoreError::Rejected { action, said },
