@@ -138,7 +138,12 @@ impl Bench {
 
     /// Starts the function with these settings besides; an empty one counts as not set.
     pub async fn process_with(&self, settings: &[(&str, &str)]) -> Process {
-        Process::start(self, Arc::new(RuntimeApi::start().await), settings)
+        self.process_at(&Arc::new(RuntimeApi::start().await), settings)
+    }
+
+    /// Starts the function at this Runtime API.
+    pub fn process_at(&self, api: &Arc<RuntimeApi>, settings: &[(&str, &str)]) -> Process {
+        Process::start(self, Arc::clone(api), settings)
     }
 
     /// All that is a secret here.

@@ -1,4 +1,5 @@
-//! Secrets Manager throttling, failing, refusing and losing answers, at every call of a refresh.
+//! Secrets Manager throttling, failing, refusing and hanging: what is tried again, how often, and what is said of it.
+//! What becomes of a refresh, whichever call is struck, is in tests/killed.
 
 use std::{
     sync::{
@@ -9,147 +10,17 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
-    bench::{Bench, SECRET, ended, error, report},
+    bench::{Bench, SECRET, ended, error},
     support::{
-        provider::Provider,
-        runtime_api::{Deadline, Outcome},
+        runtime_api::Deadline,
         secrets_manager::{Effect, Fault, GET, LIST, MOVE, PUT},
     },
 };
 
 /// A refresh's calls, in their order.
 const CALLS: [&str; 4] = [GET, PUT, PUT, MOVE];
-
-/// How far a run got that met a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Got {
-    /// The fault was overcome.
-    Through,
-    /// Nothing was sent: the next run refreshes.
-    Nowhere(&'static str),
-    /// New tokens are in the store, not yet current: the next run puts them in place.
-    Staged(&'static str),
-    /// New tokens are in the process's memory alone.
-    InMemory(&'static str),
-    /// All was done, and no one said so.
-    Done(&'static str),
-}
-
-/// What is to come of a fault that strikes a refresh's calls from number `call` on, once or for ever.
-fn expected(call: usize, effect: Effect, forever: bool) -> Got {
-    use Effect::{AccessDenied, DropAfter, LimitExceeded};
-    use Got::{Done, InMemory, Nowhere, Staged, Through};
-    match (call, effect, forever) {
-        // The SDK asks three times (a full quota is throttling to it), and a version id takes the same text again.
-        (_, effect, false) if !matches!(effect, AccessDenied) => Through,
-        (0 | 1, AccessDenied, _) => Nowhere("AccessDenied"),
-        (1, LimitExceeded, _) => Nowhere("VersionQuota"),
-        (0 | 1, ..) => Nowhere("StoreUnavailable"),
-        // Issued tokens are worth more than one refusal: tried until the deadline.
-        (2, _, false) => Through,
-        (2, DropAfter, true) => Staged("TokenNotStored"),
-        (2, _, true) => InMemory("TokenNotStored"),
-        (_, AccessDenied, _) => Staged("AccessDenied"),
-        (_, DropAfter, true) => Done("StoreUnavailable"),
-        _ => Staged("StoreUnavailable"),
-    }
-}
-
-async fn strike(call: usize, effect: Effect, forever: bool, same_process: bool) {
-    let case = format!("call {call} ({}), {effect:?}, for ever: {forever}, same process: {same_process}", CALLS[call]);
-    let bench = Bench::without_leases(Provider::rotating()).await;
-    let version = bench.due_secret();
-    let on = Arc::new(AtomicBool::new(true));
-    let fault = match effect {
-        // Only puts meet the quota, and only those two are there.
-        Effect::LimitExceeded => Fault::on(PUT, effect).after(call - 1),
-        effect => Fault::on_any(effect).after(call),
-    };
-    bench.sm.fault(fault.times(if forever { usize::MAX } else { 1 }).when({
-        let on = Arc::clone(&on);
-        move |_| on.load(Ordering::Relaxed)
-    }));
-    let mut process = bench.process().await;
-
-    let first = process.invoke_until("{}", Deadline::InMs(3_500)).await;
-    on.store(false, Ordering::Relaxed);
-
-    let got = expected(call, effect, forever);
-    assert_eq!(matches!(first, Outcome::Response(_)), got == Got::Through, "{case}: {first:?}");
-    match got {
-        Got::Through => assert_eq!(ended(&report(first)), ("refreshed", "due"), "{case}"),
-        Got::Nowhere(named) | Got::Staged(named) | Got::InMemory(named) | Got::Done(named) => {
-            let (error_type, message) = error(first);
-            assert_eq!(error_type, named, "{case}: {message}");
-            assert!(message.starts_with(&format!("secret `{SECRET}`")), "{case}: {message}");
-            let safe = message.contains("the new tokens are safe in the secret as version ");
-            assert_eq!(safe, call == 3, "{case}: {message}");
-            assert_eq!(message.contains("NEW TOKENS WERE ISSUED"), named == "TokenNotStored", "{case}: {message}");
-        }
-    }
-    assert_eq!(bench.provider.exchanges(), usize::from(!matches!(got, Got::Nowhere(_))), "{case}");
-    if !matches!(got, Got::Through | Got::Done(_)) {
-        assert_eq!(bench.sm.current(SECRET).0, version, "{case}");
-    }
-
-    if !same_process {
-        process = process.replaced(&bench, &[]).await;
-    }
-    let next = process.invoke("{}").await;
-    let expected = match got {
-        Got::Nowhere(_) => ("refreshed", "due"),
-        // The process remembers what it could not see in its place.
-        Got::Staged(_) | Got::InMemory(_) | Got::Done(_) if same_process => ("recovered", "not_stored_before"),
-        Got::Through | Got::Done(_) => ("skipped", "not_due"),
-        Got::Staged(_) => ("recovered", "due"),
-        Got::InMemory(_) => {
-            // The one window that remains. The token is spent, and a reuse kills the family.
-            let (error_type, message) = error(next);
-            assert_eq!(error_type, "ReauthorizationRequired", "{case}: {message}");
-            assert!(message.contains("a run before this one ended after its claim"), "{case}: {message}");
-            assert_eq!((bench.provider.exchanges(), bench.provider.reuses()), (2, 1), "{case}");
-            return;
-        }
-    };
-    assert_eq!(ended(&report(next)), expected, "{case}");
-    assert_eq!(ended(&process.report("{}").await), ("skipped", "not_due"), "{case}");
-    assert_eq!((bench.provider.exchanges(), bench.provider.reuses()), (1, 0), "{case}");
-    bench.assert_alive(SECRET);
-}
-
-#[tokio::test]
-async fn whatever_strikes_whichever_call_no_token_is_spent_twice_and_the_live_one_ends_up_current() {
-    let effects = [
-        Effect::Throttle,
-        Effect::InternalError,
-        Effect::AccessDenied,
-        Effect::LimitExceeded,
-        Effect::DropBefore,
-        Effect::DropAfter,
-    ];
-    // Most of the time they wait; all at once would starve the processes of theirs.
-    let turns = Arc::new(Semaphore::new(16));
-    let mut cases = JoinSet::new();
-    // Those that wait longest come first.
-    for call in (0..CALLS.len()).rev() {
-        for (effect, forever) in effects.into_iter().flat_map(|effect| [(effect, true), (effect, false)]) {
-            for same_process in [true, false] {
-                if matches!(effect, Effect::LimitExceeded) && CALLS[call] != PUT {
-                    continue;
-                }
-                let turns = Arc::clone(&turns);
-                cases.spawn(async move {
-                    let _turn = turns.acquire().await;
-                    strike(call, effect, forever, same_process).await;
-                });
-            }
-        }
-    }
-    cases.join_all().await;
-}
 
 #[tokio::test]
 async fn a_call_throttled_twice_is_made_a_third_time_and_no_more() {

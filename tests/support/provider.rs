@@ -20,13 +20,12 @@ mod client;
 mod endpoint;
 mod grants;
 pub use self::{
-    answer::Answer,
+    answer::{Answer, Payload},
     client::AuthMethod,
     endpoint::{CLIENT_ID, CLIENT_SECRET, Request},
     grants::World,
 };
 use self::{
-    answer::Payload,
     client::Client,
     endpoint::{Endpoint, Reply},
     grants::Pair,

@@ -1,0 +1,22 @@
+//! Tables in the tests' own output.
+
+use std::io::Write;
+
+/// Prints rows under a title, their columns aligned. Of a test that passes too: what the print macros write is captured,
+/// what is written to stdout itself is not.
+pub fn print(title: &str, header: &[&str], rows: &[Vec<String>]) {
+    let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().chain([&header]).filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let mut text = format!("\n{title}\n\n");
+    for row in [&header].into_iter().chain(rows) {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text.push('\n');
+    std::io::stdout().lock().write_all(text.as_bytes()).expect("stdout");
+}
