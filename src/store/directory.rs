@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,18 +14,27 @@ use std::{
 use chrono::{DateTime, Utc};
 use zeroize::Zeroizing;
 
-use super::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId, versions::Versions};
+use super::{
+    Label, Listed, MAX_VERSION_BYTES, SecretStore, Selector, StoreError, VERSION_QUOTA, Version, VersionId,
+    versions::Versions,
+};
 use crate::{clock::Clock, secret::Secret};
 
 /// For how long a write waits for another one of the same secret, which takes milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
+/// No state file is longer: as many versions as there may be, each character of them escaped (`\u0001`).
+const MAX_STATE_BYTES: usize = VERSION_QUOTA * (6 * MAX_VERSION_BYTES + 1024);
+
 /// A directory of secrets, which several processes on this machine may use at once.
 ///
 /// Beside a secret's state file `NAME.json` (`/` in the name becomes `%2F`) lies `NAME.lock`, which writers hold, and
 /// after a crash perhaps `NAME.tmp`, which the next write removes. A write that was started goes on when its future
 /// is dropped.
+///
+/// What is not a state file, or an inconsistent one, is refused and left as it is. There is no checksum: no crash can
+/// garble a file that is replaced at one stroke, and a person may mend or edit one by hand.
 #[derive(Clone, Debug)]
 pub struct DirectoryStore {
     root: Arc<Path>,
@@ -100,7 +109,7 @@ impl DirectoryStore {
         self.blocking("write", move |store| {
             let state = StateFile::of(&store.root, &name)?;
             // Looked at before there is a lock file: a mistyped name leaves nothing behind.
-            fs::metadata(&state.path).map_err(|error| failed("read", &state.path, &error))?;
+            state.length()?;
             let _lock = state.lock(store.lock_patience)?;
             let mut versions = state.read()?;
             let done = change(&mut versions, store.clock.now())?;
@@ -173,16 +182,44 @@ impl StateFile {
     }
 
     fn read(&self) -> Result<Versions, StoreError> {
-        let text = Zeroizing::new(fs::read(&self.path).map_err(|error| failed("read", &self.path, &error))?);
-        serde_json::from_slice(&text).map_err(|error| {
+        let text = self.text()?;
+        let versions: Versions = serde_json::from_slice(&text).map_err(|error| {
             // Not the error's own text: it quotes what it stumbled over.
-            let (path, line, column) = (self.path.display(), error.line(), error.column());
-            let said = format!(
-                "{path} is not a secret's state file, or a damaged one (line {line}, column {column}); \
-                 mend it or put a copy in its place: it is left as it is"
-            );
-            StoreError::Rejected { action: "read", said }
-        })
+            self.refused(&format!("line {}, column {}", error.line(), error.column()))
+        })?;
+        versions.check().map_err(|problem| self.refused(problem))?;
+        Ok(versions)
+    }
+
+    fn text(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let most = self.length()?.min(MAX_STATE_BYTES) + 1;
+        // As long as it will be: growing, it would leave copies behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(most));
+        let read = File::open(&self.path).and_then(|file| file.take(MAX_STATE_BYTES as u64 + 1).read_to_end(&mut text));
+        match read {
+            Ok(..=MAX_STATE_BYTES) => Ok(text),
+            Ok(_) => Err(self.refused(&format!("over {MAX_STATE_BYTES} bytes"))),
+            Err(error) => Err(failed("read", &self.path, &error)),
+        }
+    }
+
+    /// How long the file is; an error where there is none.
+    fn length(&self) -> Result<usize, StoreError> {
+        let found = fs::symlink_metadata(&self.path).map_err(|error| failed("read", &self.path, &error))?;
+        if !found.is_file() {
+            // A link would be replaced by a file at the next write, and reading a pipe could take for ever.
+            return Err(self.refused("a folder, a link or a device"));
+        }
+        Ok(usize::try_from(found.len()).unwrap_or(usize::MAX))
+    }
+
+    fn refused(&self, what: &str) -> StoreError {
+        let path = self.path.display();
+        let said = format!(
+            "{path} is not a secret's state file, or a damaged one ({what}); \
+             mend it or put a copy in its place: it is left as it is"
+        );
+        StoreError::Rejected { action: "read", said }
     }
 
     /// Keeps other writers out until the file returned is dropped, or the process ends, however it ends.
@@ -206,19 +243,25 @@ impl StateFile {
 
     /// Replaces the file, or leaves it as it was. Only under the lock: the temporary file has a fixed name.
     fn write(&self, versions: &Versions) -> Result<(), StoreError> {
-        let written = serde_json::to_vec(versions).map_err(io::Error::from).map(Zeroizing::new).and_then(|text| {
+        let replaced = serde_json::to_vec(versions).map_err(io::Error::from).map(Zeroizing::new).and_then(|text| {
+            // Opened first: once the file is replaced nothing may fail that tells of a file as it was.
+            let folder = self.path.parent().map(File::open).transpose()?;
             remove_if_there(&self.temporary)?;
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.temporary)?;
             file.write_all(&text)?;
             file.sync_all()?;
             fs::rename(&self.temporary, &self.path)?;
-            // The renaming, too, has to survive a power cut.
-            self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+            Ok(folder)
         });
-        written.map_err(|error| {
+        let folder = replaced.map_err(|error| {
             // Best effort, for a full disk: the next write would remove it.
             let _ = fs::remove_file(&self.temporary);
             failed("write", &self.path, &error)
+        })?;
+        // The renaming, too, has to survive a power cut.
+        folder.map_or(Ok(()), |folder| folder.sync_all()).map_err(|error| {
+            let said = format!("{}: written, but not safe from a power cut: {error}", self.path.display());
+            StoreError::Unavailable { action: "write", said }
         })
     }
 }

@@ -17,15 +17,18 @@ const PENDING: &str = "AWSPENDING";
 ///
 /// An operation that fails has changed nothing. Where the documentation is silent the stricter reading holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Versions {
     arn: String,
     // A map, so that no label can be on two versions.
+    #[serde(deserialize_with = "json::take_labels")]
     labels: BTreeMap<String, VersionId>,
     #[serde(rename = "versions")]
     kept: Vec<Kept>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Kept {
     id: VersionId,
     #[serde(serialize_with = "json::put_time", deserialize_with = "json::take_time")]
@@ -152,6 +155,21 @@ impl Versions {
         &self.arn
     }
 
+    /// Whether operations alone can have led here. The error quotes nothing: what was mistaken for an id may be a token.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let ids: BTreeSet<_> = self.kept.iter().map(|kept| &kept.id).collect();
+        if ids.len() < self.kept.len() {
+            return Err("two versions have the same id");
+        }
+        if self.labels.values().any(|id| !ids.contains(id)) {
+            return Err("a staging label is on a version that is not there");
+        }
+        if !ids.is_empty() && !self.labels.contains_key(CURRENT) {
+            return Err("no version has the staging label AWSCURRENT");
+        }
+        Ok(())
+    }
+
     fn find(&self, id: &VersionId) -> Result<&Kept, StoreError> {
         self.kept
             .iter()
@@ -212,10 +230,15 @@ fn check_lengths(id: &VersionId, body: &Secret) -> Result<(), StoreError> {
 
 /// How the fields look in JSON: all as text.
 mod json {
-    use chrono::{DateTime, SecondsFormat, Utc};
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::{collections::BTreeMap, fmt};
 
-    use crate::secret::Secret;
+    use chrono::{DateTime, SecondsFormat, Utc};
+    use serde::{
+        Deserialize, Deserializer, Serializer,
+        de::{Error, MapAccess, Visitor},
+    };
+
+    use crate::{secret::Secret, store::VersionId};
 
     pub fn put_secret<S: Serializer>(body: &Secret, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(body.expose())
@@ -227,6 +250,29 @@ mod json {
 
     pub fn take_text<'de, T: From<String>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
         String::deserialize(from).map(T::from)
+    }
+
+    /// A label that is there twice is an error; a map's own way is to keep the last.
+    pub fn take_labels<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, VersionId>, D::Error> {
+        struct Labels;
+        impl<'de> Visitor<'de> for Labels {
+            type Value = BTreeMap<String, VersionId>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("staging labels")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut labels = BTreeMap::new();
+                while let Some((label, id)) = map.next_entry()? {
+                    if labels.insert(label, id).is_some() {
+                        return Err(A::Error::custom("a staging label is there twice"));
+                    }
+                }
+                Ok(labels)
+            }
+        }
+        from.deserialize_map(Labels)
     }
 
     pub fn take_time<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
