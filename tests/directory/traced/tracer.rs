@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 
 use nix::{
@@ -21,11 +21,26 @@ use nix::{
 };
 
 use super::calls::{Call, FileCall, made_void, result, with_result};
+use crate::{act::process, scene::Scene, summary};
 
 /// Called by the process that is to be traced: it goes on when the tracer says so.
 pub fn offer_to_be_traced() {
     ptrace::traceme().expect("a process may ask its parent to trace it");
     signal::raise(Signal::SIGSTOP).expect("a signal");
+}
+
+/// Whether this machine lets us trace; some containers do not. Says so where it does not.
+pub fn permitted() -> bool {
+    let scene = Scene::empty();
+    let mut tracer = Tracer::new(scene.folder());
+    let child = process(&scene, "Create", 0).env("TRACED", "1").stderr(Stdio::null()).spawn().expect("a process");
+    tracer.processes.push(Traced { child, stopped: Stopped::Nowhere, to_come: VecDeque::new() });
+    let permitted = matches!(wait(), WaitStatus::Stopped(..));
+    if !permitted {
+        tracer.processes.clear();
+        summary("directory: not explored: no process may be traced here (ptrace)");
+    }
+    permitted
 }
 
 /// A process, by the order of its start.
