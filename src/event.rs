@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::error::Error;
+use crate::{error::Error, shown::shown};
 
 /// What an event asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,10 +114,10 @@ fn flag(members: &Map<String, Value>, name: &str) -> Result<bool, Error> {
 }
 
 fn unknown_member(name: &str) -> String {
-    let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+    let shown = shown(name, 64);
     let meant = MEMBERS.into_iter().min_by_key(|known| distance(name, known)).filter(|known| {
         !name.is_empty()
-            && (distance(name, known) <= name.len() / 4 || known.to_lowercase().starts_with(&name.to_lowercase()))
+            && (distance(name, known) <= known.len() / 4 || known.to_lowercase().starts_with(&name.to_lowercase()))
     });
     let hint = match meant {
         Some(known) => format!("did you mean `{known}`?"),
@@ -184,6 +184,23 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_nearly_meant_is_guessed() {
+        for (name, meant) in [
+            ("forcing", None),
+            ("forced", Some("force")),
+            ("idVersionId", Some("ifVersionId")),
+            ("if_versionid_", Some("ifVersionId")),
+            ("if_version_id_", None),
+            // However long a name is: what it has in common with ours is not more for that.
+            (&"force".repeat(60), None),
+        ] {
+            let message = Event::parse(&json!({name: true})).unwrap_err().to_string();
+            let guessed = message.split_once("did you mean `").map(|(_, rest)| &rest[..rest.find('`').unwrap()]);
+            assert_eq!(guessed, meant, "{message}");
+        }
+    }
+
+    #[test]
     fn what_is_not_understood_is_named() {
         for (event, problem) in [
             (json!([]), "the event is an array, where a JSON object is wanted"),
@@ -202,6 +219,11 @@ mod tests {
                 json!({"": true}),
                 "the event's member `` is not understood; allowed are `secretId`, `force`, `ifVersionId`, `dryRun` and \
                  names that start with `scheduler`",
+            ),
+            (
+                json!({"fo\u{202e}rce\n": true}),
+                "the event's member `fo?rce?` is not understood; allowed are `secretId`, `force`, `ifVersionId`, `dryRun` \
+                 and names that start with `scheduler`",
             ),
             (json!({"force": "yes"}), "the event's `force` is a string, where true or false is wanted"),
             (json!({"force": 1}), "the event's `force` is a number, where true or false is wanted"),

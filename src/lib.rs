@@ -10,6 +10,7 @@
 //! | module | knows |
 //! |---|---|
 //! | [`secret`] | text that must not be seen |
+//! | [`shown`] | text from outside that may be |
 //! | [`token_secret`] | the JSON of a token secret: read, and written back with new tokens |
 //! | [`event`], [`report`], [`error`], [`config`] | what goes in and comes out |
 //! | [`policy`] | decisions: due, leased, backing off, room for versions |
@@ -20,9 +21,11 @@
 //! | [`handler`], [`telemetry`], [`clock`], [`http_client`] | the way in, the log, time, the wire |
 //!
 //! Arrows go one way: `handler` → `refresh` → `policy`, `ledger`, `oauth`, `store` → `token_secret` → `secret`. `oauth`
-//! and `store` do not know each other. Without the feature `refresher` only [`secret`] and [`token_secret`] are compiled.
+//! and `store` do not know each other. Without the feature `refresher` only [`secret`], [`shown`] and
+//! [`token_secret`] are compiled.
 
 pub mod secret;
+pub mod shown;
 pub mod token_secret;
 
 #[cfg(feature = "refresher")]

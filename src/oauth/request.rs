@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     secret::Secret,
+    shown::shown,
     token_secret::{
         DEFAULT_LIFETIME,
         client_settings::{ClientSettings, TokenEndpointAuthMethod},
@@ -100,7 +101,7 @@ impl Client {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         for (name, value) in &self.extra_headers {
-            let wrong = |why: &str| format!("its `extraHeaders.{}` {why}", shown(name));
+            let wrong = |why: &str| format!("its `extraHeaders.{}` {why}", shown(name, 64));
             let name = HeaderName::try_from(name).map_err(|_| wrong("is no header name"))?;
             if RESERVED_HEADERS.contains(&name.as_str()) {
                 return Err(wrong("belongs to the request itself; take it out"));
@@ -125,7 +126,10 @@ impl Client {
         for (name, value) in &self.extra_parameters {
             // RFC 6749 section 3.2: parameters must not be included more than once.
             if form.iter().any(|(present, _)| present == name) {
-                return Err(format!("its `extraParameters.{}` is in the request already; take it out", shown(name)));
+                return Err(format!(
+                    "its `extraParameters.{}` is in the request already; take it out",
+                    shown(name, 64)
+                ));
             }
             form.push((name, value.expose()));
         }
@@ -197,10 +201,6 @@ fn basic(client_id: &Secret, client_secret: &Secret) -> HeaderValue {
 fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
-}
-
-fn shown(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 #[cfg(test)]
