@@ -322,6 +322,25 @@ mod tests {
     }
 
     #[test]
+    fn a_refreshed_at_that_leaves_no_room_for_a_later_one_is_refused() {
+        for (refreshed_at, later) in [
+            ("5137-12-31T23:59:59.999Z", Some("99972403200")),
+            ("5138-01-01T00:00:00Z", None),
+            ("9999-12-31T23:59:59Z", None),
+        ] {
+            let text = format!(r#"{{"refreshToken":"r1","expiresAt":1767222000,"refreshedAt":"{refreshed_at}"}}"#);
+            match (TokenSecret::parse(&text), later) {
+                (Ok(secret), Some(later)) => {
+                    let text = secret.with_new_tokens(&new_tokens(), NO_LIMIT);
+                    assert!(text.expose().contains(&format!(r#""refreshedAt":{later}"#)), "{refreshed_at}");
+                }
+                (Err(SecretProblem::WrongType { member, .. }), None) => assert_eq!(member, "refreshedAt"),
+                (other, _) => panic!("{refreshed_at}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn what_was_known_of_an_old_refresh_tokens_end_does_not_hold_for_a_new_one() {
         use RefreshTokenExpiry::{At, Never, NotSaid};
         for (rotated, said, expected) in [
@@ -416,6 +435,10 @@ mod tests {
             (
                 r#"{"refreshToken":"r","extraHeaders":{"a":1}}"#,
                 "its member `extraHeaders.a` is a number, where a string is wanted",
+            ),
+            (
+                r#"{"refreshToken":"r","extraHeaders":{"a\nb\u202e":1}}"#,
+                "its member `extraHeaders.a?b?` is a number, where a string is wanted",
             ),
             (
                 r#"{"refreshToken":"r","extraParameters":[]}"#,

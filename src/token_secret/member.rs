@@ -9,7 +9,10 @@ use super::{
     document::{Document, kind},
     time_form::TimeForm,
 };
-use crate::secret::Secret;
+use crate::{secret::Secret, shown::shown};
+
+/// In this year a number of seconds becomes so large that it would be read as milliseconds.
+const FIRST_YEAR_WITHOUT_ROOM: i32 = 5138;
 
 /// A member with a meaning. In order of the contract's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,8 +169,8 @@ impl Member {
         const WANTED: &str = "milliseconds or seconds since the epoch (a number or a string of digits) or an RFC 3339 \
                               string such as \"2026-01-01T00:00:00Z\"";
         self.read(document, WANTED, |json| {
-            // `refreshedAt` is always written later than it was: there must be room for that.
-            TimeForm::read(json).filter(|(time, _)| self != Self::RefreshedAt || time.year() < 9999)
+            // `refreshedAt` is always written later than it was: there must be room for that, in every form.
+            TimeForm::read(json).filter(|(time, _)| self != Self::RefreshedAt || time.year() < FIRST_YEAR_WITHOUT_ROOM)
         })
     }
 
@@ -189,7 +192,7 @@ impl Member {
             .map(|(name, value)| match serde_json::from_str::<String>(value) {
                 Ok(text) => Ok((name.to_owned(), Secret::from(text))),
                 Err(_) => Err(SecretProblem::WrongType {
-                    member: format!("{found}.{name}"),
+                    member: format!("{found}.{}", shown(name, 64)),
                     found: kind(value),
                     wanted: "a string",
                 }),
