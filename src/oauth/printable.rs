@@ -7,7 +7,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use crate::secret::Secret;
+use crate::{secret::Secret, shown::shown};
 
 /// The longest text shown, in characters.
 const MAX_CHARS: usize = 200;
@@ -40,13 +40,17 @@ pub fn printable(text: &str, secrets: &[&Secret]) -> String {
             text = text.replace(secret.expose(), REDACTED);
         }
     }
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let words = words.map(|word| {
+    let mut text = words(&text).collect::<Vec<_>>().join(" ");
+    for secret in secrets {
+        for piece in pieces_with_blanks(secret.expose()) {
+            text = text.replace(piece, REDACTED);
+        }
+    }
+    let words = words(&text).map(|word| {
         if word.chars().count() > MAX_WORD_CHARS || tells(word, secrets) {
             REDACTED.to_owned()
         } else {
-            // No bidirectional override, no zero-width character: what a person reads is what was sent.
-            word.chars().map(|c| if c.is_ascii_graphic() || c.is_alphanumeric() { c } else { '?' }).collect()
+            shown(word, MAX_WORD_CHARS)
         }
     });
     // More words than that are cut off anyway.
@@ -57,6 +61,16 @@ pub fn printable(text: &str, secrets: &[&Secret]) -> String {
     text.chars().take(MAX_CHARS - 1).chain(['…']).collect()
 }
 
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty())
+}
+
+/// The pieces of a secret that no word shows, since there is a blank in them.
+fn pieces_with_blanks(secret: &str) -> impl Iterator<Item = &str> {
+    let pieces = (0..secret.len()).filter_map(|from| secret.get(from..from + MAX_SHARED_BYTES));
+    pieces.filter(|piece| piece.contains(' '))
+}
+
 /// Whether the word tells something of a secret: as it stands, or as a piece of the form that was sent or of a Basic header.
 fn tells(word: &str, secrets: &[&Secret]) -> bool {
     let readings = readings(word);
@@ -64,19 +78,23 @@ fn tells(word: &str, secrets: &[&Secret]) -> bool {
 }
 
 fn readings(word: &str) -> Vec<Vec<u8>> {
-    let mut readings = vec![word.as_bytes().to_vec()];
+    let mut texts = vec![word.to_owned()];
     if word.contains(['%', '+']) {
-        let fields = form_urlencoded::parse(word.as_bytes());
-        readings
-            .extend(fields.flat_map(|(name, value)| [name.into_owned().into_bytes(), value.into_owned().into_bytes()]));
+        // As one field: what separates fields may stand in a secret.
+        let field = word.replace('&', "%26").replace('=', "%3D");
+        texts.extend(form_urlencoded::parse(field.as_bytes()).map(|(name, _)| name.into_owned()));
     }
-    let base64 = word.replace('-', "+").replace('_', "/");
-    for run in base64.split(|c: char| !c.is_ascii_alphanumeric() && c != '+' && c != '/') {
-        // Where it begins is not known, and its last group may be cut; one character of a group tells nothing.
-        for piece in (0..4).filter_map(|from| run.get(from..)) {
-            let whole = piece.len() - usize::from(piece.len() % 4 == 1);
-            readings.extend(ANY_BASE64.decode(&piece[..whole]));
+    let mut readings = Vec::new();
+    for text in texts {
+        let base64 = text.replace('-', "+").replace('_', "/");
+        for run in base64.split(|c: char| !c.is_ascii_alphanumeric() && c != '+' && c != '/') {
+            // Where it begins is not known, and its last group may be cut; one character of a group tells nothing.
+            for piece in (0..4).filter_map(|from| run.get(from..)) {
+                let whole = piece.len() - usize::from(piece.len() % 4 == 1);
+                readings.extend(ANY_BASE64.decode(&piece[..whole]));
+            }
         }
+        readings.push(text.into_bytes());
     }
     readings
 }
@@ -109,6 +127,11 @@ mod tests {
             ("token=rt%2D012345%36789", "[redacted]"),
             ("secret s3cr%2Bt%2F%3D%26+%25%3Ax", "secret [redacted]"),
             ("secret s3cr+t/=& %:x", "secret [redacted]"),
+            // In part, where a blank or a separator of a form divides it into pieces that tell little.
+            ("secret cr+t/=&\n%:", "secret [redacted]%:"),
+            ("secret r%2Bt/=&+%25", "secret [redacted]"),
+            // base64("crm:rt-0123456789abcdef") in a form.
+            ("Basic Y3JtOnJ0%4cTAxMjM0NTY3ODlhYmNkZWY%3D", "Basic [redacted]"),
             ("code AADSTS700082:\r\n\ttoo old\u{0}", "code AADSTS700082: too old"),
             ("\u{1b}[31mred\u{202e}txet", "[31mred?txet"),
             ("トークンは無効です", "トークンは無効です"),

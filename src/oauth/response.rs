@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// The longest lifetime believed: a hundred years. No calculation with it overflows.
+/// The longest lifetime believed, and the longest wait: a hundred years. No calculation with it overflows.
 const MAX_LIFETIME: TimeDelta = TimeDelta::days(36_525);
 
 /// No answer has more members than this that anyone wants to keep; hostile ones do.
@@ -129,7 +129,9 @@ pub enum Trouble {
 #[must_use]
 pub fn read(status: u16, retry_after: Option<&str>, body: &[u8], now: DateTime<Utc>, secrets: &[&Secret]) -> Answer {
     let document = document(body);
-    let said = document.as_ref().and_then(|document| said(document, secrets));
+    let own = document.as_ref().map(tokens).unwrap_or_default();
+    let secrets: Vec<&Secret> = secrets.iter().copied().chain(&own).collect();
+    let said = document.as_ref().and_then(|document| said(document, &secrets));
     let meaning = said.as_ref().and_then(|said| said.meaning);
     // Some providers say in the body what others say by the status.
     let busy = status == 429 || meaning == Some(Meaning::Busy);
@@ -202,6 +204,10 @@ fn document(body: &[u8]) -> Option<Document> {
     if text.starts_with('{') {
         return Document::parse(text).ok();
     }
+    // A page or a message with a link in it is no form.
+    if text.starts_with(['<', '[', '"']) {
+        return None;
+    }
     if !["access_token=", "error="].iter().any(|name| text.starts_with(name) || text.contains(&format!("&{name}"))) {
         return None;
     }
@@ -210,6 +216,12 @@ fn document(body: &[u8]) -> Option<Document> {
         document.set(&name, json_string(&value));
     }
     Some(document)
+}
+
+/// The tokens that an answer holds: a refusal that comes with some may not get us to print them either.
+fn tokens(document: &Document) -> Vec<Secret> {
+    let names = ["access_token", "refresh_token", "id_token"];
+    names.into_iter().filter_map(|name| document.string(name)).map(|token| Secret::from(token.as_str())).collect()
 }
 
 /// What an answer says of a refusal, fit to be shown.
@@ -227,7 +239,8 @@ fn said(document: &Document, secrets: &[&Secret]) -> Option<Said> {
     let code = text("error").or_else(|| text("status").filter(|status| status.starts_with("BAD_")));
     let code = code.filter(|code| !NO_ERROR.contains(&code.trim()));
     // Errors of another kind than OAuth's (`{"error": {"code": 401}}`), and Slack's `"ok": false`.
-    let other = document.get("error").is_some_and(|error| !error.starts_with('"') && !NO_ERROR.contains(&error));
+    let other = document.get("error").map(without_white_space);
+    let other = other.is_some_and(|error| !error.starts_with('"') && !NO_ERROR.contains(&error.as_str()));
     if code.is_none() && !other && document.get("ok") != Some("false") {
         return None;
     }
@@ -243,6 +256,11 @@ fn said(document: &Document, secrets: &[&Secret]) -> Option<Said> {
 
 /// What some providers put into `error` where there is none.
 const NO_ERROR: [&str; 6] = ["null", "false", "0", "{}", "[]", ""];
+
+/// `{ }` is as empty as `{}`.
+fn without_white_space(json: &str) -> String {
+    json.split_ascii_whitespace().collect()
+}
 
 fn granted(document: Document) -> Option<Granted> {
     let text = |name: &str| document.string(name).filter(|text| !text.is_empty());
@@ -283,14 +301,14 @@ fn seconds(json: &str) -> Option<TimeDelta> {
     Some(TimeDelta::seconds((seconds as i64).clamp(0, MAX_LIFETIME.num_seconds())))
 }
 
-/// `Retry-After`: seconds or an HTTP date (RFC 9110 section 10.2.3).
+/// `Retry-After`: seconds or an HTTP date (RFC 9110 section 10.2.3), at most a hundred years off.
 fn wait(retry_after: Option<&str>, now: DateTime<Utc>) -> Option<Duration> {
     let text = retry_after?.trim();
     if let Ok(seconds) = text.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
+        return TimeDelta::seconds(seconds.into()).min(MAX_LIFETIME).to_std().ok();
     }
     let date = DateTime::parse_from_rfc2822(text).ok()?;
-    Some((date.to_utc() - now).to_std().unwrap_or_default())
+    Some((date.to_utc() - now).min(MAX_LIFETIME).to_std().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -380,6 +398,9 @@ mod tests {
             (500, r#"{"error":"invalid_grant"}"#, None),
             (503, "<html>", None),
             (200, "<html>", None),
+            (200, r#"<a href="/login?next=1&access_token=of-another">"#, None),
+            (200, r#"<a href="/login?next=1&error=invalid_grant">"#, None),
+            (404, r#"<a href="/login?next=1&error=invalid_grant">"#, Some((ProviderRejected, false))),
             (200, "", None),
             (200, "{}", None),
             (200, "[]", None),
@@ -399,7 +420,7 @@ mod tests {
 
     #[test]
     fn empty_error_members_beside_tokens_are_no_refusal() {
-        for error in ["null", "false", "0", "\"0\"", "\"\"", "{}", "[]"] {
+        for error in ["null", "false", "0", "\"0\"", "\"\"", "{}", "[]", "{ }", "[\n]"] {
             new_tokens(&format!(r#"{{"access_token":"a","error":{error}}}"#));
         }
     }
@@ -443,6 +464,8 @@ mod tests {
             (429, Some("7"), Some(7)),
             (429, Some("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10)),
             (429, Some("Sun, 06 Nov 1994 08:49:27 GMT"), Some(0)),
+            (429, Some("4294967295"), Some(36_525 * 86_400)),
+            (429, Some("31 Dec 262142 23:59:60 GMT"), Some(36_525 * 86_400)),
             (429, Some("soon"), None),
             (429, None, None),
         ] {
@@ -461,5 +484,13 @@ mod tests {
         let body = r#"{"error":"invalid_grant","error_description":"Token refresh-token-so-far\nis expired"}"#;
         let Answer::Refused(refusal) = answer(400, body) else { panic!("not refused") };
         assert_eq!(refusal.to_string(), "status 400, invalid_grant: Token [redacted] is expired");
+    }
+
+    #[test]
+    fn a_refusal_shows_no_token_that_came_with_it() {
+        let body =
+            r#"{"error":"odd","access_token":"token-of-the-answer","error_description":"no token-of-the-answer"}"#;
+        let Answer::Refused(refusal) = answer(200, body) else { panic!("not refused") };
+        assert_eq!(refusal.to_string(), "status 200, odd: no [redacted]");
     }
 }
