@@ -16,13 +16,19 @@ use super::{
     Label, Listed, SecretStore, Selector, StoreError, Version, VersionId,
     action::{GET, LIST, MOVE, PUT},
 };
-use crate::{config::bad, error::Error, http_client::SdkHttpClient, secret::Secret};
+use crate::{config::bad, error::Error, http_client::SdkHttpClient, secret::Secret, shown::shown};
 
 /// How long one try of a call may take.
 const TRY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often a call is tried when the service throttles or fails.
 const MAX_TRIES: u32 = 3;
+
+/// How much of the service's own text is shown.
+const MAX_SAID_CHARS: usize = 500;
+
+/// A word of it that has this many bytes in a row in common with what was sent is not shown.
+const MAX_SHARED_BYTES: usize = 8;
 
 /// The most pages of a list that are read: ten times the quota.
 const MAX_PAGES: usize = 10;
@@ -171,7 +177,7 @@ fn store_error<E: ProvideErrorMetadata>(
     let message = answer.err().message().unwrap_or_default();
     let said = match code {
         "" => format!("an answer of status {} that could not be read", status.as_u16()),
-        code => shown(&format!("{code}: {message}"), body),
+        code => fit(&format!("{code}: {message}"), body),
     };
     match (code, action) {
         ("ResourceExistsException", _) => StoreError::Exists,
@@ -227,19 +233,46 @@ fn innermost<E>(error: &SdkError<E>) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    shown(&cause.to_string(), None)
+    fit(&cause.to_string(), None)
 }
 
-/// The service's text, short and printable, without words of what was sent.
-fn shown(text: &str, body: Option<&Secret>) -> String {
+/// The service's text, short and printable, without words that have anything in common with what was sent.
+fn fit(text: &str, body: Option<&Secret>) -> String {
+    // Cut before it is searched: a word may be as long as the whole answer.
+    let text: String = text.chars().take(MAX_SAID_CHARS).collect();
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let words: Vec<_> = words
         .map(|word| match body {
-            Some(body) if word.len() >= 8 && body.expose().contains(word.trim_matches(['"', '\'', '.', ','])) => {
-                "[redacted]"
-            }
-            _ => word,
+            Some(body) if shares(word, body.expose()) => "[redacted]".to_owned(),
+            _ => shown(word, MAX_SAID_CHARS),
         })
         .collect();
-    words.join(" ").chars().take(500).collect()
+    words.join(" ").chars().take(MAX_SAID_CHARS).collect()
+}
+
+fn shares(word: &str, body: &str) -> bool {
+    let pieces = word.as_bytes().windows(MAX_SHARED_BYTES);
+    pieces.filter_map(|piece| str::from_utf8(piece).ok()).any(|piece| body.contains(piece))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_services_text_is_shown_short_printable_and_without_what_was_sent() {
+        let body = Secret::from(r#"{"accessToken":"at-0123456789"}"#);
+        for (text, expected) in [
+            ("You can’t do this\n now.", "You can’t do this now."),
+            ("Value 'at-0123456789' is wrong", "Value [redacted] is wrong"),
+            ("Value (SecretString=at-0123456789;) is wrong", "Value [redacted] is wrong"),
+            ("Value …23456789 is wrong", "Value [redacted] is wrong"),
+            ("Value …3456789 is wrong", "Value …3456789 is wrong"),
+            ("a\u{202e}b\u{200b}c", "a?b?c"),
+        ] {
+            assert_eq!(fit(text, Some(&body)), expected);
+        }
+        assert_eq!(fit(&"a b ".repeat(1000), Some(&body)).chars().count(), 499);
+        assert_eq!(fit(&"x".repeat(1_000_000), Some(&body)), "x".repeat(500));
+    }
 }

@@ -232,7 +232,7 @@ fn check_lengths(id: &VersionId, body: &Secret) -> Result<(), StoreError> {
 mod json {
     use std::{collections::BTreeMap, fmt};
 
-    use chrono::{DateTime, SecondsFormat, Utc};
+    use chrono::{DateTime, Datelike, SecondsFormat, Utc};
     use serde::{
         Deserialize, Deserializer, Serializer,
         de::{Error, MapAccess, Visitor},
@@ -276,7 +276,9 @@ mod json {
     }
 
     pub fn take_time<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
-        String::deserialize(from)?.parse().map_err(|_| D::Error::custom("not a time"))
+        let time = String::deserialize(from)?.parse().ok();
+        // Times are added to: the last representable one would be one too far.
+        time.filter(|time: &DateTime<Utc>| time.year() <= 9999).ok_or_else(|| D::Error::custom("not a time"))
     }
 }
 
