@@ -1,0 +1,187 @@
+//! Any bytes as a token secret: read or refused without quoting a secret; written back with new tokens, and merged, with
+//! everything else as it was.
+
+use std::{collections::HashSet, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use token_refresher::token_secret::{
+    NewTokens, RefreshTokenExpiry, TokenSecret,
+    document::Document,
+    member::{Member, Style},
+    time_form::TimeForm,
+};
+
+use crate::text::assert_one_printable_line;
+
+/// Stands for the secrets in the seeds: no message may show it.
+const SECRET: &str = "s3cr3t-of-the-seeds";
+
+pub fn target(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let document = match Document::parse(&text) {
+        Ok(document) => document,
+        Err(problem) => {
+            assert!(
+                serde_json::from_str::<serde_json::Map<_, _>>(&text).is_err(),
+                "JSON objects are read: {problem:?}"
+            );
+            return;
+        }
+    };
+    assert_keeps_text_and_order(&document, &text);
+    match TokenSecret::parse(&text) {
+        Ok(secret) => {
+            assert_written_back(&document, &secret);
+            assert_merged(&document, &secret);
+        }
+        Err(problem) => {
+            let message = problem.to_string();
+            assert_one_printable_line(&message, 300);
+            let named = document.members().any(|(name, value)| name.contains(SECRET) || in_a_name(value));
+            assert!(named || !message.contains(SECRET), "a message quotes a value");
+        }
+    }
+}
+
+/// Whether it is an object one of whose members is named like the secret: names are shown.
+fn in_a_name(value: &str) -> bool {
+    Document::parse(value).is_ok_and(|document| document.members().any(|(name, _)| name.contains(SECRET)))
+}
+
+/// Names and values (JSON text), in order.
+type Members<'a> = Vec<(&'a str, &'a str)>;
+
+fn members(document: &Document) -> Members<'_> {
+    document.members().collect()
+}
+
+fn assert_keeps_text_and_order(document: &Document, text: &str) {
+    let mut rest = text;
+    for (_, value) in document.members() {
+        let at = rest.find(value).expect("a value stands in the text as it was, after the one before");
+        rest = &rest[at + value.len()..];
+    }
+    let again = Document::parse(document.to_text().expose()).expect("what was written is read");
+    assert_eq!(members(&again), members(document), "what was written is what was read");
+}
+
+fn assert_written_back(before: &Document, secret: &TokenSecret) {
+    let sent_at = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+    for new in [new_tokens(sent_at, true), new_tokens(sent_at, false)] {
+        let text = secret.with_new_tokens(&new, usize::MAX);
+        let after = Document::parse(text.expose()).expect("what was written is a document");
+        let written = TokenSecret::parse(text.expose()).expect("what was written is a token secret");
+        assert_is(&written, &new, secret);
+        assert_others_untouched(before, &after);
+        assert_form_kept(before, &after);
+        assert_style_kept(before, &after);
+        let again = written.with_new_tokens(&new, usize::MAX);
+        let again = Document::parse(again.expose()).unwrap();
+        let but_refreshed_at = |document| {
+            let (camel, snake) = names(Member::RefreshedAt);
+            members(document).into_iter().filter(|(name, _)| *name != camel && *name != snake).collect::<Members>()
+        };
+        assert_eq!(but_refreshed_at(&again), but_refreshed_at(&after), "written twice is written once");
+        let no_rest = secret.with_new_tokens(&new, 0);
+        assert!(no_rest.expose().len() <= text.expose().len());
+        assert_is(&TokenSecret::parse(no_rest.expose()).expect("with the limit, too"), &new, secret);
+    }
+}
+
+fn new_tokens(sent_at: DateTime<Utc>, all: bool) -> NewTokens {
+    let rest = if all { r#"{"id":"\u00e9","n":1.50}"# } else { "{}" };
+    NewTokens {
+        access_token: "new \"access\" token".into(),
+        refresh_token: all.then(|| "new refresh\ttoken".into()),
+        token_type: all.then(|| "Bearer".to_owned()),
+        scope: all.then(|| "a b".to_owned()),
+        refreshed_at: sent_at,
+        expires_at: sent_at + TimeDelta::milliseconds(3_600_123),
+        refresh_token_expires_at: if all {
+            RefreshTokenExpiry::At(sent_at + TimeDelta::days(30))
+        } else {
+            RefreshTokenExpiry::NotSaid
+        },
+        rest: Document::parse(rest).unwrap(),
+    }
+}
+
+/// What was written reads as what was to be written; times to the second, as the coarsest form has them.
+fn assert_is(written: &TokenSecret, new: &NewTokens, before: &TokenSecret) {
+    assert_eq!(written.tokens.access_token.as_ref(), Some(&new.access_token));
+    assert_eq!(&written.tokens.refresh_token, new.refresh_token.as_ref().unwrap_or(&before.tokens.refresh_token));
+    let expires_at = written.expires_at.expect("an expiry was written");
+    assert!((new.expires_at - expires_at).abs() < TimeDelta::seconds(1), "{expires_at}");
+    let refreshed_at = written.tokens.refreshed_at.expect("the time of the refresh was written");
+    match before.tokens.refreshed_at {
+        Some(previous) => assert!(refreshed_at > previous, "{refreshed_at} is not later than {previous}"),
+        None => assert!((new.refreshed_at - refreshed_at).abs() < TimeDelta::seconds(1), "{refreshed_at}"),
+    }
+    assert_eq!(written.refresh_margin, before.refresh_margin);
+    assert_eq!(written.client.client_id, before.client.client_id);
+    assert_eq!(written.client.client_secret, before.client.client_secret);
+    assert_eq!(written.client.extra_headers, before.client.extra_headers);
+}
+
+fn names(member: Member) -> (&'static str, &'static str) {
+    (member.name(Style::CamelCase), member.name(Style::SnakeCase))
+}
+
+fn is_written(name: &str) -> bool {
+    Member::WRITTEN.into_iter().map(names).any(|(camel, snake)| name == camel || name == snake)
+}
+
+/// Names in their order, the new ones at the end; of the members that are not the refresher's, the values too.
+fn assert_others_untouched(before: &Document, after: &Document) {
+    let names = |document| members(document).into_iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+    let (names_before, names_after) = (names(before), names(after));
+    assert_eq!(names_after[..names_before.len()], names_before, "no member moved or went");
+    assert!(names_after[names_before.len()..].iter().all(|name| is_written(name)), "{names_after:?}");
+    let others = |document| members(document).into_iter().filter(|(name, _)| !is_written(name)).collect::<Members>();
+    assert_eq!(others(after), others(before), "every other member is as it was");
+}
+
+fn assert_form_kept(before: &Document, after: &Document) {
+    let read = |document: &Document| {
+        let (camel, snake) = names(Member::ExpiresAt);
+        TimeForm::read(document.get(camel).or(document.get(snake))?)
+    };
+    let (_, written) = read(after).expect("an expiry was written");
+    match read(before) {
+        Some((time, form)) if time != DateTime::UNIX_EPOCH => assert_eq!(written, form),
+        Some(_) => {}
+        None => assert_eq!(written, TimeForm::DEFAULT),
+    }
+}
+
+/// New members have the style of the refresh token's name, and none stands there under both names.
+fn assert_style_kept(before: &Document, after: &Document) {
+    let snake_case = before.get("refresh_token").is_some();
+    let present: HashSet<&str> = members(before).into_iter().map(|(name, _)| name).collect();
+    for (name, _) in members(after).into_iter().filter(|(name, _)| !present.contains(name)) {
+        let (camel, snake) = Member::WRITTEN.into_iter().map(names).find(|(c, s)| name == *c || name == *s).unwrap();
+        assert_eq!(name, if snake_case { snake } else { camel });
+    }
+}
+
+/// A person edits another member while the token is refreshed: both survive.
+fn assert_merged(before: &Document, secret: &TokenSecret) {
+    let new = new_tokens(DateTime::from_timestamp(1_767_225_600, 0).unwrap(), true);
+    let refreshed = TokenSecret::parse(secret.with_new_tokens(&new, usize::MAX).expose()).unwrap();
+    assert!(secret.with_tokens_of(&refreshed).is_none(), "where only tokens differ, the refreshed one will do");
+    let mut edited = before.clone();
+    edited.set("note of a person", "[1.50, {}]".to_owned());
+    let edited_secret = TokenSecret::parse(edited.to_text().expose()).unwrap();
+    let Some(merged) = edited_secret.with_tokens_of(&refreshed) else {
+        assert_eq!(before.get("note of a person"), Some("[1.50, {}]"), "another edit is seen");
+        return;
+    };
+    let merged_secret = TokenSecret::parse(merged.expose()).expect("what was merged is a token secret");
+    assert_is(&merged_secret, &new, secret);
+    assert_eq!(merged_secret.tokens, refreshed.tokens);
+    assert_eq!(merged_secret.expires_at, refreshed.expires_at);
+    let merged_document = Document::parse(merged.expose()).unwrap();
+    assert_others_untouched(&edited, &merged_document);
+    assert_eq!(merged_secret.with_tokens_of(&refreshed), Some(merged), "merged twice is merged once");
+    assert!(merged_secret.refresh_margin.unwrap_or_default() < Duration::from_secs(315_576_001));
+}

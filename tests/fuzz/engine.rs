@@ -1,0 +1,81 @@
+//! Runs a target: over its seeds and mutations of them, the same at every run, or under libFuzzer where that is compiled
+//! in. Knows no target.
+
+/// Runs the target named as its folder below `corpus`; `more` are folders whose files are seeds, too.
+#[cfg(not(fuzzing))]
+pub fn fuzz(name: &str, more: &[&str], target: fn(&[u8])) {
+    let corpus = format!("tests/fuzz/corpus/{name}");
+    let seeds: Vec<_> = std::iter::once(corpus.as_str()).chain(more.iter().copied()).flat_map(replay::files).collect();
+    replay::run(&seeds, target);
+}
+
+/// Runs the target under libFuzzer, whose arguments (`BOLERO_LIBFUZZER_ARGS`) name the folders of seeds.
+#[cfg(fuzzing)]
+pub fn fuzz(_: &str, _: &[&str], target: fn(&[u8])) {
+    bolero::check!().for_each(target);
+}
+
+#[cfg(not(fuzzing))]
+mod replay {
+    use std::{fs, thread};
+
+    use fastrand::Rng;
+
+    /// How many mutations are run: about a second's worth without optimisation.
+    const MUTATIONS: usize = 3000;
+
+    /// The files of a folder, by name.
+    pub fn files(folder: &str) -> Vec<Vec<u8>> {
+        let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
+        paths.sort();
+        assert!(!paths.is_empty(), "{folder} holds no seed");
+        paths.iter().map(|path| fs::read(path).unwrap()).collect()
+    }
+
+    pub fn run(seeds: &[Vec<u8>], target: fn(&[u8])) {
+        for seed in seeds {
+            try_one(target, seed);
+        }
+        let mut rng = Rng::with_seed(1);
+        for _ in 0..MUTATIONS {
+            let mut input = rng.choice(seeds).unwrap().clone();
+            for _ in 0..rng.u8(1..=4) {
+                mutate(&mut input, rng.choice(seeds).unwrap(), &mut rng);
+            }
+            try_one(target, &input);
+        }
+    }
+
+    fn try_one(target: fn(&[u8]), input: &[u8]) {
+        let _shown = ShownInPanic(input);
+        target(input);
+    }
+
+    /// One small change; half of them carry a piece of another seed over.
+    fn mutate(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
+        let at = rng.usize(..=input.len());
+        let end = rng.usize(at..=input.len().min(at + 16));
+        match rng.u8(..6) {
+            0 => drop(input.drain(at..end)),
+            1 => input.insert(at, rng.u8(..)),
+            2 if at < end => input[at] ^= 1 << rng.u8(..8),
+            _ => {
+                let from = rng.usize(..=other.len());
+                let to = rng.usize(from..=other.len().min(from + 64));
+                drop(input.splice(at..end, other[from..to].iter().copied()));
+            }
+        }
+    }
+
+    /// Shows the input of a target that fails. There is no secret in it that is one.
+    struct ShownInPanic<'a>(&'a [u8]);
+
+    impl Drop for ShownInPanic<'_> {
+        fn drop(&mut self) {
+            if thread::panicking() {
+                eprintln!("the input was b\"{}\"", self.0.escape_ascii());
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Any JSON as an event: the form of the contract it has, by a second reading of the contract's table, or an
+//! `InvalidEvent` that names a member.
+
+use serde_json::{Map, Value};
+use token_refresher::event::{Event, Mode};
+
+use crate::text::assert_one_printable_line;
+
+/// Stands for what nobody but its sender knows: no message may show it.
+const SECRET: &str = "s3cr3t-of-the-seeds";
+
+pub fn target(input: &[u8]) {
+    let Ok(event) = serde_json::from_slice::<Value>(input) else { return };
+    let read = Event::parse(&event);
+    assert_eq!(read.as_ref().ok(), expected(&event).as_ref(), "{event}");
+    if let Err(error) = read {
+        assert_eq!((error.error_type(), error.secret_id()), ("InvalidEvent", None));
+        let message = error.to_string();
+        assert_one_printable_line(&message, 300);
+        assert_says_which(&message, &event);
+        let named = event.as_object().is_some_and(|members| members.keys().any(|name| name.contains(SECRET)));
+        assert!(named || !message.contains(SECRET), "a message quotes a value");
+    }
+}
+
+/// What the contract's table of events says.
+fn expected(event: &Value) -> Option<Event> {
+    let no_members = Map::new();
+    let members = match event {
+        Value::Null => &no_members,
+        event => event.as_object()?,
+    };
+    let has = |name: &str| members.contains_key(name);
+    if members.get("source").is_some_and(Value::is_string) {
+        let ours = has("secretId") || has("force") || has("ifVersionId") || has("dryRun");
+        return (!ours).then_some(Event { secret_id: None, mode: Mode::Scheduled });
+    }
+    let known = |name: &String| {
+        ["secretId", "force", "ifVersionId", "dryRun"].contains(&name.as_str()) || name.starts_with("scheduler")
+    };
+    if !members.keys().all(known) {
+        return None;
+    }
+    let text = |name: &str, max_chars: usize| match members.get(name) {
+        None => Some(None),
+        Some(value) => {
+            let text = value.as_str()?;
+            let fit = (1..=max_chars).contains(&text.chars().count());
+            (fit && !text.trim().is_empty() && !text.contains(char::is_control)).then(|| Some(text.to_owned()))
+        }
+    };
+    let flag = |name: &str| members.get(name).map_or(Some(false), Value::as_bool);
+    let (secret_id, if_version_id) = (text("secretId", 2048)?, text("ifVersionId", 64)?);
+    let mode = match (flag("force")?, flag("dryRun")?) {
+        (true, false) => Mode::Forced { if_version_id },
+        (false, dry_run) if if_version_id.is_none() && dry_run => Mode::DryRun,
+        (false, false) if if_version_id.is_none() => Mode::Scheduled,
+        _ => return None,
+    };
+    Some(Event { secret_id, mode })
+}
+
+/// The message names a member that is there, or says what the event is; it guesses only what is nearly meant.
+fn assert_says_which(message: &str, event: &Value) {
+    let Some(members) = event.as_object() else {
+        assert!(message.starts_with("the event is a"), "{message}");
+        return;
+    };
+    // What does not show in a name may be told in another way.
+    let seen = |name: &String| {
+        let name: String = name.chars().take(64).collect();
+        name.split(|c: char| !c.is_ascii_graphic() && !c.is_alphanumeric()).all(|piece| message.contains(piece))
+    };
+    assert!(members.keys().any(seen), "{message}");
+    if let Some((_, meant)) = message.strip_suffix("`?").and_then(|message| message.rsplit_once('`')) {
+        let length = meant.chars().count();
+        assert!(members.keys().any(|name| name.chars().count() <= 2 * length), "{message}");
+    }
+}

@@ -1,0 +1,71 @@
+//! Any bytes as the state file of a secret in a directory: refused without quoting a secret, or written back as it was
+//! read, and fit for every operation.
+
+use chrono::{DateTime, TimeDelta};
+use token_refresher::{
+    policy,
+    secret::Secret,
+    store::{StoreError, VERSION_QUOTA, VersionId, versions::Versions},
+};
+
+/// Stands for the secrets in the seeds: no message may show it.
+const SECRET: &str = "s3cr3t-of-the-seeds";
+
+pub fn target(input: &[u8]) {
+    // What serde says of a file that it cannot read may quote it, and is shown nowhere; that is tested with the store.
+    let Ok(versions) = serde_json::from_slice::<Versions>(input) else { return };
+    let text = serde_json::to_string(&versions).unwrap();
+    assert_eq!(serde_json::from_str::<Versions>(&text).unwrap(), versions, "what was written is what was read");
+    let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+    let listed = versions.list(true);
+    assert!(versions.list(false).len() <= listed.len());
+    assert!(policy::room(&listed, now) <= VERSION_QUOTA);
+    for label in versions.labels().keys() {
+        match versions.get(None, Some(label)) {
+            Ok(version) => assert_eq!(Some(&version.id), versions.labels().get(label)),
+            Err(error) => assert_shows_no_secret(&error.to_string(), &versions),
+        }
+    }
+    for version in &listed {
+        let version = versions.get(Some(&version.id), None).expect("what is listed is there");
+        // Times of versions are added to.
+        assert!(policy::claim_of_last_resort(0, &version).lease_ends_at > version.created);
+    }
+    assert_puts_and_moves(versions, now);
+}
+
+fn assert_puts_and_moves(mut versions: Versions, now: DateTime<chrono::Utc>) {
+    let (id, body) = (VersionId::from("00000000-0000-4000-8000-00000000new1"), Secret::from("new"));
+    let before = versions.clone();
+    match versions.put(&id, &body, Some(&["OAUTH_STAGED".to_owned()]), now) {
+        Ok(()) => {
+            assert_eq!(versions.get(Some(&id), None).unwrap().body, body);
+            assert_eq!(versions.put(&id, &"other".into(), None, now), Err(StoreError::Exists));
+        }
+        Err(error) => {
+            assert_eq!(versions, before, "an operation that fails has changed nothing");
+            assert_shows_no_secret(&error.to_string(), &versions);
+            return;
+        }
+    }
+    let current = versions.labels().get("AWSCURRENT").cloned();
+    let before = versions.clone();
+    match versions.move_label("AWSCURRENT", current.as_ref(), &id) {
+        Ok(()) => assert_eq!(versions.labels().get("AWSCURRENT"), Some(&id)),
+        Err(_) => assert_eq!(versions, before, "an operation that fails has changed nothing"),
+    }
+    // Back to the one before, where that is still there.
+    if current.as_ref().is_some_and(|id| versions.get(Some(id), None).is_ok()) && current.as_ref() != Some(&id) {
+        assert_eq!(versions.roll_back().ok(), current);
+    }
+    let put = versions.put(&"00000000-0000-4000-8000-00000000new2".into(), &body, None, now + TimeDelta::days(2));
+    match put {
+        Ok(()) | Err(StoreError::Exists) => {}
+        Err(error) => assert!(matches!(error, StoreError::Quota { .. }) && versions.list(true).len() >= VERSION_QUOTA),
+    }
+}
+
+fn assert_shows_no_secret(message: &str, versions: &Versions) {
+    let named = versions.labels().iter().any(|(label, id)| label.contains(SECRET) || id.as_str().contains(SECRET));
+    assert!(named || !message.contains(SECRET), "a message quotes a value");
+}

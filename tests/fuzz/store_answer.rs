@@ -1,0 +1,152 @@
+//! Any answer of Secrets Manager, through the AWS SDK without a socket: what it holds, or an error of the store that is
+//! the one the documentation means, told in one line that quotes nothing of what was sent. An input is a line of action and
+//! status (and a header `x-amzn-errortype`), and a body.
+
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
+use aws_sdk_secretsmanager::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_runtime_api::client::{
+    http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
+    orchestrator::{HttpRequest, HttpResponse},
+    runtime_components::RuntimeComponents,
+};
+use aws_smithy_types::body::SdkBody;
+use serde_json::Value;
+use token_refresher::{
+    secret::Secret,
+    store::{Label, SecretStore, Selector, StoreError, VersionId, secrets_manager::SecretsManager},
+};
+
+use crate::text::assert_one_printable_line;
+
+/// What was sent; the seeds quote it.
+const TOKEN: &str = "at-Zm9vYmFyLWFjY2Vzcy10b2tlbg-8157";
+
+pub fn target(input: &[u8]) {
+    let at = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (head, body) = (String::from_utf8_lossy(&input[..at]), input.get(at + 1..).unwrap_or_default());
+    let mut words = head.split(' ');
+    let (action, status, header) = (words.next().unwrap_or_default(), words.next(), words.next());
+    let Some(status) = status.and_then(|status| status.parse().ok()) else { return };
+    let Some(answer) = Answer::new(status, header, body) else { return };
+    let store = answer.store();
+    let failed = block_on(async {
+        match action {
+            "get" => match store.get("crm", Selector::Label(Label::Current)).await {
+                Ok(version) => {
+                    // The SDK reads past what is no JSON in members it does not know.
+                    assert!(member(body, "SecretString").is_none_or(|sent| sent == version.body.expose()));
+                    assert!(member(body, "VersionId").is_none_or(|sent| sent == version.id.as_str()));
+                    None
+                }
+                Err(error) => Some(error),
+            },
+            "put" => {
+                let sent = Secret::from(format!(r#"{{"accessToken":"{TOKEN}","expiresAt":0}}"#));
+                store.put("crm", &id(1), Label::Staged, &sent).await.err()
+            }
+            "move" => store.move_current("crm", &id(1), &id(2)).await.err(),
+            _ => match store.list("crm").await {
+                // The same page again and again: an end is found all the same.
+                Ok(listed) => {
+                    assert!(listed.iter().all(|version| body_has(body, version.id.as_str())));
+                    None
+                }
+                Err(error) => Some(error),
+            },
+        }
+    });
+    match failed {
+        None => assert!((200..300).contains(&status), "{status}"),
+        Some(error) => {
+            assert_one_printable_line(&error.to_string(), 600);
+            let message = error.to_string();
+            let quoted = TOKEN.as_bytes().windows(8).any(|piece| message.contains(str::from_utf8(piece).unwrap()));
+            assert!(action != "put" || !quoted, "the message quotes what was sent");
+            if header.is_none() && !(200..300).contains(&status) {
+                assert_is_what_is_documented(&error, action, status, body);
+            }
+        }
+    }
+}
+
+/// The errors of the service's API reference, by the code in the body where that is plain.
+fn assert_is_what_is_documented(error: &StoreError, action: &str, status: u16, body: &[u8]) {
+    let Some(code) = member(body, "__type").filter(|code| code.bytes().all(|byte| byte.is_ascii_alphabetic())) else {
+        return;
+    };
+    let unavailable = matches!(error, StoreError::Unavailable { .. });
+    let deleted = matches!(error, StoreError::NotFound { .. });
+    let holds = match (code.as_str(), action) {
+        ("ResourceExistsException", _) => *error == StoreError::Exists,
+        ("ResourceNotFoundException", _) => deleted,
+        ("LimitExceededException", "put") => matches!(error, StoreError::Quota { .. }),
+        ("InvalidRequestException", "move") => *error == StoreError::Moved || deleted,
+        ("InvalidParameterException", "move") => *error == StoreError::Moved,
+        ("InvalidRequestException", _) => unavailable || deleted || matches!(error, StoreError::Rejected { .. }),
+        ("AccessDeniedException" | "DecryptionFailure" | "EncryptionFailure" | "ExpiredTokenException", _) => {
+            matches!(error, StoreError::AccessDenied { .. })
+        }
+        ("ThrottlingException" | "TooManyRequestsException", _) => unavailable,
+        _ if (500..600).contains(&status) => unavailable || matches!(error, StoreError::AccessDenied { .. }),
+        // The SDK reads more spellings of a code than this does.
+        _ => *error != StoreError::Binary,
+    };
+    assert!(holds, "{action}, {status}, {code}: {error:?}");
+}
+
+fn member(body: &[u8], name: &str) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    Some(body.get(name)?.as_str()?.to_owned())
+}
+
+fn body_has(body: &[u8], text: &str) -> bool {
+    let escaped = serde_json::to_string(text).unwrap();
+    let body = String::from_utf8_lossy(body);
+    body.contains(text) || body.contains(escaped.trim_matches('"')) || body.contains('\\')
+}
+
+fn id(n: u8) -> VersionId {
+    format!("00000000-0000-4000-8000-00000000000{n}").into()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+/// One answer to whatever is asked, in the place of the SDK's HTTP client.
+#[derive(Clone, Debug)]
+struct Answer(http::Response<Vec<u8>>);
+
+impl Answer {
+    /// `None`: no such status or header can come.
+    fn new(status: u16, header: Option<&str>, body: &[u8]) -> Option<Self> {
+        let mut answer = http::Response::builder().status(status);
+        if let Some(header) = header {
+            answer = answer.header("x-amzn-errortype", header);
+        }
+        answer.body(body.to_vec()).ok().map(Self)
+    }
+
+    fn store(self) -> SecretsManager {
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new("eu-central-1"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new("id", "key", None, None, "test")))
+            .retry_config(RetryConfig::disabled())
+            .http_client(self);
+        SecretsManager::new(&config.build()).unwrap()
+    }
+}
+
+impl HttpClient for Answer {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for Answer {
+    fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+        let answer = self.0.clone().map(SdkBody::from);
+        HttpConnectorFuture::ready(Ok(HttpResponse::try_from(answer).unwrap()))
+    }
+}

@@ -1,0 +1,341 @@
+//! What holds for every value, not only for those of a table: the forms of time, the margin, merging, version ids, and the
+//! decisions about room and claims. The values are the same at every run.
+
+use std::{collections::HashSet, time::Duration};
+
+use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
+use proptest::{prelude::*, test_runner::RngSeed};
+use token_refresher::{
+    event::Mode,
+    ledger::{Claim, ClientDigest, TokenKey, merged},
+    oauth::request::Client,
+    policy::{self, Decision, Standing, standing},
+    store::{Listed, VERSION_QUOTA, VersionId},
+    token_secret::{
+        TokenSecret, Tokens,
+        client_settings::ClientSettings,
+        document::Document,
+        member::{Member, Style},
+        time_form::{TimeForm, Unit},
+    },
+};
+
+/// From here on a number counts milliseconds, below it seconds.
+const FIRST_MILLISECONDS: i64 = 100_000_000_000;
+
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 2000, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// Every moment that each form can write: from March 1973 to the year 5138, to the nanosecond.
+fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
+    let seconds = FIRST_MILLISECONDS / 1000..99_972_403_200;
+    (seconds, 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| DateTime::from_timestamp(seconds, nanos).unwrap())
+}
+
+fn any_form() -> impl Strategy<Value = TimeForm> {
+    use SecondsFormat::{Micros, Millis, Nanos, Secs};
+    let unit = || prop_oneof![Just(Unit::Milliseconds), Just(Unit::Seconds)];
+    let offset = (-1439..=1439_i32).prop_map(|minutes| FixedOffset::east_opt(minutes * 60).unwrap());
+    let fraction = prop_oneof![Just(Secs), Just(Millis), Just(Micros), Just(Nanos)];
+    prop_oneof![
+        unit().prop_map(TimeForm::Number),
+        unit().prop_map(TimeForm::Digits),
+        (proptest::option::of(offset), fraction).prop_map(|(offset, fraction)| TimeForm::Rfc3339 { offset, fraction }),
+    ]
+}
+
+/// A JSON value with a text that a careless reader would change.
+fn any_value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("12345678901234567890.10".to_owned()),
+        Just("1.50e+3".to_owned()),
+        Just(r#"{"b" : 1, "a" : [ ] }"#.to_owned()),
+        Just(r#""\u00e9\/""#.to_owned()),
+        "[a-z]{0,8}".prop_map(|text| format!("\"{text}\"")),
+    ]
+}
+
+/// A token secret in either style: its tokens, an expiry, and members that mean nothing here, in any order.
+fn any_secret() -> impl Strategy<Value = TokenSecret> {
+    let style = prop_oneof![Just(Style::CamelCase), Just(Style::SnakeCase)];
+    let others = proptest::collection::btree_map("x-[a-c]{1,2}", any_value(), 0..4);
+    let tokens = ("[rs]{1,3}", proptest::option::of("[at]{1,3}"), any_time(), any_form(), any_form());
+    (style, others, tokens).prop_flat_map(|(style, others, (refresh_token, access_token, time, expiry_form, form))| {
+        let name = |member: Member| member.name(style).to_owned();
+        let mut members: Vec<(String, String)> = others.into_iter().collect();
+        members.push((name(Member::RefreshToken), format!("\"{refresh_token}\"")));
+        members.extend(access_token.map(|token| (name(Member::AccessToken), format!("\"{token}\""))));
+        members.push((name(Member::ExpiresAt), expiry_form.write(time)));
+        members.push((name(Member::RefreshedAt), form.write(time - TimeDelta::hours(1))));
+        Just(members).prop_shuffle().prop_map(|members| {
+            let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+            TokenSecret::parse(&format!("{{{}}}", members.join(", "))).unwrap()
+        })
+    })
+}
+
+/// The members that a refresh does not write, in order.
+fn others(text: &str) -> Vec<(String, String)> {
+    let written = |name: &str| {
+        Member::WRITTEN
+            .iter()
+            .any(|member| [Style::CamelCase, Style::SnakeCase].map(|s| member.name(s)).contains(&name))
+    };
+    let document = Document::parse(text).unwrap();
+    let others = document.members().filter(|(name, _)| !written(name));
+    others.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn token(expires_at: i64, refreshed_at: Option<i64>, margin: Option<i64>) -> TokenSecret {
+    let refreshed_at = refreshed_at.map_or(String::new(), |time| format!(r#","refreshedAt":{time}"#));
+    let margin = margin.map_or(String::new(), |seconds| format!(r#","refreshMarginSeconds":{seconds}"#));
+    TokenSecret::parse(&format!(r#"{{"refreshToken":"r","expiresAt":{expires_at}{refreshed_at}{margin}}}"#)).unwrap()
+}
+
+fn is_due(token: &TokenSecret, default_margin_seconds: u64, now: DateTime<Utc>) -> bool {
+    let margin = Duration::from_secs(default_margin_seconds);
+    matches!(policy::decide(token, &"v".into(), &Mode::Scheduled, margin, now), Decision::Refresh(_))
+}
+
+fn client() -> ClientDigest {
+    let settings = ClientSettings {
+        token_endpoint: Some("https://id.example/token".into()),
+        client_id: Some("id".into()),
+        client_secret: Some("secret".into()),
+        ..ClientSettings::default()
+    };
+    ClientDigest::of(&Client::new(settings).unwrap())
+}
+
+/// All that goes into the key of a token, of few letters, so that two of them are often much alike.
+fn any_tokens() -> impl Strategy<Value = (String, Tokens)> {
+    let text = || "[ab]{0,2}";
+    let refreshed_at = proptest::option::of((0..3_i64).prop_map(|ms| DateTime::from_timestamp_millis(ms).unwrap()));
+    (text(), text(), proptest::option::of(text()), refreshed_at).prop_map(|(arn, refresh, access, refreshed_at)| {
+        let access_token = access.map(Into::into);
+        (arn, Tokens { refresh_token: refresh.as_str().into(), access_token, refreshed_at })
+    })
+}
+
+fn all_ids(key: &TokenKey) -> Vec<VersionId> {
+    let now = DateTime::UNIX_EPOCH;
+    let mut ids = vec![key.successor(), key.refusal(client(), now), key.other_successor(&"body".into())];
+    ids.extend((0..4).map(|attempt| key.claim(attempt)));
+    ids.push(merged(&ids[0], &ids[1]));
+    ids.push(merged(&ids[1], &ids[0]));
+    ids
+}
+
+fn rank(standing: Standing) -> u8 {
+    match standing {
+        Standing::Leased { .. } => 0,
+        Standing::BackingOff { .. } => 1,
+        Standing::Free => 2,
+    }
+}
+
+fn any_claim() -> impl Strategy<Value = (Claim, DateTime<Utc>)> {
+    (0..40_u32, -2000..2000_i64, any_time()).prop_map(|(attempt, lease, created)| {
+        let lease_ends_at = created + TimeDelta::seconds(lease);
+        (Claim { attempt, lease_ends_at, client_settings: None }, created)
+    })
+}
+
+fn any_versions() -> impl Strategy<Value = Vec<(bool, i64)>> {
+    proptest::collection::vec((any::<bool>(), -86_400..200_000_i64), 0..150)
+}
+
+fn listed(versions: &[(bool, i64)], now: DateTime<Utc>) -> Vec<Listed> {
+    let listed = |&(labelled, age)| Listed { id: "v".into(), created: now - TimeDelta::seconds(age), labelled };
+    versions.iter().map(listed).collect()
+}
+
+#[test]
+fn keys_differ_however_the_same_bytes_are_shared_out() {
+    // The very bytes that stand between the parts.
+    let texts = ["", "\u{0}", "\u{1}", "\u{0}\u{0}", "\u{0}\u{1}", "\u{1}\u{0}", "\u{1}\u{1}"];
+    let mut keys = HashSet::new();
+    for arn in texts {
+        for refresh_token in texts {
+            for access_token in texts.into_iter().map(|text| Some(text.into())).chain([None]) {
+                let tokens = Tokens { refresh_token: refresh_token.into(), access_token, refreshed_at: None };
+                keys.insert(TokenKey::of(arn, &tokens).to_string());
+            }
+        }
+    }
+    assert_eq!(keys.len(), texts.len() * texts.len() * (texts.len() + 1));
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_time_is_read_back_in_the_form_it_was_written_in(time in any_time(), form in any_form()) {
+        let text = form.write(time);
+        let (read, read_form) = TimeForm::read(&text).unwrap();
+        prop_assert_eq!(read_form, form, "{}", text);
+        // What the form cannot hold is cut off, and no more than that.
+        let step = match form {
+            TimeForm::Number(Unit::Seconds)
+            | TimeForm::Digits(Unit::Seconds)
+            | TimeForm::Rfc3339 { fraction: SecondsFormat::Secs, .. } => TimeDelta::seconds(1),
+            TimeForm::Rfc3339 { fraction: SecondsFormat::Micros, .. } => TimeDelta::microseconds(1),
+            TimeForm::Rfc3339 { fraction: SecondsFormat::Nanos, .. } => TimeDelta::nanoseconds(1),
+            _ => TimeDelta::milliseconds(1),
+        };
+        prop_assert!(read <= time && time - read < step, "{}", text);
+        prop_assert_eq!(form.write(read), text);
+    }
+
+    #[test]
+    fn a_number_counts_seconds_below_ten_to_the_eleventh_and_milliseconds_from_there_on(
+        number in prop_oneof![FIRST_MILLISECONDS - 2..FIRST_MILLISECONDS + 2, -62_000_000_000..253_402_300_800_000_i64],
+    ) {
+        let unit = if number < FIRST_MILLISECONDS { Unit::Seconds } else { Unit::Milliseconds };
+        let milliseconds = if unit == Unit::Seconds { number * 1000 } else { number };
+        let time = DateTime::from_timestamp_millis(milliseconds).unwrap();
+        prop_assert_eq!(TimeForm::read(&number.to_string()), Some((time, TimeForm::Number(unit))));
+        let digits = (number >= 0).then_some((time, TimeForm::Digits(unit)));
+        prop_assert_eq!(TimeForm::read(&format!("\"{number}\"")), digits);
+    }
+
+    #[test]
+    fn a_time_written_later_is_later_in_every_form(time in any_time(), previous in any_time(), form in any_form()) {
+        let text = form.write_later(time, Some(previous));
+        let (read, _) = TimeForm::read(&text).unwrap();
+        prop_assert!(read > previous, "{} after {}", text, previous);
+        if time - previous >= TimeDelta::seconds(1) {
+            prop_assert_eq!(text, form.write(time));
+        }
+    }
+
+    #[test]
+    fn a_token_falls_due_once_at_its_margin_and_at_most_a_third_of_its_lifetime_before_its_expiry(
+        third in prop_oneof![1..2_000_000_i64, -1000..1000_i64],
+        margin in 0..5000_i64,
+        own in any::<bool>(),
+        known in any::<bool>(),
+        // Thirds are rounded, by a nanosecond or two.
+        microseconds in prop_oneof![Just(-1), Just(1), -1_000_000..-1_i64, 1..1_000_000_i64],
+    ) {
+        let expires_at = 1_767_225_600_000;
+        let token = token(expires_at, known.then_some(expires_at - 3 * third), own.then_some(margin));
+        let default_margin = if own { 900 } else { margin.unsigned_abs() };
+        let longest = if known && third > 0 { third } else { i64::MAX };
+        let at = |ms| DateTime::from_timestamp_millis(ms).unwrap();
+        let due_at = at(expires_at - longest.min(margin * 1000));
+        prop_assert_eq!(is_due(&token, default_margin, due_at + TimeDelta::microseconds(microseconds)), microseconds > 0);
+        prop_assert!(is_due(&token, default_margin, at(expires_at)), "no margin is negative");
+    }
+
+    #[test]
+    fn what_is_due_stays_due(token in any_secret(), margin in 60..=86_400_u64, now in any_time(), later in 0..100_000_000_i64) {
+        if is_due(&token, margin, now) {
+            prop_assert!(is_due(&token, margin, now + TimeDelta::seconds(later)));
+        }
+    }
+
+    #[test]
+    fn merging_takes_the_tokens_of_one_and_all_else_of_the_other(ours in any_secret(), theirs in any_secret()) {
+        let text = |secret: &TokenSecret| {
+            // Merged with what differs in one member, a secret shows its own.
+            let probe = TokenSecret::parse(r#"{"refreshToken":"probe","probe":1}"#).unwrap();
+            secret.with_tokens_of(&probe).unwrap().expose().to_owned()
+        };
+        match ours.with_tokens_of(&theirs) {
+            None => prop_assert_eq!(others(&text(&ours)), others(&text(&theirs))),
+            Some(merged) => {
+                let read = TokenSecret::parse(merged.expose()).unwrap();
+                prop_assert_eq!(&read.tokens, &theirs.tokens);
+                prop_assert_eq!(read.expires_at, theirs.expires_at);
+                prop_assert_eq!(others(merged.expose()), others(&text(&ours)));
+                let twice = read.with_tokens_of(&theirs);
+                prop_assert_eq!(twice, Some(merged), "merged twice is merged once");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_are_the_same_for_the_same_tokens_only((arn, tokens) in any_tokens(), (other_arn, other) in any_tokens()) {
+        let same = arn == other_arn && tokens == other;
+        let (ids, other_ids) = (all_ids(&TokenKey::of(&arn, &tokens)), all_ids(&TokenKey::of(&other_arn, &other)));
+        prop_assert_eq!(ids == other_ids, same);
+        let distinct: HashSet<_> = ids.iter().chain(&other_ids).collect();
+        prop_assert_eq!(distinct.len(), if same { ids.len() } else { 2 * ids.len() });
+        for id in distinct {
+            let parsed = uuid::Uuid::parse_str(id.as_str()).unwrap();
+            prop_assert_eq!(id.as_str().len(), 36);
+            prop_assert_eq!(parsed.to_string(), id.as_str());
+        }
+    }
+
+    #[test]
+    fn ids_do_not_depend_on_the_expiry_nor_on_other_members(
+        refreshed_at in any_time(), form in any_form(), expiry in any_time(), value in any_value(),
+    ) {
+        let key = |members: String| {
+            let refreshed_at = form.write(refreshed_at);
+            let text = format!(r#"{{"refreshToken":"r","accessToken":"a","refreshedAt":{refreshed_at}{members}}}"#);
+            TokenKey::of("arn", &TokenSecret::parse(&text).unwrap().tokens)
+        };
+        let plain = key(String::new());
+        prop_assert_eq!(key(format!(r#","expiresAt":{}"#, form.write(expiry))), plain);
+        prop_assert_eq!(key(format!(r#","expiresAt":0,"note":{value},"scope":"s","tokenResponse":{{"n":{value}}}"#)), plain);
+    }
+
+    #[test]
+    fn a_refusal_has_another_id_in_another_six_hours_only(
+        seconds in -1_000_000_000..10_000_000_000_i64,
+        apart in prop_oneof![-50_000..50_000_i64, Just(21_599), Just(21_600), Just(-1)],
+    ) {
+        let key = TokenKey::of("arn", &TokenSecret::parse(r#"{"refreshToken":"r"}"#).unwrap().tokens);
+        let id = |seconds| key.refusal(client(), DateTime::from_timestamp(seconds, 0).unwrap());
+        let window = |seconds: i64| seconds.div_euclid(21_600);
+        prop_assert_eq!(id(seconds) == id(seconds + apart), window(seconds) == window(seconds + apart));
+        let begin = window(seconds) * 21_600;
+        prop_assert!(id(begin) == id(begin + 21_599) && id(begin) != id(begin - 1) && id(begin) != id(begin + 21_600));
+    }
+
+    #[test]
+    fn a_claim_only_ever_becomes_freer_and_is_free_after_45_minutes(
+        (claim, created) in any_claim(), patient in any::<bool>(), after in 0..4000_i64, later in 0..4000_i64,
+    ) {
+        let now = created + TimeDelta::seconds(after);
+        let found = standing(&claim, created, patient, now);
+        let one_later = Claim { attempt: claim.attempt + 1, ..claim.clone() };
+        prop_assert!(rank(found) <= rank(standing(&claim, created, patient, now + TimeDelta::seconds(later))));
+        prop_assert!(rank(found) <= rank(standing(&claim, created, false, now)), "patience is for those who have it");
+        prop_assert!(rank(found) >= rank(standing(&one_later, created, patient, now)), "no try comes sooner for failing");
+        match found {
+            Standing::Leased { until } => prop_assert!(now < until && until <= created + TimeDelta::minutes(15)),
+            Standing::BackingOff { retry_at } => prop_assert!(patient && now < retry_at && retry_at <= created + TimeDelta::minutes(45)),
+            Standing::Free => {}
+        }
+        prop_assert_eq!(standing(&claim, created, patient, created + TimeDelta::minutes(45)), Standing::Free);
+    }
+
+    #[test]
+    fn room_grows_with_time_and_shrinks_with_versions(
+        versions in any_versions(), more in any_versions(), now in any_time(), later in 0..200_000_i64,
+    ) {
+        let before = listed(&versions, now);
+        let room = policy::room(&before, now);
+        prop_assert!(room <= VERSION_QUOTA && room + before.len() >= VERSION_QUOTA);
+        prop_assert!(policy::room(&before, now + TimeDelta::seconds(later)) >= room);
+        let all = [before, listed(&more, now)].concat();
+        prop_assert!(policy::room(&all, now) <= room);
+        let labelled = all.iter().filter(|version| version.labelled).count();
+        let in_two_weeks = now + TimeDelta::days(14);
+        prop_assert_eq!(policy::room(&all, in_two_weeks), VERSION_QUOTA.saturating_sub(labelled));
+    }
+
+    #[test]
+    fn a_deadline_worked_to_is_never_past_nor_over_a_quarter_of_an_hour_off(now in any_time(), given in any_time(), off in -10..1000_i64) {
+        for given in [given, now + TimeDelta::seconds(off)] {
+            let deadline = policy::deadline(given, now);
+            prop_assert!(deadline >= now && deadline - now <= TimeDelta::minutes(15));
+            prop_assert!(deadline == given || deadline == now + TimeDelta::seconds(60));
+        }
+    }
+}
