@@ -21,7 +21,7 @@ fn all(what: &str, usual: &[Mishaps], deep: &[Mishaps], plans: impl Fn() -> Vec<
         for plan in plans() {
             sum += explore(&Plan { faults, leaps, ..plan });
         }
-        say(&format!("explored {what}, up to {faults} faults and {leaps} leaps of the clock: {sum}"));
+        say(&format!("explored {what}, faults up to {faults}, leaps of the clock up to {leaps}: {sum}"));
     }
 }
 
@@ -41,28 +41,28 @@ fn forced(if_version_id: Option<&str>) -> Mode {
 
 #[test]
 fn of_two_runs_nothing_is_lost() {
-    all("two runs", &[(1, 0), (0, 1), (1, 1), (2, 0)], &[(2, 1), (1, 2), (3, 0)], || {
+    all("two runs", &[(1, 0), (0, 1), (1, 1), (2, 0)], &[(2, 1), (1, 2)], || {
         with_every_provider(|manners| Plan::of_runs(2, manners))
     });
 }
 
 #[test]
 fn of_two_runs_whose_reads_lag_behind_nothing_is_lost() {
-    all("two runs whose reads lag behind", &[(1, 0), (2, 0)], &[(2, 1), (3, 0)], || {
+    all("two runs whose reads lag behind", &[(1, 0), (2, 0)], &[(2, 1)], || {
         with_every_provider(|manners| Plan { lagging_reads: true, ..Plan::of_runs(2, manners) })
     });
 }
 
 #[test]
 fn of_three_runs_nothing_is_lost() {
-    all("three runs", &[(1, 0)], &[(1, 1), (2, 0)], || {
+    all("three runs", &[(1, 0)], &[(1, 1)], || {
         [Manners::ReuseEndsGrant, Manners::EndsOldAccess].map(|manners| Plan::of_runs(3, manners)).to_vec()
     });
 }
 
 #[test]
 fn of_a_run_and_a_person_nothing_is_lost() {
-    all("a run and a person with two deeds", &[(1, 0), (0, 1)], &[(1, 1), (2, 1)], || {
+    all("a run and a person with two deeds", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
         let plans = with_every_provider(|manners| Plan {
             refreshed_before: true,
             leap_lengths: vec![PAST_THE_LEASE],
@@ -78,7 +78,7 @@ fn of_a_run_and_a_person_nothing_is_lost() {
 
 #[test]
 fn of_two_runs_and_a_person_nothing_is_lost() {
-    all("two runs and a person with one deed", &[(0, 0)], &[(1, 0), (1, 1)], || {
+    all("two runs and a person with one deed", &[(0, 0)], &[(1, 0)], || {
         let plans = with_every_provider(|manners| Plan { refreshed_before: true, ..Plan::of_runs(2, manners) });
         each(plans, &Deed::ALL, |plan, deed| Plan { deeds: vec![deed], ..plan })
     });
@@ -121,7 +121,7 @@ fn of_runs_one_after_the_other_without_claims_nothing_is_lost() {
 
 #[test]
 fn in_a_secret_that_is_nearly_full_nothing_is_lost() {
-    all("two runs in a secret of 97 to 100 versions", &[(0, 0), (0, 1), (1, 0)], &[(1, 1)], || {
+    all("two runs in a secret of 97 to 100 versions", &[(0, 0), (0, 1), (1, 0)], &[], || {
         let plans = [Manners::ReuseEndsGrant, Manners::EndsOldAccess]
             .map(|manners| Plan { age: TimeDelta::minutes(5), ..Plan::of_runs(2, manners) });
         each(plans.to_vec(), &[96, 97, 98, 99], |plan, other_versions| Plan { other_versions, ..plan })
