@@ -140,7 +140,15 @@ pub async fn read_bounded(mut response: Response, max_bytes: usize) -> Result<Ze
             Ok(Some(chunk)) if body.len() + chunk.len() > max_bytes => {
                 return Err(format!("the answer is longer than {max_bytes} bytes"));
             }
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) => {
+                if body.len() + chunk.len() > body.capacity() {
+                    // Not left to the vector: it would leave what was read so far behind, and nobody would wipe it.
+                    let mut larger = Zeroizing::new(Vec::with_capacity(2 * (body.len() + chunk.len())));
+                    larger.extend_from_slice(&body);
+                    body = larger;
+                }
+                body.extend_from_slice(&chunk);
+            }
             Err(_) => return Err("the answer broke off".to_owned()),
         }
     }

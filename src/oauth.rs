@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::RETRY_AFTER;
 
-use crate::{clock::Clock, http_client::read_bounded, secret::Secret};
+use crate::{clock::Clock, http_client::read_bounded, secret::Secret, shown::shown};
 
 pub mod printable;
 pub mod request;
@@ -17,6 +17,9 @@ use response::{Answer, Trouble};
 
 /// How much of an answer is read.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// How much is told of why a request failed on its way.
+const MAX_CAUSE_CHARS: usize = 300;
 
 /// How often the same request is sent at most. Only a request that did not reach the provider, or that the provider
 /// itself asked to have again later, is sent again.
@@ -93,8 +96,10 @@ fn describe(error: &reqwest::Error) -> Trouble {
     while let Some(source) = cause.source() {
         cause = source;
     }
+    // A certificate's names are the other side's words.
+    let cause = shown(&cause.to_string(), MAX_CAUSE_CHARS);
     if error.is_connect() {
-        let what = if error.is_timeout() { "the connection took too long".to_owned() } else { cause.to_string() };
+        let what = if error.is_timeout() { "the connection took too long".to_owned() } else { cause };
         Trouble::NotReached(format!("could not be reached ({what})"))
     } else {
         Trouble::MaybeSpent(format!("broke off before an answer ({cause})"))

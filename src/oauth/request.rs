@@ -57,6 +57,14 @@ impl Client {
         let token_endpoint =
             endpoint(token_endpoint.expose()).map_err(|problem| format!("its `tokenEndpoint` {problem}"))?;
         let auth_method = settings.token_endpoint_auth_method.unwrap_or_default();
+        let sent = |member: &&&str| **member != "clientSecret" || auth_method != TokenEndpointAuthMethod::None;
+        if let Some(member) = settings.for_another_endpoint.iter().find(sent) {
+            return Err(format!(
+                "its `tokenEndpoint` is not the one that stands beside its `{member}`, in its `clientCredentialsSecretId` or \
+                 the environment: what is kept with an endpoint goes to no other; take its `tokenEndpoint` out, make the two \
+                 the same, or give it a `{member}` of its own"
+            ));
+        }
         let client_secret = match auth_method {
             TokenEndpointAuthMethod::None => None,
             _ => Some(settings.client_secret.ok_or_else(|| missing("clientSecret", "CLIENT_SECRET"))?),
@@ -152,13 +160,13 @@ impl fmt::Debug for Client {
 ///
 /// What is wrong with those that are there, by the name of the member, without its value.
 pub fn check(settings: &ClientSettings) -> Result<(), String> {
-    let rest = ClientSettings {
-        token_endpoint: Some("https://localhost/".into()),
+    let mut settings = settings.clone().or(ClientSettings {
         client_id: Some("id".into()),
         client_secret: Some("secret".into()),
         ..ClientSettings::default()
-    };
-    Client::new(settings.clone().or(rest)).map(drop)
+    });
+    settings.token_endpoint.get_or_insert("https://localhost/".into());
+    Client::new(settings).map(drop)
 }
 
 /// Reads and checks a token endpoint.
@@ -171,13 +179,16 @@ pub fn endpoint(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|problem| format!("is no URL ({problem}); {ALLOWED}"))?;
     let host = url.host_str().unwrap_or_default();
     // A token or secret sent over plain http is anyone's, and the answer is anyone's to forge.
-    let loopback = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    let loopback = host == "localhost" || address.is_some_and(|address| address.is_loopback());
     match url.scheme() {
         "https" => {}
         "http" if loopback => {}
         "http" => return Err(format!("is http to {host}; {ALLOWED}")),
         scheme => return Err(format!("is {scheme}, neither https nor http; {ALLOWED}")),
+    }
+    if address.is_some_and(is_nowhere) {
+        return Err(format!("is at {host}, an address that no provider has; name the provider's host"));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("has a user name or password in it; use clientId and clientSecret".to_owned());
@@ -186,6 +197,22 @@ pub fn endpoint(text: &str) -> Result<Url, String> {
         return Err("has a fragment (#...), which RFC 6749 section 3.2 forbids".to_owned());
     }
     Ok(url)
+}
+
+/// Addresses that are never a provider's: those of instance and container metadata (link-local, and AWS's own
+/// `fd00:ec2::/32`), groups, and "this host". Private ones may be: companies run providers of their own.
+fn is_nowhere(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            address.is_link_local() || address.is_unspecified() || address.is_multicast() || address.is_broadcast()
+        }
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address.segments().starts_with(&[0xfd00, 0xec2])
+        }
+    }
 }
 
 /// `client_secret_basic`: id and secret form-encoded, then joined and base64 (RFC 6749 section 2.3.1). Unencoded, an
@@ -320,11 +347,60 @@ mod tests {
                 "id.example/token",
                 "is no URL (relative URL without a base); allowed is https, or http to a loopback address",
             ),
+            (
+                "http://127.0.0.1.id.example/",
+                "is http to 127.0.0.1.id.example; allowed is https, or http to a loopback address",
+            ),
+            ("http://localhost./", "is http to localhost.; allowed is https, or http to a loopback address"),
             ("https://me:pw@id.example/", "has a user name or password in it; use clientId and clientSecret"),
             ("https://id.example/#x", "has a fragment (#...), which RFC 6749 section 3.2 forbids"),
         ] {
             assert_eq!(endpoint(refused).unwrap_err(), problem, "{refused}");
         }
+    }
+
+    #[test]
+    fn an_address_is_judged_by_what_it_is_however_it_is_written() {
+        for (address, loopback, elsewhere) in [
+            ("127.0.0.1", true, true),
+            ("2130706433", true, true),
+            ("0x7f.1", true, true),
+            ("0177.0.0.1", true, true),
+            ("[::ffff:127.0.0.1]", true, true),
+            ("[::ffff:7f00:1]", true, true),
+            // A company's own provider, with a certificate that SSL_CERT_FILE vouches for.
+            ("10.0.0.1", false, true),
+            ("192.168.0.1", false, true),
+            ("[fd00::1]", false, true),
+            ("169.253.255.255", false, true),
+            ("169.255.0.0", false, true),
+            ("[fd00:ec1::254]", false, true),
+            ("169.254.0.0", false, false),
+            ("169.254.255.255", false, false),
+            ("169.254.169.254", false, false),
+            ("169.254.170.2", false, false),
+            ("2852039166", false, false),
+            ("0xa9fea9fe", false, false),
+            ("0251.0376.0251.0376", false, false),
+            ("169.254.43518", false, false),
+            ("[::ffff:169.254.169.254]", false, false),
+            ("[::ffff:a9fe:a9fe]", false, false),
+            ("[fe80::1]", false, false),
+            ("[fd00:ec2::254]", false, false),
+            ("[fd00:ec2::23]", false, false),
+            ("0.0.0.0", false, false),
+            ("[::]", false, false),
+            ("224.0.0.1", false, false),
+            ("255.255.255.255", false, false),
+            ("[ff02::1]", false, false),
+        ] {
+            for (scheme, allowed) in [("http", loopback), ("https", elsewhere)] {
+                let url = format!("{scheme}://{address}/token");
+                assert_eq!(endpoint(&url).is_ok(), allowed, "{url}: {:?}", endpoint(&url));
+            }
+        }
+        let problem = "is at 169.254.169.254, an address that no provider has; name the provider's host";
+        assert_eq!(endpoint("https://2852039166/").unwrap_err(), problem);
     }
 
     #[test]

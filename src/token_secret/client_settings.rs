@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
-use super::{SecretProblem, document::Document, member::Member};
-use crate::secret::Secret;
+use super::{
+    SecretProblem,
+    document::Document,
+    member::{Member, Style},
+};
+use crate::{secret::Secret, shown::shows};
 
 /// How a client authenticates at the token endpoint (`token_endpoint_auth_method`, RFC 7591 section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -53,6 +57,9 @@ pub struct ClientSettings {
     pub default_lifetime: Option<Duration>,
     /// Another secret that holds what is missing here.
     pub client_credentials_secret_id: Option<String>,
+    /// The members that were taken from a place which names another token endpoint than the one above: they are not to be
+    /// sent there.
+    pub for_another_endpoint: Vec<&'static str>,
 }
 
 impl ClientSettings {
@@ -74,15 +81,35 @@ impl ClientSettings {
             extra_parameters: Member::ExtraParameters.strings(document)?,
             extra_headers: Member::ExtraHeaders.strings(document)?,
             default_lifetime: Member::DefaultLifetimeSeconds.seconds(document)?,
+            // It is shown in messages, where it could make up a line of the log.
             client_credentials_secret_id: Member::ClientCredentialsSecretId
-                .text(document)?
-                .map(|id| id.expose().to_owned()),
+                .word(document, "a string of printable characters", |id| {
+                    id.chars().all(|c| c == ' ' || shows(c)).then(|| id.to_owned())
+                })?
+                .filter(|id| !id.is_empty()),
+            for_another_endpoint: Vec::new(),
         })
     }
 
     /// These settings, with `fallback`'s for what they leave out.
+    ///
+    /// What `fallback` keeps secret and names an endpoint for belongs to that endpoint: whoever may write a token secret could
+    /// otherwise have its client's secret, which they may not read, sent to a server of theirs.
     #[must_use]
     pub fn or(self, fallback: Self) -> Self {
+        let mut for_another_endpoint = self.for_another_endpoint;
+        if self.token_endpoint.is_some()
+            && fallback.token_endpoint.is_some()
+            && self.token_endpoint != fallback.token_endpoint
+        {
+            let taken = [
+                (Member::ClientSecret, self.client_secret.is_none() && fallback.client_secret.is_some()),
+                (Member::ExtraParameters, self.extra_parameters.is_none() && fallback.extra_parameters.is_some()),
+                (Member::ExtraHeaders, self.extra_headers.is_none() && fallback.extra_headers.is_some()),
+            ];
+            let taken = taken.into_iter().filter(|(_, taken)| *taken);
+            for_another_endpoint.extend(taken.map(|(member, _)| member.name(Style::CamelCase)));
+        }
         Self {
             token_endpoint: self.token_endpoint.or(fallback.token_endpoint),
             client_id: self.client_id.or(fallback.client_id),
@@ -92,6 +119,7 @@ impl ClientSettings {
             extra_headers: self.extra_headers.or(fallback.extra_headers),
             default_lifetime: self.default_lifetime.or(fallback.default_lifetime),
             client_credentials_secret_id: self.client_credentials_secret_id.or(fallback.client_credentials_secret_id),
+            for_another_endpoint,
         }
     }
 }
