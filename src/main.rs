@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+mod last_words;
+
 use anyhow::Context;
 use chrono::DateTime;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
@@ -30,6 +32,7 @@ AWS_LAMBDA_RUNTIME_API is not set, so this is not Lambda. Run one of these inste
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    last_words::keep_short();
     let Some(runtime_api) = var("AWS_LAMBDA_RUNTIME_API").filter(|address| !address.is_empty()) else {
         eprintln!("{NOT_IN_LAMBDA}");
         return ExitCode::from(2);
@@ -72,8 +75,15 @@ where
     F: Future<Output = Answer> + Send,
 {
     let deadline = i64::try_from(event.context.deadline).ok().and_then(DateTime::from_timestamp_millis);
-    let report = handler.handle(&event.payload, deadline.unwrap_or_default()).await;
-    report.map_err(|error| Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() })
+    let report = last_words::catch(handler.handle(&event.payload, deadline.unwrap_or_default())).await;
+    match report {
+        Some(report) => report.map_err(|error| diagnostic(error.error_type(), error.to_string())),
+        None => Err(diagnostic(last_words::PANICKED, last_words::MEND.to_owned())),
+    }
+}
+
+fn diagnostic(error_type: &str, error_message: String) -> Diagnostic {
+    Diagnostic { error_type: error_type.to_owned(), error_message }
 }
 
 fn var(name: &str) -> Option<String> {

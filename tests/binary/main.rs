@@ -11,6 +11,7 @@ mod documents;
 mod events;
 mod exchanges;
 mod faults;
+mod last_words;
 mod log;
 mod secrets;
 mod settings;

@@ -1,0 +1,97 @@
+//! What the process leaves behind when it dies of a bug: nothing of what it held.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::{
+    bench::{binary, error},
+    support::runtime_api::{Deadline, Function, RuntimeApi},
+};
+
+/// A process whose Runtime API is this address, allowed to leave cores in this folder.
+fn start(address: &str, folder: &std::path::Path) -> Child {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -S -c $(ulimit -H -c) && exec \"$0\"", &binary()]);
+    command.env_clear().env("AWS_LAMBDA_RUNTIME_API", address).env("AWS_REGION", "eu-west-1");
+    command.envs([("AWS_LAMBDA_FUNCTION_NAME", "f"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]);
+    command.envs([
+        ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
+        ("CLIENT_SECRET", "unseen-client-secret"),
+        ("RUST_BACKTRACE", "full"),
+    ]);
+    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the binary")
+}
+
+#[test]
+fn a_process_that_is_aborted_leaves_no_core() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let api = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut process = start(&api.local_addr().unwrap().to_string(), folder.path());
+    // It asks for its first event: the start is over.
+    let (mut stream, _) = api.accept().unwrap();
+    let _ = stream.read(&mut [0; 1024]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let cores: Vec<_> = limits.lines().filter(|line| line.starts_with("Max core file size")).collect();
+    assert_eq!(cores.len(), 1);
+    assert_eq!(cores[0].split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{}", cores[0]);
+    kill_process(Pid::from_child(&process), Signal::ABORT).unwrap();
+    let status = process.wait().unwrap();
+    assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&status), "{status}");
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 0, "something is left in its folder");
+}
+
+/// A Runtime API that names no invocation is one of the few things that make the process panic.
+#[test]
+fn a_panic_says_where_it_was_and_nothing_else() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let api = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let process = start(&api.local_addr().unwrap().to_string(), folder.path());
+    let (mut stream, _) = api.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let _ = stream.read(&mut [0; 1024]);
+    let event = json!({"secretId": "unseen-in-the-event"}).to_string();
+    write!(stream, "HTTP/1.1 200 OK\r\nx-secret: unseen-header\r\ncontent-length: {}\r\n\r\n{event}", event.len())
+        .unwrap();
+    let output = process.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(101));
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(said.starts_with("Panicked: at ") && said.contains("lambda_runtime") && said.ends_with('\n'), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// `lambda_runtime` would answer a panic with its text.
+#[tokio::test]
+async fn a_run_that_panics_is_answered_without_its_text_and_the_next_event_is_taken() {
+    let api = RuntimeApi::start().await;
+    // The SDK panics at its first call where a profile names an empty endpoint.
+    let profile = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(profile.path(), "[default]\nendpoint_url =\n").unwrap();
+    let function = Function::spawn(
+        binary(),
+        &api,
+        &[
+            ("SECRET_ID", "crm/oauth"),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "unseen-secret-access-key"),
+            ("AWS_CONFIG_FILE", profile.path().to_str().unwrap()),
+        ],
+    );
+    for runs in 1..=2 {
+        let (error_type, message) = error(api.invoke("{}", Deadline::InMs(5_000)).await);
+        assert_eq!(error_type, "Panicked");
+        assert!(message.contains("a bug in token-refresher") && !message.contains("URL was unset"), "{message}");
+        let output = function.output();
+        assert_eq!(output.lines().filter(|line| line.starts_with("Panicked: at ")).count(), runs, "{output}");
+        assert_eq!(output.lines().count(), runs, "{output}");
+    }
+}
