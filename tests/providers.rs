@@ -22,8 +22,8 @@ use token_refresher::{
     token_secret::{TokenSecret, client_settings::ClientSettings},
 };
 
-const OLD_ACCESS: &str = "an-old-access-token-of-the-test";
-const OLD_REFRESH: &str = "an-old-refresh-token-of-the-test";
+const OLD_ACCESS: &str = "unseen-old-access-token-of-the-test";
+const OLD_REFRESH: &str = "unseen-old-refresh-token-of-the-test";
 
 /// When the request was sent, seconds since the epoch.
 const SENT_AT: i64 = 1_767_225_900;

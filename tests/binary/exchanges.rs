@@ -291,15 +291,16 @@ async fn nothing_that_a_provider_echoes_is_shown() {
     ] {
         let bench = Bench::with(Provider::rotating().with_client(id, secret, method)).await;
         bench.hide(secret);
-        bench.hide("api-key-0123456789");
+        bench.hide("unseen-api-key-0123456789");
         let token = bench.due_token_but(&json!({
             "clientId": id, "clientSecret": secret, "tokenEndpointAuthMethod": name,
-            "extraHeaders": {"X-Api-Key": "api-key-0123456789"}, "extraParameters": {"key": "api-key-0123456789"},
+            "extraHeaders": {"X-Api-Key": "unseen-api-key-0123456789"}, "extraParameters": {"key": "unseen-api-key-0123456789"},
         }));
         let process = bench.process_with(&[("AWS_LAMBDA_LOG_LEVEL", "TRACE")]).await;
 
         let text = |name: &str| token[name].as_str().unwrap().to_owned();
-        let hidden = [text("refreshToken"), text("accessToken"), secret.to_owned(), "api-key-0123456789".to_owned()];
+        let hidden =
+            [text("refreshToken"), text("accessToken"), secret.to_owned(), "unseen-api-key-0123456789".to_owned()];
         let mut echoes = Vec::new();
         for text in hidden {
             let basic = STANDARD.encode(format!("{}:{}", encoded(id), encoded(&text)));
@@ -345,8 +346,8 @@ async fn a_description_is_shown_short_and_on_one_line() {
 #[tokio::test]
 async fn the_endpoint_is_told_without_its_query() {
     let bench = Bench::answering(Answer::fixed(503, "text/html", "")).await;
-    bench.hide("api-key-0123456789");
-    let url = format!("{}?key=api-key-0123456789", bench.provider.url());
+    bench.hide("unseen-api-key-0123456789");
+    let url = format!("{}?key=unseen-api-key-0123456789", bench.provider.url());
     bench.secret(SECRET, bench.due_token_but(&json!({"tokenEndpoint": url})));
     let process = bench.process().await;
     let (_, message) = process.error("{}").await;

@@ -1,5 +1,7 @@
 //! What a run logs: one line, for machines or for people, and never a token.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
@@ -7,6 +9,7 @@ use crate::{
     bench::{Bench, SECRET},
     support::{
         provider::{Answer, CLIENT_ID, CLIENT_SECRET, Provider},
+        runtime_api::{Function, RuntimeApi},
         secrets_manager::{Effect, Fault, PUT},
     },
 };
@@ -109,7 +112,7 @@ async fn the_most_talkative_level_shows_no_secret_of_settings_secrets_or_answers
     for format in ["JSON", "Text"] {
         let bench = Bench::with(Provider::script([Answer::recorded("auth0-refresh"), Answer::Exchange])).await;
         let mut token = bench.due_token_but(&json!({"clientId": null, "clientSecret": null}));
-        token["extraHeaders"] = json!({"X-Api-Key": "api-key-0123456789"});
+        token["extraHeaders"] = json!({"X-Api-Key": "unseen-api-key-0123456789"});
         bench.secret(SECRET, token);
         let settings = [
             ("AWS_LAMBDA_LOG_FORMAT", format),
@@ -141,4 +144,13 @@ async fn names_from_events_cannot_make_up_lines_of_the_log() {
         assert_eq!(output.lines().count(), 3, "{format}: {output}");
         assert!(!output.contains('\u{1b}') && !output.contains('\r'), "{format}: {output:?}");
     }
+}
+
+#[tokio::test]
+async fn what_processes_print_is_kept_for_the_search_of_all_output() {
+    // `tests/unseen` fails where it does not find this one.
+    let api = RuntimeApi::start().await;
+    let canary = Function::spawn("/usr/bin/env", &api, &[("CANARY", "unseen-canary")]);
+    assert!(canary.exited(Duration::from_secs(10)).await.expect("its end").success());
+    assert!(canary.output().contains("CANARY=unseen-canary"));
 }

@@ -65,11 +65,11 @@ async fn a_secret_that_is_to_be_deleted_says_so() {
 async fn a_text_that_is_no_json_object_is_named_without_being_shown() {
     for (text, problem) in [
         ("correct horse battery staple", "it is not JSON (from line 1, column 1 on)"),
-        (r#"{"refreshToken":"correct-horse-battery""#, "it is not JSON (from line 1, column 39 on)"),
-        (r#"{"refreshToken":"correct-horse-battery"} and so on"#, "it is not JSON (from line 1, column 42 on)"),
-        ("{\n\"refreshToken\": correct-horse-battery}", "it is not JSON (from line 2, column 17 on)"),
-        (r#"["correct-horse-battery"]"#, "it is an array, where a JSON object is wanted"),
-        (r#""correct-horse-battery""#, "it is a string, where a JSON object is wanted"),
+        (r#"{"refreshToken":"unseen-correct-horses""#, "it is not JSON (from line 1, column 39 on)"),
+        (r#"{"refreshToken":"unseen-correct-horses"} and so on"#, "it is not JSON (from line 1, column 42 on)"),
+        ("{\n\"refreshToken\": unseen-correct-horses}", "it is not JSON (from line 2, column 17 on)"),
+        (r#"["unseen-correct-horses"]"#, "it is an array, where a JSON object is wanted"),
+        (r#""unseen-correct-horses""#, "it is a string, where a JSON object is wanted"),
         ("12345678901234567890", "it is a number, where a JSON object is wanted"),
         ("true", "it is a boolean, where a JSON object is wanted"),
         ("null", "it is null, where a JSON object is wanted"),
@@ -77,7 +77,7 @@ async fn a_text_that_is_no_json_object_is_named_without_being_shown() {
     ] {
         let bench = Bench::new().await;
         bench.hide("correct horse battery staple");
-        bench.hide("correct-horse-battery");
+        bench.hide("unseen-correct-horses");
         let version = bench.secret(SECRET, text);
         assert_eq!(fails(&bench, text).await, invalid(format!("{problem} (version {version})")));
     }
@@ -128,13 +128,13 @@ async fn a_member_of_a_wrong_type_is_named_and_its_value_is_not_shown() {
     let values = [
         (json!(98_765.432_1), "a number"),
         (json!(true), "a boolean"),
-        (json!("correct-horse-battery"), "a string"),
-        (json!(["correct-horse-battery"]), "an array"),
-        (json!({"inner": ["correct-horse-battery"]}), "an object"),
+        (json!("unseen-correct-horses"), "a string"),
+        (json!(["unseen-correct-horses"]), "an array"),
+        (json!({"inner": ["unseen-correct-horses"]}), "an object"),
     ];
     for (camel, snake, wanted) in members {
         let bench = Bench::new().await;
-        bench.hide("correct-horse-battery");
+        bench.hide("unseen-correct-horses");
         let process = bench.process().await;
         let mut number = 0;
         for (name, other) in [(camel, snake), (snake, camel)] {
@@ -216,10 +216,10 @@ async fn a_refresh_token_that_is_missing_null_or_empty_is_missing() {
         (json!({"accessToken": "an access token", "refreshToken": ""}), "refreshToken"),
         (json!({"access_token": "an access token", "refresh_token": ""}), "refresh_token"),
         // What a rotation template writes.
-        (json!({"username": "crm", "password": "correct-horse-battery"}), "refreshToken"),
+        (json!({"username": "crm", "password": "unseen-correct-horses"}), "refreshToken"),
     ] {
         let bench = Bench::new().await;
-        bench.hide("correct-horse-battery");
+        bench.hide("unseen-correct-horses");
         let version = bench.secret(SECRET, &token);
         let expected = invalid(format!("its member `{name}` is missing or empty (version {version})"));
         assert_eq!(fails(&bench, name).await, expected, "{token}");
@@ -266,7 +266,7 @@ async fn a_token_endpoint_that_tokens_may_not_be_sent_to_is_refused_before_anyth
         ("file:///etc/passwd", format!("its `tokenEndpoint` is file, neither https nor http; {ALLOWED}")),
         ("/token", format!("its `tokenEndpoint` is no URL (relative URL without a base); {ALLOWED}")),
         (
-            "https://crm:correct-horse-battery@id.example/token",
+            "https://crm:unseen-correct-horses@id.example/token",
             "its `tokenEndpoint` has a user name or password in it; use clientId and clientSecret".to_owned(),
         ),
         (
@@ -275,7 +275,7 @@ async fn a_token_endpoint_that_tokens_may_not_be_sent_to_is_refused_before_anyth
         ),
     ] {
         let bench = Bench::new().await;
-        bench.hide("correct-horse-battery");
+        bench.hide("unseen-correct-horses");
         bench.secret(SECRET, bench.due_token_but(&json!({"tokenEndpoint": endpoint})));
         assert_eq!(fails(&bench, endpoint).await, invalid(problem));
     }
@@ -337,7 +337,7 @@ async fn a_clients_secret_that_is_missing_or_bad_is_the_one_named() {
     let cases: [(Option<Value>, (&str, String)); 7] = [
         (None, ("SecretNotFound", "; it is the clientCredentialsSecretId of `crm/oauth`);".to_owned())),
         (Some(json!([1])), invalid("it is an array, where a JSON object is wanted")),
-        (Some(json!("correct-horse-battery")), invalid("it is a string, where a JSON object is wanted")),
+        (Some(json!("unseen-correct-horses")), invalid("it is a string, where a JSON object is wanted")),
         (Some(json!({"clientSecret": 5})), invalid("its member `clientSecret` is a number, where a string is wanted")),
         (
             Some(json!({"clientId": "a", "client_id": "b"})),
@@ -351,7 +351,7 @@ async fn a_clients_secret_that_is_missing_or_bad_is_the_one_named() {
     ];
     for (client, (error_type, expected)) in cases {
         let bench = Bench::new().await;
-        bench.hide("correct-horse-battery");
+        bench.hide("unseen-correct-horses");
         if let Some(client) = client {
             bench.secret("crm/client", client);
         }

@@ -178,10 +178,10 @@ async fn many_tokens_share_one_client_whose_secret_no_token_reader_sees() {
     // The shared secret may be written in the other style.
     let client = json!({
         "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "token_endpoint": bench.provider.url(),
-        "extra_parameters": {"audience": "https://api.example"}, "extra_headers": {"X-Api-Key": "key-0123456789abcdef"},
+        "extra_parameters": {"audience": "https://api.example"}, "extra_headers": {"X-Api-Key": "unseen-key-0123456789abcdef"},
         "default_lifetime_seconds": 7200,
     });
-    bench.hide("key-0123456789abcdef");
+    bench.hide("unseen-key-0123456789abcdef");
     bench.secret("crm/client", client);
     let names = ["tenants/one", "tenants/two"];
     for name in names {
@@ -201,7 +201,7 @@ async fn many_tokens_share_one_client_whose_secret_no_token_reader_sees() {
     assert_eq!(bench.sm.actions(), [[GET, GET, PUT, PUT, MOVE], [GET, GET, PUT, PUT, MOVE]].concat());
     for request in bench.provider.requests() {
         assert_eq!(request.field("audience"), Some("https://api.example"));
-        assert_eq!(request.header("x-api-key"), Some("key-0123456789abcdef"));
+        assert_eq!(request.header("x-api-key"), Some("unseen-key-0123456789abcdef"));
     }
 }
 

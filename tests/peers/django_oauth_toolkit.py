@@ -10,6 +10,7 @@ refused, and with reuse protection its whole family dies too.
     POST /o/token/  the real token endpoint
 """
 
+import os
 import sys
 import threading
 import uuid
@@ -19,7 +20,7 @@ import django
 from django.conf import settings
 
 PORT, GRACE_SECONDS, REUSE_PROTECTION = int(sys.argv[1]), int(sys.argv[2]), {"on": True, "off": False}[sys.argv[3]]
-CLIENT_ID, CLIENT_SECRET = "toolkit", "s3cr+t/=& %:x"
+CLIENT_ID, CLIENT_SECRET = "toolkit", "unseen-s3cr+t/=& %:x"
 
 settings.configure(
     DEBUG=False,
@@ -43,6 +44,7 @@ from django.contrib.auth import get_user_model  # noqa: E402: models need the se
 from django.core.management import call_command  # noqa: E402
 from django.core.servers.basehttp import run  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
+from django.db.models.signals import post_save  # noqa: E402
 from django.http import JsonResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 from django.utils import timezone  # noqa: E402
@@ -89,6 +91,16 @@ def seed(_request):
         }
     )
 
+
+def issued(instance, **_):
+    """Every token goes into the file that tests/unseen searches all output for."""
+    if log := os.environ.get("PEER_ISSUED"):
+        with open(log, "a") as log:
+            log.write(f"{instance.token}\n")
+
+
+for model in (AccessToken, RefreshToken):
+    post_save.connect(issued, sender=model)
 
 urlpatterns = [path("health", health), path("seed", seed), path("o/token/", TokenView.as_view())]
 

@@ -12,6 +12,7 @@
 //   GET  /exchanges?refresh_token=…  how many of them presented this very token
 
 import { createHash, randomBytes } from 'node:crypto';
+import { appendFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { Provider } from 'oidc-provider';
 
@@ -22,8 +23,8 @@ const redirectUri = 'https://client.example/callback';
 
 const clients = [
   // The secret needs form encoding before base64 (RFC 6749 section 2.3.1); sent as it is, it is refused.
-  { client_id: 'basic', client_secret: 's3cr+t/=& %:x', token_endpoint_auth_method: 'client_secret_basic' },
-  { client_id: 'post', client_secret: 'post-secret-post-secret', token_endpoint_auth_method: 'client_secret_post' },
+  { client_id: 'basic', client_secret: 'unseen-s3cr+t/=& %:x', token_endpoint_auth_method: 'client_secret_basic' },
+  { client_id: 'post', client_secret: 'unseen-post-secret', token_endpoint_auth_method: 'client_secret_post' },
   { client_id: 'public', token_endpoint_auth_method: 'none' },
 ];
 
@@ -47,6 +48,11 @@ provider.use(async (ctx, next) => {
 
 for (const event of ['grant.error', 'grant.revoked', 'server_error']) {
   provider.on(event, (_ctx, error) => console.log(event, error?.message ?? '', error?.error_detail ?? ''));
+}
+
+// Every token goes into the file that tests/unseen searches all output for.
+for (const event of ['access_token.saved', 'refresh_token.saved']) {
+  provider.on(event, ({ jti }) => process.env.PEER_ISSUED && appendFileSync(process.env.PEER_ISSUED, `${jti}\n`));
 }
 
 /** Posts a form, or gets the page where there is none, with the cookies of `jar`; answers redirects as they are. */

@@ -8,7 +8,7 @@ use token_refresher::http_client::HttpClients;
 use super::peer;
 
 /// What both kinds of server have as a confidential client's secret: form encoding changes six of its characters.
-const CLIENT_SECRET: &str = "s3cr+t/=& %:x";
+const CLIENT_SECRET: &str = "unseen-s3cr+t/=& %:x";
 
 /// One client of one authorization server.
 pub struct Provider {
@@ -50,7 +50,7 @@ impl Provider {
     fn oidc_at(issuer: &str, control: &str, client_id: &'static str) -> Self {
         let (client_secret, auth_method) = match client_id {
             "basic" => (Some(CLIENT_SECRET), "client_secret_basic"),
-            "post" => (Some("post-secret-post-secret"), "client_secret_post"),
+            "post" => (Some("unseen-post-secret"), "client_secret_post"),
             "public" => (None, "none"),
             _ => panic!("no client {client_id}"),
         };

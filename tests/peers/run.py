@@ -16,7 +16,8 @@ The command finds:
                                       API of its own at /.rt/function-<n>, and the nameless function _ with /.rt
     PEER_CARGO_LAMBDA, PEER_CFN_LINT  the paths of these two programs
 
-The exit code is the command's. What the peers need is installed under target/peers, once; their logs are in target/peers/log.
+The exit code is the command's. What the peers need is installed under target/peers, once; their logs are in target/peers/log,
+and in the file "issued" there every token that a provider has issued.
 Everything ends with the command, on SIGINT, SIGTERM and SIGHUP, and when the process that started this one is gone.
 """
 
@@ -145,7 +146,8 @@ class Peer:
     def start(self, ports: list[int]) -> None:
         self.ports = ports
         with open(LOG / f"{self.name}.log", "ab") as log:
-            self.process = start(self.command(*ports), log, env=os.environ | self.environment, cwd=self.cwd)
+            environment = os.environ | {"PEER_ISSUED": str(LOG / "issued")} | self.environment
+            self.process = start(self.command(*ports), log, env=environment, cwd=self.cwd)
 
     def answers(self) -> bool:
         connection = http.client.HTTPConnection(HOST, self.ports[-1], timeout=2)

@@ -14,7 +14,7 @@ use super::{
 /// The client a provider knows unless told otherwise.
 pub const CLIENT_ID: &str = "refresher:1+test";
 /// Its secret: every character that Basic authentication must form-encode first.
-pub const CLIENT_SECRET: &str = "s3cr3t+/=&% :cf81a4d70b6e4f9f";
+pub const CLIENT_SECRET: &str = "unseen-s3cr3t+/=&% :cf81a4d70b6e4f9f";
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]

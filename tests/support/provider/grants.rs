@@ -105,14 +105,15 @@ impl Grants {
         self.families.iter().any(|family| family.alive && family.current.refresh == token)
     }
 
-    /// A token no one has seen before. Its end must be form-encoded to arrive as it is.
+    /// A token no one has seen before. Its end must be form-encoded to arrive as it is; its start is what `tests/unseen`
+    /// searches all output for.
     fn new_token(&mut self, kind: &str) -> String {
         let random = || {
             let mut hasher = RandomState::new().build_hasher();
             hasher.write_usize(self.issued.len());
             hasher.finish()
         };
-        let token = format!("{kind}.{:016x}{:016x}+/=", random(), random());
+        let token = format!("unseen-{kind}.{:016x}{:016x}+/=", random(), random());
         self.issued.push(token.clone());
         token
     }

@@ -1,6 +1,8 @@
 //! The process of a function under test: its environment, its output, its end. Knows no HTTP.
 
 use std::{
+    env,
+    io::Write,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -35,6 +37,10 @@ impl Function {
             .env("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/token-refresher")
             .env("AWS_LAMBDA_LOG_STREAM_NAME", "2026/01/01/[$LATEST]0123456789abcdef0123456789abcdef")
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+            // The most it can be made to say: all of it is searched for secrets.
+            .env("AWS_LAMBDA_LOG_LEVEL", "TRACE")
+            .env("RUST_LOG", "trace")
+            .env("RUST_BACKTRACE", "full")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(stdout)
@@ -88,5 +94,10 @@ impl Drop for Function {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = child.kill();
         let _ = child.wait();
+        // For `tests/unseen`, when all tests are done.
+        if let Some(log) = env::var_os("FUNCTIONS_LOG") {
+            let log = std::fs::OpenOptions::new().create(true).append(true).open(log);
+            let _ = log.and_then(|mut log| log.write_all(&std::fs::read(self.output.path())?));
+        }
     }
 }

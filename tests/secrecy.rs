@@ -1,0 +1,298 @@
+//! `Debug` of every type that could hold a secret shows none; and no type with `Debug` is missing here.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    fs,
+    future::{Ready, ready},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_secretsmanager::config::{Credentials, SharedCredentialsProvider};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use token_refresher::{
+    clock::Clock,
+    config::Config,
+    error::Error,
+    handler::Handler,
+    http_client::HttpClients,
+    ledger::{Claim, ClientDigest, Record, TokenKey},
+    oauth::{
+        Exchange,
+        request::Client,
+        response::{self, Answer, Granted},
+    },
+    refresh::{Refresher, Request},
+    secret::Secret,
+    store::{
+        Label, Listed, SecretStore, Selector, StoreError, Version, VersionId, secrets_manager::SecretsManager,
+        versions::Versions,
+    },
+    token_secret::{NewTokens, TokenSecret, document::Document},
+};
+
+/// What no `Debug` may show.
+const MARK: &str = "unseen";
+
+/// Types whose fields are all without secrets: names, times, numbers, our own words.
+const NO_SECRET: &[&str] = &[
+    "clock::Clock",
+    "config::Claim",
+    "error::History",
+    // What the invoker sent: names of secrets and versions.
+    "event::Event",
+    "event::Mode",
+    "oauth::response::Meaning",
+    "oauth::response::RefusalKind",
+    "policy::Decision",
+    "policy::Standing",
+    "refresh::Request",
+    "report::Outcome",
+    "report::Reason",
+    "report::Report",
+    "store::Label",
+    "store::Listed",
+    "store::Selector",
+    "store::VersionId",
+    "store::directory::DirectoryStore",
+    "token_secret::RefreshTokenExpiry",
+    "token_secret::client_settings::TokenEndpointAuthMethod",
+    "token_secret::member::Member",
+    "token_secret::member::Style",
+    "token_secret::time_form::TimeForm",
+    "token_secret::time_form::Unit",
+    // Private, shown nowhere, and out of reach of this test: an ARN, an id, a time, a length and a TokenSecret.
+    "refresh::Held",
+];
+
+/// The types that hold a secret, or words of a place that knows one, each as `Debug` shows it.
+struct Shown(BTreeMap<&'static str, String>);
+
+impl Shown {
+    fn add(&mut self, name: &'static str, value: &impl Debug) {
+        let shown = format!("{value:?}\n{value:#?}");
+        assert!(!shown.is_empty());
+        self.0.insert(name, shown);
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_767_225_600, 0).unwrap()
+}
+
+fn token_text() -> Secret {
+    let text = json!({
+        "refreshToken": "unseen-refresh", "accessToken": "unseen-access", "expiresAt": 1,
+        "tokenEndpoint": "https://id.example/token?key=unseen-key", "clientId": "unseen-id", "clientSecret": "unseen-secret",
+        "extraParameters": {"a": "unseen-parameter"}, "extraHeaders": {"b": "unseen-header"},
+        "tokenResponse": {"id_token": "unseen-id-token"}, "note": "unseen-note",
+    });
+    text.to_string().into()
+}
+
+fn granted() -> Granted {
+    let body = json!({"access_token": "unseen-new", "refresh_token": "unseen-newer", "id_token": "unseen-id-token"});
+    match response::read(200, None, body.to_string().as_bytes(), now(), &[]) {
+        Answer::Granted(granted) => granted,
+        other => panic!("not granted: {other:?}"),
+    }
+}
+
+/// A store that takes a claim and nothing else: the new tokens stay in the process's memory.
+#[derive(Debug)]
+struct Full;
+
+impl SecretStore for Full {
+    async fn get(&self, _: &str, which: Selector<'_>) -> Result<Version, StoreError> {
+        match which {
+            Selector::Label(Label::Current) => Ok(version()),
+            _ => Err(StoreError::NotFound { said: String::new() }),
+        }
+    }
+
+    async fn put(&self, _: &str, _: &VersionId, label: Label, _: &Secret) -> Result<(), StoreError> {
+        if label == Label::Claim { Ok(()) } else { Err(StoreError::Unavailable { action: "put", said: String::new() }) }
+    }
+
+    async fn move_current(&self, _: &str, _: &VersionId, _: &VersionId) -> Result<(), StoreError> {
+        Err(StoreError::Moved)
+    }
+
+    async fn list(&self, _: &str) -> Result<Vec<Listed>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+fn version() -> Version {
+    let created = now() - TimeDelta::hours(1);
+    Version { arn: "arn".to_owned(), id: "v".repeat(36).into(), created, body: token_text() }
+}
+
+fn grants(_: Exchange) -> Ready<Answer> {
+    ready(Answer::Granted(granted()))
+}
+
+type Grants = fn(Exchange) -> Ready<Answer>;
+
+/// Time that passes while one waits.
+fn clock() -> Clock {
+    let passed = Arc::new(AtomicI64::new(0));
+    let at = Arc::clone(&passed);
+    let sleep = move |duration: std::time::Duration| {
+        let passed = Arc::clone(&passed);
+        async move {
+            passed.fetch_add(i64::try_from(duration.as_millis()).unwrap(), Ordering::Relaxed);
+        }
+    };
+    Clock::new(move || now() + TimeDelta::milliseconds(at.load(Ordering::Relaxed)), sleep)
+}
+
+async fn shown() -> BTreeMap<&'static str, String> {
+    let mut all = Shown(BTreeMap::new());
+    let text = token_text();
+    let token = TokenSecret::parse(text.expose()).unwrap();
+    let client = Client::new(token.client.clone()).unwrap();
+    let exchange = Exchange {
+        client: client.clone(),
+        refresh_token: token.tokens.refresh_token.clone(),
+        access_token: token.tokens.access_token.clone(),
+        deadline: now(),
+    };
+    let new: NewTokens = granted().into_new_tokens(now(), token_refresher::token_secret::DEFAULT_LIFETIME);
+    all.add("secret::Secret", &text);
+    all.add("token_secret::document::Document", &Document::parse(text.expose()).unwrap());
+    all.add("token_secret::Tokens", &token.tokens);
+    all.add("token_secret::client_settings::ClientSettings", &token.client);
+    all.add("token_secret::TokenSecret", &token);
+    all.add("token_secret::NewTokens", &new);
+    all.add("oauth::response::Granted", &granted());
+    all.add("oauth::response::Answer", &Answer::Granted(granted()));
+    all.add("oauth::request::Client", &client);
+    all.add("oauth::Exchange", &exchange);
+    all.add("store::Version", &version());
+    let id: VersionId = "v".repeat(36).into();
+    let versions = Versions::create("arn", &id, &text, now()).unwrap();
+    all.add("store::versions::Versions", &versions);
+    all.add("store::versions::Kept", &versions);
+
+    // What is derived from them.
+    let key = TokenKey::of("arn", &token.tokens);
+    let digest = ClientDigest::of(&client);
+    let claim = Claim { attempt: 0, lease_ends_at: now(), client_settings: Some(digest.to_string()) };
+    all.add("ledger::TokenKey", &key);
+    all.add("ledger::ClientDigest", &digest);
+    all.add("ledger::Claim", &claim);
+
+    // What is said of them: by a provider that echoes what it was sent, and of texts that are not what they should be.
+    let secrets: Vec<&Secret> =
+        client.secrets().chain([&token.tokens.refresh_token]).chain(token.tokens.access_token.as_ref()).collect();
+    let echo = json!({"error": "no unseen-secret", "error_description": "unseen-refresh unseen-access unseen-header"});
+    let echoed = |status| response::read(status, None, echo.to_string().as_bytes(), now(), &secrets);
+    let Answer::Refused(refusal) = echoed(400) else { panic!("not refused") };
+    let Answer::Unavailable(trouble) = echoed(503) else { panic!("not unavailable") };
+    all.add("ledger::Record", &(Record::Refusal { attempt: 0, refusal: refusal.clone() }, Record::Claim(claim)));
+    all.add("oauth::response::Refusal", &refusal);
+    all.add("oauth::response::Trouble", &trouble);
+    all.add("token_secret::document::NotADocument", &Document::parse("\"unseen-text\"").unwrap_err());
+    let problems = [r#"{"refreshToken":["unseen"]}"#, r#"{"refreshToken":"r","expiresAt":"unseen"}"#, "unseen"];
+    all.add("token_secret::SecretProblem", &problems.map(|text| TokenSecret::parse(text).unwrap_err()));
+
+    // What lives as long as the process.
+    let settings = |name: &str| {
+        Some(match name {
+            "CLIENT_ID" | "CLIENT_SECRET" => "unseen-setting".to_owned(),
+            "TOKEN_ENDPOINT" => "https://id.example/?key=unseen".to_owned(),
+            _ => return None,
+        })
+    };
+    let config = Config::from_vars(settings).unwrap();
+    all.add("config::Config", &config);
+    let http = HttpClients::new(|_| None).unwrap();
+    all.add("http_client::HttpClients", &http);
+    all.add("http_client::SdkHttpClient", &token_refresher::http_client::SdkHttpClient(http.store));
+    let credentials = Credentials::new("AKIDEXAMPLE", "unseen-secret", Some("unseen-session".to_owned()), None, "test");
+    let sdk = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new("eu-west-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials));
+    all.add("store::secrets_manager::SecretsManager", &SecretsManager::new(&sdk.build()).unwrap());
+
+    let mode = token_refresher::event::Mode::Scheduled;
+    let deadline = now() + TimeDelta::minutes(1);
+    let refresher = Refresher::new(Full, grants as Grants, clock(), config.clone());
+    let error = refresher.run(Request { secret_id: "a", mode: &mode, deadline }).await.unwrap_err();
+    assert_eq!(error.error_type(), "TokenNotStored");
+    all.add("refresh::Refresher", &refresher);
+    assert!(all.0["refresh::Refresher"].contains("Issued"), "the tokens are in memory");
+    all.add("refresh::place::Issued", &refresher);
+    let handler = Handler::new(Full, grants as Grants, clock(), config);
+    handler.handle(&json!({"secretId": "a"}), deadline).await.unwrap_err();
+    all.add("handler::Handler", &handler);
+    all.add("error::Error", &(error, Error::of_store("a", StoreError::Binary, None)));
+    let directory = tempfile::TempDir::new().unwrap();
+    let store = token_refresher::store::directory::DirectoryStore::open(directory.path(), Clock::system()).unwrap();
+    fs::write(directory.path().join("a.json"), text.expose()).unwrap();
+    all.add("store::StoreError", &store.get("a", Selector::Label(Label::Current)).await.unwrap_err());
+    all.0
+}
+
+#[tokio::test]
+async fn debug_shows_no_secret_whatever_holds_it() {
+    for (name, shown) in shown().await {
+        // Not the text itself: a failing test shows nothing either.
+        assert!(!shown.contains(MARK), "Debug of {name} shows a secret");
+    }
+}
+
+#[tokio::test]
+async fn no_type_with_debug_is_missing_from_this_test() {
+    let shown = shown().await;
+    let mut found = Vec::new();
+    types_with_debug(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), "", &mut found);
+    assert!(found.len() > 50, "only {} types were found", found.len());
+    for name in &found {
+        let listed = [shown.contains_key(name.as_str()), NO_SECRET.contains(&name.as_str())];
+        assert_ne!(listed, [false, false], "{name} has Debug: show it in this test, or list it as one without secrets");
+        assert_ne!(listed, [true, true], "{name} is listed as one without secrets, and shown");
+    }
+    for name in shown.keys().chain(NO_SECRET) {
+        assert!(
+            found.iter().any(|found| found == name),
+            "{name} is not there, or has no Debug: take it out of this test"
+        );
+    }
+}
+
+/// Every type that derives or implements `Debug`, as `module::Type`.
+fn types_with_debug(folder: &Path, module: &str, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let module = if module.is_empty() { name.to_owned() } else { format!("{module}::{name}") };
+        if path.is_dir() {
+            types_with_debug(&path, &module, found);
+            continue;
+        }
+        let source = fs::read_to_string(&path).unwrap();
+        let code: String =
+            source.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join(" ");
+        let word =
+            |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned();
+        for rest in code.split("derive(").skip(1) {
+            let (traits, rest) = rest.split_once(')').expect("the end of a derive");
+            if !traits.split(',').any(|name| name.trim().rsplit("::").next() == Some("Debug")) {
+                continue;
+            }
+            let named =
+                ["struct ", "enum ", "union "].iter().filter_map(|kind| rest.find(kind).map(|at| at + kind.len()));
+            found.push(format!("{module}::{}", word(&rest[named.min().expect("a type's name")..])));
+        }
+        found.extend(code.split("Debug for ").skip(1).map(|rest| format!("{module}::{}", word(rest))));
+    }
+}
