@@ -60,9 +60,9 @@ impl Client {
         let sent = |member: &&&str| **member != "clientSecret" || auth_method != TokenEndpointAuthMethod::None;
         if let Some(member) = settings.for_another_endpoint.iter().find(sent) {
             return Err(format!(
-                "its `tokenEndpoint` is not the one that stands beside its `{member}`, in its `clientCredentialsSecretId` or \
-                 the environment: what is kept with an endpoint goes to no other; take its `tokenEndpoint` out, make the two \
-                 the same, or give it a `{member}` of its own"
+                "its `tokenEndpoint` is not the one that stands beside its `{member}`, in its `clientCredentialsSecretId`: what is \
+                 kept with an endpoint goes to no other; take its `tokenEndpoint` out, make the two the same, or give it \
+                 a `{member}` of its own"
             ));
         }
         let client_secret = match auth_method {
@@ -160,13 +160,13 @@ impl fmt::Debug for Client {
 ///
 /// What is wrong with those that are there, by the name of the member, without its value.
 pub fn check(settings: &ClientSettings) -> Result<(), String> {
-    let mut settings = settings.clone().or(ClientSettings {
+    let rest = ClientSettings {
+        token_endpoint: Some("https://localhost/".into()),
         client_id: Some("id".into()),
         client_secret: Some("secret".into()),
         ..ClientSettings::default()
-    });
-    settings.token_endpoint.get_or_insert("https://localhost/".into());
-    Client::new(settings).map(drop)
+    };
+    Client::new(settings.clone().or(rest)).map(drop)
 }
 
 /// Reads and checks a token endpoint.

@@ -23,7 +23,7 @@ impl<S: SecretStore, X> Run<'_, S, X> {
             None => ClientSettings::default(),
             Some(id) => self.shared_client(&id).await?,
         };
-        Client::new(own.or(shared).or(environment)).map_err(|problem| self.invalid(problem))
+        Client::new(own.or_of_another_secret(shared).or(environment)).map_err(|problem| self.invalid(problem))
     }
 
     async fn shared_client(&self, secret_id: &str) -> Result<ClientSettings, Error> {

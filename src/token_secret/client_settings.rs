@@ -91,25 +91,31 @@ impl ClientSettings {
         })
     }
 
-    /// These settings, with `fallback`'s for what they leave out.
+    /// These settings, with another secret's for what they leave out.
     ///
-    /// What `fallback` keeps secret and names an endpoint for belongs to that endpoint: whoever may write a token secret could
-    /// otherwise have its client's secret, which they may not read, sent to a server of theirs.
+    /// What a secret keeps beside an endpoint belongs to that endpoint: whoever may write a token secret could otherwise have
+    /// its client's secret, which they may not read, sent to a server of theirs.
     #[must_use]
-    pub fn or(self, fallback: Self) -> Self {
-        let mut for_another_endpoint = self.for_another_endpoint;
-        if self.token_endpoint.is_some()
-            && fallback.token_endpoint.is_some()
-            && self.token_endpoint != fallback.token_endpoint
-        {
+    pub fn or_of_another_secret(mut self, other: Self) -> Self {
+        let elsewhere = self.token_endpoint.as_ref().is_some_and(|own| {
+            let others = other.token_endpoint.as_ref();
+            others.is_some_and(|others| others != own)
+        });
+        if elsewhere {
             let taken = [
-                (Member::ClientSecret, self.client_secret.is_none() && fallback.client_secret.is_some()),
-                (Member::ExtraParameters, self.extra_parameters.is_none() && fallback.extra_parameters.is_some()),
-                (Member::ExtraHeaders, self.extra_headers.is_none() && fallback.extra_headers.is_some()),
+                (Member::ClientSecret, self.client_secret.is_none() && other.client_secret.is_some()),
+                (Member::ExtraParameters, self.extra_parameters.is_none() && other.extra_parameters.is_some()),
+                (Member::ExtraHeaders, self.extra_headers.is_none() && other.extra_headers.is_some()),
             ];
             let taken = taken.into_iter().filter(|(_, taken)| *taken);
-            for_another_endpoint.extend(taken.map(|(member, _)| member.name(Style::CamelCase)));
+            self.for_another_endpoint.extend(taken.map(|(member, _)| member.name(Style::CamelCase)));
         }
+        self.or(other)
+    }
+
+    /// These settings, with `fallback`'s for what they leave out.
+    #[must_use]
+    pub fn or(self, fallback: Self) -> Self {
         Self {
             token_endpoint: self.token_endpoint.or(fallback.token_endpoint),
             client_id: self.client_id.or(fallback.client_id),
@@ -119,7 +125,7 @@ impl ClientSettings {
             extra_headers: self.extra_headers.or(fallback.extra_headers),
             default_lifetime: self.default_lifetime.or(fallback.default_lifetime),
             client_credentials_secret_id: self.client_credentials_secret_id.or(fallback.client_credentials_secret_id),
-            for_another_endpoint,
+            for_another_endpoint: self.for_another_endpoint,
         }
     }
 }

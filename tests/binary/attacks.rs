@@ -76,32 +76,6 @@ async fn a_client_kept_without_an_endpoint_goes_to_that_of_the_token_secret() {
 }
 
 #[tokio::test]
-async fn the_environments_client_secret_goes_to_no_endpoint_but_the_environments() {
-    let (bench, elsewhere) = (Bench::new().await, Provider::rotating());
-    let url = bench.provider.url();
-    let settings = [("TOKEN_ENDPOINT", url.as_str()), ("CLIENT_SECRET", CLIENT_SECRET)];
-    let process = bench.process_with(&settings).await;
-    for (number, (changes, expected)) in [
-        (json!({"tokenEndpoint": elsewhere.url(), "clientSecret": null}), "InvalidSecret"),
-        // What is not sent is no one's.
-        (
-            json!({"tokenEndpoint": elsewhere.url(), "clientSecret": null, "tokenEndpointAuthMethod": "none"}),
-            "ClientRejected",
-        ),
-        (json!({"tokenEndpoint": elsewhere.url(), "clientSecret": "unseen-own-secret"}), "ClientRejected"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let name = format!("crm/{number}");
-        bench.secret(&name, bench.due_token_but(&changes));
-        assert_eq!(process.error(&json!({"secretId": name}).to_string()).await.0, expected, "{changes}");
-    }
-    assert_eq!(bench.provider.exchanges(), 0);
-    assert!(elsewhere.requests().iter().all(|request| request.field("client_secret") != Some(CLIENT_SECRET)));
-}
-
-#[tokio::test]
 async fn an_address_that_no_provider_has_is_refused_before_anything_is_claimed() {
     for endpoint in [
         "https://169.254.169.254/latest/meta-data/iam/security-credentials/",
