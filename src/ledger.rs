@@ -351,4 +351,14 @@ mod tests {
             assert!(!text.expose().contains(secret), "{secret}");
         }
     }
+
+    #[test]
+    fn a_merged_version_is_known_by_both_it_is_made_of() {
+        let [a, b, c] = ["a", "b", "c"].map(VersionId::from);
+        assert_eq!(merged(&a, &b), merged(&a, &b));
+        // Two answers merged with the same edit are two versions.
+        assert_ne!(merged(&a, &b), merged(&a, &c));
+        assert_ne!(merged(&a, &b), merged(&c, &b));
+        assert_ne!(merged(&a, &b), merged(&b, &a));
+    }
 }

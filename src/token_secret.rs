@@ -189,6 +189,12 @@ impl TokenSecret {
         if text.expose().len() > max_bytes { without_rest } else { text }
     }
 
+    /// The secret as text, every member in its place.
+    #[must_use]
+    pub fn to_text(&self) -> Secret {
+        self.document.to_text()
+    }
+
     /// The secret's text with `other`'s tokens (and all that is written with them) in place of its own. `None`: nothing
     /// but those differs, so that `other` itself will do.
     #[must_use]

@@ -54,18 +54,37 @@ impl<S: SecretStore, X> Run<'_, S, X> {
             let outcome = if current.token.tokens == ours.token.tokens { outcome } else { Outcome::Superseded };
             return Ok(self.report(outcome, &current, reason));
         }
+        // Not of this moment: others may have put them in place and led on from there, and a person gone back.
+        let ours = if outcome == Outcome::Refreshed { ours } else { self.newest(ours).await? };
         let (newest, outcome) = match others {
-            None if outcome == Outcome::Refreshed => (ours, outcome),
-            // Not of this moment: others may have put them in place and led on from there, and a person gone back.
-            None => (self.newest(ours).await?, outcome),
-            Some(others) => {
-                let others = self.newest(others).await?;
-                // Of two answers to one token the later one is alive with every provider.
-                let ours_is_later = others.token.tokens.refreshed_at < ours.token.tokens.refreshed_at;
-                if ours_is_later { (ours, outcome) } else { (others, Outcome::Superseded) }
-            }
+            None => (ours, outcome),
+            Some(others) => self.later_of(self.newest(others).await?, ours, outcome).await?,
         };
+        if current.token.tokens == newest.token.tokens {
+            return Ok(self.report(outcome, &current, reason));
+        }
         self.promote(current, newest, &replaced, reason, outcome).await
+    }
+
+    /// Of two answers to one token the later one, which is alive with every provider; `outcome` where that is ours. It
+    /// becomes the successor of the earlier one, so that whoever comes from the spent token finds it.
+    async fn later_of(&self, others: Held, ours: Held, outcome: Outcome) -> Result<(Held, Outcome), Error> {
+        if others.token.tokens == ours.token.tokens {
+            return Ok((others, outcome));
+        }
+        if others.token.tokens.refreshed_at >= ours.token.tokens.refreshed_at {
+            return Ok((others, Outcome::Superseded));
+        }
+        let id = others.key().successor();
+        match self.put(&id, Label::Staged, &ours.token.to_text()).await {
+            Ok(()) => Ok((Held { id, ..ours }, outcome)),
+            // Someone led on from the others meanwhile, with a later answer still.
+            Err(StoreError::Exists) => Ok((self.newest(others).await?, Outcome::Superseded)),
+            Err(error) => {
+                warn!(secretId = self.secret_id, "the later of two answers has no place in the order yet: {error}");
+                Ok((ours, outcome))
+            }
+        }
     }
 
     /// Puts issued tokens into the store, under the id derived from the spent ones; tried until the deadline, and for a
@@ -105,7 +124,13 @@ impl<S: SecretStore, X> Run<'_, S, X> {
             self.sleep(pause).await;
             pause = (pause * 2).min(TimeDelta::seconds(1));
         }
-        let others = if id == successor { None } else { self.successor(&issued.spent).await? };
+        let others = if id == successor {
+            None
+        } else {
+            // It is there, and cannot be read yet: the next invocation of this process tries again.
+            let others = self.successor(&issued.spent).await?;
+            Some(others.ok_or_else(|| self.store_error(StoreError::Exists))?)
+        };
         let version = Version { arn: issued.arn.clone(), id, created: self.now(), body: issued.body.clone() };
         Ok(Staged { ours: self.hold(version)?, others })
     }

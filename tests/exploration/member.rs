@@ -61,6 +61,8 @@ pub struct Member {
     pub versions_put: usize,
     pub faults: usize,
     pub answered: bool,
+    /// Whether it has sent a refresh token.
+    pub sent: bool,
     /// Whether it has put a claim.
     pub claimed: bool,
 }
@@ -87,6 +89,7 @@ impl Member {
             versions_put: 0,
             faults: 0,
             answered: false,
+            sent: false,
             claimed: false,
         }
     }

@@ -4,12 +4,12 @@ use chrono::TimeDelta;
 use token_refresher::{
     error::Error,
     report::{Outcome, Report},
-    store::Label,
+    store::{Label, VERSION_QUOTA, VersionId},
     token_secret::TokenSecret,
 };
 
 use crate::{
-    provider::Fate,
+    provider::{Fate, Manners},
     run::{Standing, Step},
     world::{World, tokens},
 };
@@ -40,6 +40,17 @@ pub fn of_the_current_version(world: &World) -> Result<(), Broken> {
     keep(document["clientSecret"].is_string(), || "a member is lost".to_owned())?;
     let issue = tokens(&text).and_then(|(refresh, access)| world.provider.find(&refresh, &access));
     let consent = issue.map(|issue| world.provider.issues[issue].consent);
+    if let Some(issue) = issue
+        && world.provider.sendings.iter().any(|sent| sent.issue == issue)
+        && world.provider.manners != Manners::RepeatAll
+    {
+        let token = TokenSecret::parse(&text).expect("a token secret");
+        let lifetime = token.expires_at.zip(token.tokens.refreshed_at).map(|(expires, obtained)| expires - obtained);
+        let of_an_hour = |lifetime: TimeDelta| (lifetime - TimeDelta::hours(1)).abs() < TimeDelta::seconds(2);
+        keep(lifetime.is_some_and(of_an_hour), || {
+            format!("tokens are current with the expiry of others: {lifetime:?}")
+        })?;
+    }
     keep(consent.is_some(), || "AWSCURRENT holds tokens that were never issued together".to_owned())?;
     keep(consent == Some(world.wanted.consent), || "a person's consent is lost".to_owned())
 }
@@ -54,10 +65,16 @@ pub fn of_an_answer(run: usize, next: &Standing) -> Result<(), Broken> {
 /// it is alive.
 pub fn of_a_sending(world: &mut World, run: usize, refresh: &str, access: Option<&str>) -> Result<(), Broken> {
     let now = world.time.now();
+    let member = &mut world.members[run];
+    keep(!std::mem::replace(&mut member.sent, true), || format!("run {run} sends twice"))?;
+    let own = member.process;
     for fate in world.provider.fates_of(refresh, access) {
         match fate {
             Fate::Stored { too_late_for } if too_late_for & (1 << run) == 0 => {
                 return Err(Broken(format!("run {run} sends a refresh token again whose successor is stored")));
+            }
+            Fate::InMemory { process } if process == own => {
+                return Err(Broken(format!("run {run} sends a refresh token whose successor its own process holds")));
             }
             Fate::Held { run: other } if now < world.members[other].deadline => {
                 return Err(Broken(format!("run {run} sends a refresh token while run {other} holds its successor")));
@@ -72,6 +89,11 @@ pub fn of_a_sending(world: &mut World, run: usize, refresh: &str, access: Option
     Ok(())
 }
 
+/// AWSCURRENT is moved to another version, or not at all.
+pub fn of_a_move(run: usize, from: &VersionId, to: &VersionId) -> Result<(), Broken> {
+    keep(from != to, || format!("run {run} moves AWSCURRENT to where it is"))
+}
+
 /// The most Secrets Manager calls, and the most versions, that a run may make to end so, whatever others do meanwhile;
 /// what one all alone makes is counted in `an_hour_later`.
 fn most(outcome: Outcome) -> (usize, usize) {
@@ -81,7 +103,8 @@ fn most(outcome: Outcome) -> (usize, usize) {
         Outcome::Skipped | Outcome::WouldRefresh => (1, 0),
         Outcome::Refreshed => (4 + 7 + 3 + 3, 3),
         Outcome::Recovered | Outcome::Superseded => (5 + 7 + 3 + 3, 4),
-        Outcome::InProgress | Outcome::BackingOff => (7, 0),
+        // List, claim, successor, refusal, newest claim, list, the next claim: lost.
+        Outcome::InProgress | Outcome::BackingOff => (8, 0),
     }
 }
 
@@ -91,6 +114,11 @@ pub fn of_a_run(world: &World, run: usize, result: &Result<Report, Error>) -> Re
     match result {
         Ok(report) => {
             let (calls, versions) = most(report.outcome);
+            let placed = matches!(report.outcome, Outcome::Refreshed | Outcome::Recovered);
+            let current = world.versions.get(None, None).expect("a current version").id;
+            keep(!placed || world.plan.lagging_reads || current == report.version_id, || {
+                format!("run {run} ends {:?}, and another version is current", report.outcome)
+            })?;
             let person = world.versions_of_people;
             keep(member.calls <= calls + 3 * person + 2 * member.faults, || {
                 format!("run {run} took {} calls to end {:?}", member.calls, report.outcome)
@@ -101,14 +129,18 @@ pub fn of_a_run(world: &World, run: usize, result: &Result<Report, Error>) -> Re
             Ok(())
         }
         Err(Error::Refused { .. }) => Ok(()),
-        Err(Error::VersionQuota { .. }) if world.plan.other_versions > 0 => Ok(()),
+        Err(Error::VersionQuota { .. }) => {
+            let count = world.versions.list(true).len();
+            keep(count > VERSION_QUOTA - 2, || format!("run {run} finds no room beside {count} versions"))
+        }
         Err(error) => {
             keep(world.mishaps() > 0, || format!("run {run} fails without a fault: {}: {error}", error.error_type()))?;
             // One mishap is overcome, unless the store fails until the very end.
             let not_stored = matches!(error, Error::TokenNotStored { .. });
             let left = member.deadline - world.time.now();
-            let to_the_end = left > TimeDelta::zero() && left < TimeDelta::seconds(1);
-            keep(!not_stored || to_the_end || world.mishaps() > 1 || world.plan.other_versions > 0, || {
+            let leapt_once = world.mishaps() == 1 && left < TimeDelta::zero();
+            let to_the_end = left < TimeDelta::seconds(1) && !leapt_once;
+            keep(!not_stored || to_the_end || world.plan.other_versions > 0, || {
                 format!("run {run} gives up storing tokens")
             })
         }

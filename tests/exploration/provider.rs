@@ -12,6 +12,8 @@ pub enum Manners {
     GraceRepeats,
     /// A new refresh token each time. The one before is answered with another new pair; both live on.
     GraceIssuesMore,
+    /// A new refresh token each time. The one before is answered with another new pair, which ends the first.
+    GraceReplaces,
     /// The same refresh token, and a new access token each time.
     Echo,
     /// The same refresh token and the same access token.
@@ -21,17 +23,18 @@ pub enum Manners {
 }
 
 impl Manners {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ReuseEndsGrant,
         Self::GraceRepeats,
         Self::GraceIssuesMore,
+        Self::GraceReplaces,
         Self::Echo,
         Self::RepeatAll,
         Self::EndsOldAccess,
     ];
 
     fn rotates(self) -> bool {
-        matches!(self, Self::ReuseEndsGrant | Self::GraceRepeats | Self::GraceIssuesMore)
+        matches!(self, Self::ReuseEndsGrant | Self::GraceRepeats | Self::GraceIssuesMore | Self::GraceReplaces)
     }
 }
 
@@ -42,8 +45,10 @@ pub struct Issue {
     pub access: String,
     /// The consent they come of, counted from 0.
     pub consent: usize,
-    /// The first issue that the refresh token was exchanged for.
+    /// The issue that the refresh token was exchanged for: the first, or the one that took its place.
     led_to: Option<usize>,
+    /// Whether a later answer took its place.
+    replaced: bool,
 }
 
 /// Who has the answer to a request.
@@ -103,7 +108,7 @@ impl Provider {
         } else {
             format!("access-{consent}.{n}")
         };
-        self.issues.push(Issue { refresh, access, consent, led_to: None });
+        self.issues.push(Issue { refresh, access, consent, led_to: None, replaced: false });
         self.issues.len() - 1
     }
 
@@ -126,7 +131,7 @@ impl Provider {
     fn accept(&mut self, refresh: &str) -> Option<usize> {
         let used = self.issues.iter().rposition(|issue| issue.refresh == refresh)?;
         let consent = self.issues[used].consent;
-        if self.ended.contains(&consent) {
+        if self.ended.contains(&consent) || self.issues[used].replaced {
             return None;
         }
         let again = self.issues[used].led_to;
@@ -137,6 +142,15 @@ impl Provider {
             }
             (Manners::GraceRepeats, Some(next)) => {
                 return self.issues[next].led_to.is_none().then_some(next);
+            }
+            (Manners::GraceReplaces, Some(next)) => {
+                if self.issues[next].led_to.is_some() {
+                    return None;
+                }
+                self.issues[next].replaced = true;
+                let issue = self.issue(consent);
+                self.issues[used].led_to = Some(issue);
+                issue
             }
             (Manners::RepeatAll, _) => used,
             _ => self.issue(consent),
@@ -152,11 +166,13 @@ impl Provider {
 
     /// Whether the provider would accept the refresh token, and (where they end each other) the access token.
     pub fn is_alive(&self, issue: usize) -> bool {
-        let Issue { consent, led_to, .. } = &self.issues[issue];
+        let Issue { consent, led_to, replaced, .. } = &self.issues[issue];
         let newest = || self.issues.iter().rposition(|other| other.consent == *consent) == Some(issue);
         !self.ended.contains(consent)
             && match self.manners {
-                Manners::ReuseEndsGrant | Manners::GraceRepeats | Manners::GraceIssuesMore => led_to.is_none(),
+                Manners::ReuseEndsGrant | Manners::GraceRepeats | Manners::GraceIssuesMore | Manners::GraceReplaces => {
+                    led_to.is_none() && !replaced
+                }
                 Manners::Echo | Manners::RepeatAll => true,
                 Manners::EndsOldAccess => newest(),
             }

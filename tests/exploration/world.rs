@@ -254,7 +254,9 @@ impl World {
                     Fault::RequestLost => self.go_on(run, Some(lost(&step))),
                     Fault::AnswerLost => {
                         self.perform(run)?;
-                        self.provider.hand_over(Fate::Held { run }, Fate::Lost);
+                        if matches!(step, Step::Exchange(_)) {
+                            self.provider.hand_over(Fate::Held { run }, Fate::Lost);
+                        }
                         self.go_on(run, Some(lost(&step)))
                     }
                     Fault::Outage => {
@@ -379,6 +381,7 @@ impl World {
                 Ok(Reply::Done(done))
             }
             Step::Move { from, to } => {
+                promises::of_a_move(run, from, to)?;
                 let before = self.before_a_write();
                 let done = self.versions.move_label("AWSCURRENT", Some(from), to);
                 self.wrote(before)?;
