@@ -187,7 +187,7 @@ fn of_liveness(world: &World) -> Result<bool, Broken> {
             let newest = provider.issues.iter().rposition(|other| other.consent == consent);
             let mut sendings = provider.sendings.iter();
             let lost = sendings.any(|sent| Some(sent.issue) == newest && !matches!(sent.fate, Fate::Stored { .. }));
-            let cut_off = world.members.iter().any(|member| member.answered && member.faults > 0);
+            let cut_off = world.leaps() > 1 || world.members.iter().any(|member| member.answered && member.faults > 0);
             world.gambled.contains(&consent) && (lost || cut_off || world.plan.other_versions > 0)
         }
         _ => false,

@@ -434,6 +434,11 @@ impl World {
         self.members.iter().any(|member| member.mode != Mode::Scheduled)
     }
 
+    /// How many times the clock has leapt.
+    pub fn leaps(&self) -> usize {
+        self.plan.leaps - self.leaps_left
+    }
+
     /// How many times something has gone wrong: faults, and leaps of the clock.
     pub fn mishaps(&self) -> usize {
         self.plan.faults + self.plan.leaps - self.faults_left - self.leaps_left
