@@ -18,7 +18,8 @@
 //! | [`oauth`] | the exchange: request, one POST, response |
 //! | [`store`] | versions and labels: the trait, Secrets Manager, a local directory |
 //! | [`refresh`] | the protocol: the order of IO |
-//! | [`handler`], [`telemetry`], [`clock`], [`http_client`] | the way in, the log, time, the wire |
+//! | [`handler`], [`observation`], [`telemetry`] | the way in; what is seen of a run, and how it is logged and measured |
+//! | [`clock`], [`http_client`] | time, the wire |
 //!
 //! Arrows go one way: `handler` → `refresh` → `policy`, `ledger`, `oauth`, `store` → `token_secret` → `secret`. `oauth`
 //! and `store` do not know each other. Without the feature `refresher` only [`secret`], [`shown`] and
@@ -44,6 +45,8 @@ pub mod http_client;
 pub mod ledger;
 #[cfg(feature = "refresher")]
 pub mod oauth;
+#[cfg(feature = "refresher")]
+pub mod observation;
 #[cfg(feature = "refresher")]
 pub mod policy;
 #[cfg(feature = "refresher")]

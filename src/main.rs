@@ -6,7 +6,7 @@ use std::process::ExitCode;
 mod last_words;
 
 use anyhow::Context;
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta, Utc};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use token_refresher::{
@@ -16,9 +16,10 @@ use token_refresher::{
     handler::Handler,
     http_client::HttpClients,
     oauth::{self, Exchange, response::Answer},
+    observation::Seen,
     report::Report,
     store::{SecretStore, secrets_manager::SecretsManager},
-    telemetry,
+    telemetry::{self, Ended, Failure},
 };
 
 const NOT_IN_LAMBDA: &str = "\
@@ -76,10 +77,19 @@ where
 {
     let deadline = i64::try_from(event.context.deadline).ok().and_then(DateTime::from_timestamp_millis);
     let report = last_words::catch(handler.handle(&event.payload, deadline.unwrap_or_default())).await;
-    match report {
-        Some(report) => report.map_err(|error| diagnostic(error.error_type(), error.to_string())),
-        None => Err(diagnostic(last_words::PANICKED, last_words::MEND.to_owned())),
+    if let Some(report) = report {
+        return report.map_err(|error| diagnostic(error.error_type(), error.to_string()));
     }
+    let failure = Failure { error_type: last_words::PANICKED, message: last_words::MEND, secret_id: None };
+    telemetry::log_run(&Ended {
+        result: Err(failure),
+        secret_id: None,
+        dry: false,
+        seen: Seen::default(),
+        took: TimeDelta::zero(),
+        at: Utc::now(),
+    });
+    Err(diagnostic(failure.error_type, failure.message.to_owned()))
 }
 
 fn diagnostic(error_type: &str, error_message: String) -> Diagnostic {

@@ -31,6 +31,7 @@ use crate::{
         request::Client,
         response::{Answer, Refusal, Trouble},
     },
+    observation::Observation,
     policy::{self, Decision},
     report::{Outcome, Reason, Report},
     store::{Label, MAX_VERSION_BYTES, SecretStore, Selector, StoreError, Version, VersionId},
@@ -99,14 +100,14 @@ where
         Self { store, exchange, clock, config, left_over: Mutex::default() }
     }
 
-    /// Runs once for one secret.
+    /// Runs once for one secret. What can be told of it, however it ends, is noted in `observation`.
     ///
     /// # Errors
     ///
     /// [`Error`], by what mends it. AWSCURRENT then stands as it was, or better.
-    pub async fn run(&self, request: Request<'_>) -> Result<Report, Error> {
+    pub async fn run(&self, request: Request<'_>, observation: &Observation) -> Result<Report, Error> {
         let deadline = policy::deadline(request.deadline, self.clock.now());
-        let run = Run { refresher: self, secret_id: request.secret_id, mode: request.mode, deadline };
+        let run = Run { refresher: self, secret_id: request.secret_id, mode: request.mode, deadline, observation };
         if *run.mode == Mode::DryRun {
             return run.dry().await;
         }
@@ -129,6 +130,7 @@ struct Run<'a, S, X> {
     secret_id: &'a str,
     mode: &'a Mode,
     deadline: DateTime<Utc>,
+    observation: &'a Observation,
 }
 
 impl<S, X, F> Run<'_, S, X>
@@ -176,7 +178,9 @@ where
             access_token: current.token.tokens.access_token.clone(),
             deadline: (sent_at + policy::MAX_EXCHANGE).min(self.deadline - policy::TWO_WRITES),
         };
-        match boxed((self.refresher.exchange)(exchange)).await {
+        let answer = boxed((self.refresher.exchange)(exchange)).await;
+        self.observation.exchange(self.now() - sent_at);
+        match answer {
             // Nothing may come between the answer and its staging: the provider may have retired the old refresh token,
             // and losing this one means that a person must consent again.
             Answer::Granted(granted) => {
@@ -217,7 +221,9 @@ impl<S: SecretStore, X> Run<'_, S, X> {
 
     async fn read_current(&self) -> Result<Held, Error> {
         let version = self.get(Selector::Label(Label::Current)).await.map_err(|error| self.store_error(error))?;
-        self.hold(version)
+        let current = self.hold(version)?;
+        self.observation.current(&current.token);
+        Ok(current)
     }
 
     fn hold(&self, version: Version) -> Result<Held, Error> {
@@ -299,6 +305,7 @@ impl<S: SecretStore, X> Run<'_, S, X> {
     }
 
     fn report(&self, outcome: Outcome, current: &Held, reason: Reason) -> Report {
+        self.observation.current(&current.token);
         let expires_at = current.token.expires_at;
         Report {
             outcome,

@@ -28,6 +28,7 @@ use token_refresher::{
         request::Client,
         response::{self, Answer, Granted},
     },
+    observation::Observation,
     refresh::{Refresher, Request},
     secret::Secret,
     store::{
@@ -50,6 +51,8 @@ const NO_SECRET: &[&str] = &[
     "event::Mode",
     "oauth::response::Meaning",
     "oauth::response::RefusalKind",
+    "observation::Observation",
+    "observation::Seen",
     "policy::Decision",
     "policy::Standing",
     "refresh::Request",
@@ -61,6 +64,11 @@ const NO_SECRET: &[&str] = &[
     "store::Selector",
     "store::VersionId",
     "store::directory::DirectoryStore",
+    // A report, or the texts of an error.
+    "telemetry::Ended",
+    "telemetry::Failure",
+    "telemetry::Format",
+    "telemetry::Level",
     "token_secret::RefreshTokenExpiry",
     "token_secret::client_settings::TokenEndpointAuthMethod",
     "token_secret::member::Member",
@@ -226,7 +234,8 @@ async fn shown() -> BTreeMap<&'static str, String> {
     let mode = token_refresher::event::Mode::Scheduled;
     let deadline = now() + TimeDelta::minutes(1);
     let refresher = Refresher::new(Full, grants as Grants, clock(), config.clone());
-    let error = refresher.run(Request { secret_id: "a", mode: &mode, deadline }).await.unwrap_err();
+    let error =
+        refresher.run(Request { secret_id: "a", mode: &mode, deadline }, &Observation::default()).await.unwrap_err();
     assert_eq!(error.error_type(), "TokenNotStored");
     all.add("refresh::Refresher", &refresher);
     assert!(all.0["refresh::Refresher"].contains("Issued"), "the tokens are in memory");

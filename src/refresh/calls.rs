@@ -46,6 +46,7 @@ impl<S: SecretStore, X> Run<'_, S, X> {
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let give_up_at = self.deadline - policy::ANSWER;
+        self.observation.call();
         self.refresher.clock.before(give_up_at, boxed(call)).await.unwrap_or_else(|| {
             Err(StoreError::Unavailable { action, said: "no answer before the deadline".to_owned() })
         })

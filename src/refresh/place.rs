@@ -7,6 +7,7 @@ use super::{Held, Run, calls::boxed};
 use crate::{
     error::Error,
     ledger::{self, TokenKey},
+    observation::Observation,
     policy,
     report::{Outcome, Reason, Report},
     secret::Secret,
@@ -98,6 +99,7 @@ impl<S: SecretStore, X> Run<'_, S, X> {
         let mut said = "no answer before the deadline".to_owned();
         loop {
             let put = self.refresher.store.put(&issued.secret_id, &id, Label::Staged, &issued.body);
+            self.observation.call();
             match self.refresher.clock.before(give_up_at, boxed(put)).await {
                 Some(Err(StoreError::Exists)) if id == successor => {
                     // Another run exchanged the same token. Nothing issued is dropped: ours gets an id of its own.
@@ -217,13 +219,14 @@ impl<S: SecretStore, X> Run<'_, S, X> {
         let left_over = self.refresher.left_over().clone();
         let mut report = None;
         for issued in left_over {
-            // A secret whose store fails may not take the time of another one.
-            let deadline = if issued.secret_id == self.secret_id {
-                self.deadline
+            let aside = Observation::default();
+            let (deadline, observation) = if issued.secret_id == self.secret_id {
+                (self.deadline, self.observation)
             } else {
-                self.deadline.min(self.now() + policy::MAX_PROMOTION)
+                // A secret whose store fails may not take the time of another one, nor tell of its tokens as the other's.
+                (self.deadline.min(self.now() + policy::MAX_PROMOTION), &aside)
             };
-            let run = Run { secret_id: &issued.secret_id, deadline, ..*self };
+            let run = Run { secret_id: &issued.secret_id, deadline, observation, ..*self };
             let placed = async {
                 let staged = run.stage(&issued).await?;
                 let current = run.read_current().await?;

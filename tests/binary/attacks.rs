@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    bench::{Bench, SECRET, ended},
+    bench::{Bench, SECRET, ended, told},
     support::{
         provider::{Answer, CLIENT_ID, CLIENT_SECRET, Provider},
         secrets_manager::GET,
@@ -138,7 +138,7 @@ async fn a_host_without_a_trusted_certificate_gets_a_greeting_of_tls_and_nothing
 #[tokio::test]
 async fn names_from_secrets_cannot_make_up_lines_of_the_log() {
     let forged = "crm\n2026-01-01T00:00:00.000Z  INFO run ended\r\u{1b}[31m";
-    for (changes, told) in [
+    for (changes, said) in [
         (json!({"clientSecret": null, "clientCredentialsSecretId": forged}), "clientCredentialsSecretId"),
         (json!({"extraParameters": {forged: 5}}), "extraParameters.crm?2026"),
         (json!({"extraHeaders": {forged: "x"}}), "extraHeaders.crm?2026"),
@@ -153,9 +153,9 @@ async fn names_from_secrets_cannot_make_up_lines_of_the_log() {
             let process = bench.process_with(&[("AWS_LAMBDA_LOG_FORMAT", format)]).await;
             let (error_type, message) = process.error("{}").await;
             assert_eq!(error_type, "InvalidSecret", "{message}");
-            assert!(message.contains(told) && !message.contains(char::is_control), "{message:?}");
+            assert!(message.contains(said) && !message.contains(char::is_control), "{message:?}");
             let output = process.function.output();
-            assert_eq!(output.lines().count(), 1, "{format}: {output}");
+            assert_eq!(told(&output).len(), 1, "{format}: {output}");
             assert!(!output.contains(['\u{1b}', '\r']), "{format}: {output:?}");
         }
     }
@@ -190,8 +190,8 @@ async fn whatever_a_hostile_provider_answers_costs_one_line_of_the_log_and_shows
             let process = bench.process_with(&[("AWS_LAMBDA_LOG_FORMAT", format)]).await;
             let (_, message) = process.error("{}").await;
             let output = process.function.output();
-            assert_eq!(output.lines().count(), 1, "{place}, {format}: {output}");
-            assert!(message.len() < 1200 && output.len() < 2000, "{place}, {format}: {}", output.len());
+            assert_eq!(told(&output).len(), 1, "{place}, {format}: {output}");
+            assert!(message.len() < 1200 && told(&output)[0].len() < 2000, "{place}, {format}: {}", output.len());
             for sign in ['\u{1b}', '\r', '\u{7}', '\u{202e}', '\u{2028}', '\u{85}'] {
                 assert!(!output.contains(sign) && !message.contains(sign), "{place}, {format}: {sign:?}");
             }
@@ -214,5 +214,5 @@ async fn words_that_come_with_tokens_are_stored_as_they_came_and_not_shown() {
     let current = bench.current(SECRET);
     assert_eq!((current["tokenType"].as_str(), current["scope"].as_str()), (Some(hostile), Some(hostile)));
     assert_eq!(current["refreshToken"].as_str(), Some(refresh.as_str()));
-    assert_eq!(process.function.output().lines().count(), 1);
+    assert_eq!(told(&process.function.output()).len(), 1);
 }

@@ -250,6 +250,15 @@ impl Drop for Process {
     }
 }
 
+/// The lines of a log but for those that hold metrics and nothing for people.
+pub fn told(output: &str) -> Vec<&str> {
+    let only_metrics = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        line.get("_aws").is_some() && line.get("message").is_none()
+    };
+    output.lines().filter(|line| !only_metrics(line)).collect()
+}
+
 #[track_caller]
 pub fn report(outcome: Outcome) -> Value {
     match outcome {

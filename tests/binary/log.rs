@@ -1,12 +1,12 @@
-//! What a run logs: one line, for machines or for people, and never a token.
+//! What a run logs: one line, for machines or for people, with its metrics, and never a token.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::{
-    bench::{Bench, SECRET},
+    bench::{Bench, SECRET, told},
     support::{
         provider::{Answer, CLIENT_ID, CLIENT_SECRET, Provider},
         runtime_api::{Function, RuntimeApi},
@@ -56,16 +56,16 @@ async fn json_has_one_line_a_run_with_time_level_and_the_report() {
 }
 
 #[tokio::test]
-async fn text_has_one_line_a_run_for_people() {
+async fn text_has_one_line_a_run_for_people_and_one_of_metrics() {
     for format in ["", "Text"] {
         let output = output_of(format, "").await;
-        let lines: Vec<_> = output.lines().collect();
-        assert_eq!(lines.len(), 4, "{output}");
+        let lines = told(&output);
+        assert_eq!((lines.len(), output.lines().count()), (4, 8), "{output}");
         for (line, parts) in lines.iter().zip([
-            ["INFO", "refreshed", SECRET],
-            ["INFO", "skipped", SECRET],
-            ["ERROR", "InvalidEvent", "did you mean `force`?"],
-            ["ERROR", "ReauthorizationRequired", "a person must consent again"],
+            ["INFO", "refreshed", SECRET, "calls=4"],
+            ["INFO", "skipped", SECRET, "calls=1"],
+            ["ERROR", "InvalidEvent", "did you mean `force`?", "calls=0"],
+            ["ERROR", "ReauthorizationRequired", "a person must consent again", "exchangeMilliseconds="],
         ]) {
             let time = line.split(' ').next().unwrap();
             assert!(DateTime::parse_from_rfc3339(time).is_ok(), "{line}");
@@ -76,7 +76,7 @@ async fn text_has_one_line_a_run_for_people() {
 }
 
 #[tokio::test]
-async fn a_level_drops_what_is_below_it() {
+async fn a_level_drops_what_is_below_it_but_no_metrics() {
     for (level, levels) in [
         ("INFO", ["INFO", "INFO", "ERROR", "ERROR"].as_slice()),
         ("WARN", &["ERROR", "ERROR"]),
@@ -87,7 +87,116 @@ async fn a_level_drops_what_is_below_it() {
         let output = output_of("JSON", level).await;
         let lines: Vec<Value> =
             output.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
-        assert_eq!(lines.iter().map(|line| line["level"].as_str().unwrap()).collect::<Vec<_>>(), levels, "{level}");
+        let told = lines.iter().filter(|line| line.get("message").is_some());
+        assert_eq!(told.map(|line| line["level"].as_str().unwrap()).collect::<Vec<_>>(), levels, "{level}");
+        let measured: Vec<_> = lines.iter().filter(|line| line.get("_aws").is_some()).collect();
+        assert_eq!(measured.len(), 4, "{level}: {output}");
+        let passes = |line: &Value| match level.to_uppercase().as_str() {
+            "INFO" => true,
+            "WARN" => ["WARN", "ERROR"].contains(&line["level"].as_str().unwrap()),
+            set => line["level"] == set,
+        };
+        assert!(measured.iter().all(|line| passes(line)), "{level}: {output}");
+    }
+}
+
+/// Name, value and sets of dimensions of each metric in a line.
+fn metrics(line: &Value) -> Vec<(String, i64, Vec<String>)> {
+    let mut metrics = Vec::new();
+    for directive in line["_aws"]["CloudWatchMetrics"].as_array().expect("directives") {
+        assert_eq!(directive["Namespace"], "TokenRefresher");
+        let sets = directive["Dimensions"].as_array().expect("sets of dimensions").iter();
+        let sets: Vec<String> = sets
+            .map(|set| {
+                let names = set.as_array().expect("a set").iter().map(|name| name.as_str().expect("a name"));
+                names
+                    .map(|name| format!("{name}={}", line[name].as_str().expect("its value")))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
+            .collect();
+        for metric in directive["Metrics"].as_array().expect("metrics") {
+            let name = metric["Name"].as_str().expect("a name");
+            metrics.push((name.to_owned(), line[name].as_i64().expect("its value"), sets.clone()));
+        }
+    }
+    metrics
+}
+
+#[tokio::test]
+async fn a_run_is_measured_by_what_it_did_and_by_how_long_the_tokens_still_live() {
+    let started = Utc::now().timestamp_millis();
+    let bench = Bench::with(Provider::script([Answer::Exchange, Answer::recorded("upwork-invalid-grant")])).await;
+    bench.due_secret();
+    let ends_soon = json!({
+        "expiresAt": (Utc::now() + TimeDelta::hours(2)).timestamp_millis(),
+        "refreshTokenExpiresAt": (Utc::now() + TimeDelta::days(5)).timestamp_millis(),
+    });
+    bench.secret("crm/ends-soon", bench.due_token_but(&ends_soon));
+    let process = bench.process_with(&[("AWS_LAMBDA_LOG_FORMAT", "JSON")]).await;
+    process.report(r#"{"dryRun":true}"#).await;
+    process.report("{}").await;
+    process.report("{}").await;
+    process.error(r#"{"force":true}"#).await;
+    process.error(r#"{"secretId":"crm/none"}"#).await;
+    process.report(r#"{"secretId":"crm/ends-soon"}"#).await;
+
+    let output = process.function.output();
+    let lines: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let [dry, refreshed, skipped, refused, missing, ends_soon] = &lines[..] else { panic!("{output}") };
+    assert!(dry.get("_aws").is_none(), "{dry}");
+    let function = "FunctionName=token-refresher".to_owned();
+    let by = |more: &str| vec![function.clone(), format!("{function} {more}")];
+    let by_secret = by(&format!("SecretId={SECRET}"));
+    for (line, calls, expected) in [
+        (
+            refreshed,
+            4,
+            vec![
+                ("Refreshed", 1, vec![function.clone()]),
+                ("ExchangeMilliseconds", 0, vec![function.clone()]),
+                ("SecondsUntilExpiry", 3600, by_secret.clone()),
+            ],
+        ),
+        (skipped, 1, vec![("Skipped", 1, vec![function.clone()]), ("SecondsUntilExpiry", 3600, by_secret.clone())]),
+        (
+            refused,
+            6,
+            vec![
+                ("Failed", 1, by("ErrorType=ReauthorizationRequired")),
+                ("ReauthorizationRequired", 1, vec![function.clone()]),
+                ("ExchangeMilliseconds", 0, vec![function.clone()]),
+                ("SecondsUntilExpiry", 3600, by_secret.clone()),
+            ],
+        ),
+        (missing, 1, vec![("Failed", 1, by("ErrorType=SecretNotFound"))]),
+        (
+            ends_soon,
+            1,
+            vec![
+                ("Skipped", 1, vec![function.clone()]),
+                ("SecondsUntilExpiry", 7200, by("SecretId=crm/ends-soon")),
+                ("SecondsUntilRefreshTokenExpiry", 432_000, by("SecretId=crm/ends-soon")),
+            ],
+        ),
+    ] {
+        assert_eq!(line["calls"], calls, "{line}");
+        assert!((0..10_000).contains(&line["durationMilliseconds"].as_i64().unwrap()), "{line}");
+        let age = line["_aws"]["Timestamp"].as_i64().unwrap() - started;
+        assert!((0..60_000).contains(&age), "{line}");
+        let found = metrics(line);
+        assert_eq!(found.len(), expected.len(), "{line}");
+        for (name, value, sets) in expected {
+            let found = found.iter().find(|found| found.0 == name).unwrap_or_else(|| panic!("{name}: {line}"));
+            // Counts are exact; times are as near as the clock has gone on.
+            let tolerated = match name {
+                "ExchangeMilliseconds" => 0..10_000,
+                _ if name.starts_with("Seconds") => -60..1,
+                _ => 0..1,
+            };
+            assert!(tolerated.contains(&(found.1 - value)), "{name}: {line}");
+            assert_eq!(found.2, sets, "{name}");
+        }
     }
 }
 
@@ -99,7 +208,9 @@ async fn a_warning_says_that_new_tokens_are_tried_again_to_be_written() {
     let process = bench.process_with(&[("AWS_LAMBDA_LOG_LEVEL", "WARN"), ("AWS_LAMBDA_LOG_FORMAT", "JSON")]).await;
     process.report("{}").await;
     let output = process.function.output();
-    let line: Value = serde_json::from_str(output.trim()).expect("one line");
+    let told = told(&output);
+    assert_eq!(told.len(), 1, "{output}");
+    let line: Value = serde_json::from_str(told[0]).expect("a line of JSON");
     assert_eq!((&line["level"], &line["secretId"]), (&json!("WARN"), &json!(SECRET)));
     assert!(
         line["message"].as_str().unwrap().starts_with("the new tokens are not written yet, trying again: "),
@@ -127,7 +238,8 @@ async fn the_most_talkative_level_shows_no_secret_of_settings_secrets_or_answers
         process.report("{}").await;
         // The tokens of the recorded answer are not this provider's.
         process.error(r#"{"force":true}"#).await;
-        assert_eq!(process.function.output().lines().count(), 2, "{}", process.function.output());
+        let output = process.function.output();
+        assert_eq!(told(&output).len(), 2, "{output}");
     }
 }
 
@@ -141,7 +253,7 @@ async fn names_from_events_cannot_make_up_lines_of_the_log() {
         process.error(&json!({name: true}).to_string()).await;
         process.error(&json!({"force": true, "ifVersionId": name, "secretId": "a"}).to_string()).await;
         let output = process.function.output();
-        assert_eq!(output.lines().count(), 3, "{format}: {output}");
+        assert_eq!(told(&output).len(), 3, "{format}: {output}");
         assert!(!output.contains('\u{1b}') && !output.contains('\r'), "{format}: {output:?}");
     }
 }

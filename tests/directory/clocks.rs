@@ -1,7 +1,7 @@
 //! A clock that is set while a refresh runs: back or forward, between any two looks at it.
 
 use chrono::TimeDelta;
-use token_refresher::{event::Mode, refresh::Request, report::Outcome};
+use token_refresher::{event::Mode, observation::Observation, refresh::Request, report::Outcome};
 
 use crate::{
     scene::{NAME, Scene, TestClock, block_on, run},
@@ -75,7 +75,9 @@ fn the_time_of_a_refresh_is_later_than_the_one_before_by_whatever_clock() {
         let mode = Mode::Forced { if_version_id: None };
         let deadline = clock.now() + TimeDelta::minutes(1);
         let refresher = scene.refresher(scene.store(&clock), &clock);
-        let report = block_on(refresher.run(Request { secret_id: NAME, mode: &mode, deadline })).expect("a report");
+        let report =
+            block_on(refresher.run(Request { secret_id: NAME, mode: &mode, deadline }, &Observation::default()))
+                .expect("a report");
         assert_eq!(report.outcome, Outcome::Refreshed, "set by {by}");
         assert!(scene.current().tokens.refreshed_at.expect("the time of the refresh") > before, "set by {by}");
         assert_eq!(scene.generation(), "refresh-3", "set by {by}");

@@ -25,6 +25,7 @@ use token_refresher::{
         Exchange,
         response::{self, Answer},
     },
+    observation::Observation,
     refresh::{Refresher, Request},
     report::Report,
     store::{Label, SecretStore, StoreError, VersionId, directory::DirectoryStore, versions::Versions},
@@ -265,7 +266,7 @@ fn document(clock: &TestClock) -> Value {
 
 pub async fn run(refresher: &TestRefresher, clock: &TestClock) -> Result<Report, Error> {
     let deadline = clock.now() + TimeDelta::minutes(1);
-    refresher.run(Request { secret_id: NAME, mode: &Mode::Scheduled, deadline }).await
+    refresher.run(Request { secret_id: NAME, mode: &Mode::Scheduled, deadline }, &Observation::default()).await
 }
 
 pub fn id(n: usize) -> VersionId {

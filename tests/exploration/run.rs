@@ -18,6 +18,7 @@ use token_refresher::{
         Exchange,
         response::{Answer, Trouble},
     },
+    observation::Observation,
     refresh::{Refresher, Request},
     report::Report,
     secret::Secret,
@@ -214,7 +215,9 @@ impl Run {
     /// Begins a run and goes to its first step.
     pub fn begin(process: &Process, mode: Mode, deadline: DateTime<Utc>) -> (Self, Standing) {
         let refresher = Arc::clone(&process.refresher);
-        let running = async move { refresher.run(Request { secret_id: NAME, mode: &mode, deadline }).await };
+        let running = async move {
+            refresher.run(Request { secret_id: NAME, mode: &mode, deadline }, &Observation::default()).await
+        };
         let mut run = Self { running: Box::pin(running), seat: process.seat.clone() };
         let standing = run.go_on(None);
         (run, standing)
