@@ -503,16 +503,18 @@ impl World {
     pub fn digest(&self) -> u128 {
         let mut halves = [DefaultHasher::new(), DefaultHasher::new()];
         halves[1].write_u8(1);
+        let text = |versions: &Versions| serde_json::to_vec(versions).expect("JSON");
+        let (versions, before) = (text(&self.versions), self.before.as_ref().map(text));
         for half in &mut halves {
-            let versions = |versions: &Versions| serde_json::to_vec(versions).expect("JSON");
-            versions(&self.versions).hash(half);
-            self.before.as_ref().map(versions).hash(half);
+            (&versions, &before).hash(half);
             self.provider.hash(half);
             self.person.hash(half);
             self.wanted.note.as_str().hash(half);
             self.wanted.consent.hash(half);
             (self.time.now(), self.faults_left, self.leaps_left, &self.gambled, self.versions_of_people).hash(half);
             for member in &self.members {
+                // What `end` asks of a run, however it ended.
+                (member.answered && member.faults > 0).hash(half);
                 match &member.standing {
                     Stage::NotBegun => 0.hash(half),
                     Stage::Crashed => 1.hash(half),
