@@ -7,6 +7,7 @@
 //! | `claim(n)` | `OAUTH_CLAIM` | who may exchange this token, and until when |
 //! | `successor` | `OAUTH_STAGED` | the tokens it was exchanged for |
 //! | `refusal` | `OAUTH_CLAIM` | the provider's refusal, for six hours |
+//! | `published` | `OAUTH_STAGED`, in the secret that `publishTo` names | what readers need of the tokens |
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,12 @@ impl TokenKey {
     #[must_use]
     pub fn other_successor(&self, body: &Secret) -> VersionId {
         self.id(&["other successor", body.expose()])
+    }
+
+    /// The id, in another secret, of the version that tells readers of these tokens.
+    #[must_use]
+    pub fn published(&self, publication: &Secret) -> VersionId {
+        self.id(&["published", publication.expose()])
     }
 
     /// The id of the refusal of these tokens to this client in the six hours (UTC) around `now`.

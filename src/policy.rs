@@ -8,7 +8,7 @@ use crate::{
     event::Mode,
     ledger::Claim,
     report::Reason,
-    store::{Listed, UNLABELLED_KEPT, VERSION_QUOTA, Version, VersionId},
+    store::{Listed, UNLABELLED_KEPT, VERSION_QUOTA, Version},
     token_secret::TokenSecret,
 };
 
@@ -48,19 +48,17 @@ pub enum Decision {
     Refresh(Reason),
 }
 
-/// Whether the token that this version holds is to be refreshed now.
+/// Whether a token is to be refreshed now. `known_as`: whether the version that holds it is known by this id.
 #[must_use]
 pub fn decide(
     token: &TokenSecret,
-    version_id: &VersionId,
+    known_as: impl FnOnce(&str) -> bool,
     mode: &Mode,
     default_margin: Duration,
     now: DateTime<Utc>,
 ) -> Decision {
     match mode {
-        Mode::Forced { if_version_id: Some(id) } if id != version_id.as_str() => {
-            Decision::Skip(Reason::VersionNotCurrent)
-        }
+        Mode::Forced { if_version_id: Some(id) } if !known_as(id) => Decision::Skip(Reason::VersionNotCurrent),
         Mode::Forced { .. } => Decision::Refresh(Reason::Forced),
         Mode::Scheduled | Mode::DryRun => match due_at(token, default_margin) {
             Some(due_at) if now < due_at => Decision::Skip(Reason::NotDue),
@@ -198,7 +196,7 @@ mod tests {
     }
 
     fn is_due(members: &str) -> bool {
-        let decision = decide(&token(members), &"v1".into(), &Mode::Scheduled, Duration::from_mins(15), now());
+        let decision = decide(&token(members), |_| true, &Mode::Scheduled, Duration::from_mins(15), now());
         match decision {
             Decision::Refresh(reason) => {
                 assert_eq!(reason, Reason::Due);
@@ -259,7 +257,7 @@ mod tests {
             (Some("v0"), Decision::Skip(Reason::VersionNotCurrent)),
         ] {
             let mode = Mode::Forced { if_version_id: if_version_id.map(str::to_owned) };
-            assert_eq!(decide(&token, &"v1".into(), &mode, Duration::from_mins(15), now()), decision);
+            assert_eq!(decide(&token, |id| id == "v1", &mode, Duration::from_mins(15), now()), decision);
         }
     }
 

@@ -10,6 +10,7 @@
 //! | claim | a claim, no successor | takes over when the lease ends |
 //! | exchange | a claim, no successor; **the token is spent** | tries the old token once: the one window that remains |
 //! | stage | a successor, not yet current | heals: promotes it, exchanges nothing |
+//! | publish | the same, and readers know of it | the same |
 //! | promote | the new tokens, current | finds a token that is not due |
 
 use std::{
@@ -42,6 +43,7 @@ mod calls;
 mod claim;
 mod client;
 mod place;
+mod publish;
 
 use calls::boxed;
 use claim::{Attempt, Turn};
@@ -146,7 +148,13 @@ where
             return Err(not_stored(issued, "the store still fails"));
         }
         let reason = match self.decide(&current) {
-            Decision::Skip(reason) => return Ok(self.report(Outcome::Skipped, &current, reason)),
+            Decision::Skip(reason) => {
+                let report = self.report(Outcome::Skipped, &current, reason);
+                return match self.keep_published(&current).await? {
+                    None => Ok(report),
+                    Some(staged) => self.heal(current, staged, reason).await,
+                };
+            }
             Decision::Refresh(reason) => reason,
         };
         if current.bytes + ROOM_FOR_TOKENS > MAX_VERSION_BYTES {
@@ -192,11 +200,13 @@ where
                     let staged = self.stage(&issued).await?;
                     self.settle(&issued, staged, current, reason, Outcome::Refreshed).await
                 };
-                let placed = placed.await;
-                if placed.is_err() {
-                    self.refresher.left_over().push(issued);
+                match placed.await {
+                    Ok(placed) => placed.answer(),
+                    Err(error) => {
+                        self.refresher.left_over().push(issued);
+                        Err(error)
+                    }
                 }
-                placed
             }
             Answer::Refused(refusal) => {
                 self.look_again_after(&current, &client, client_digest, attempt, refusal, reason).await
@@ -240,7 +250,8 @@ impl<S: SecretStore, X> Run<'_, S, X> {
     }
 
     fn decide(&self, current: &Held) -> Decision {
-        policy::decide(&current.token, &current.id, self.mode, self.refresher.config.refresh_margin, self.now())
+        let known_as = |id: &str| current.is_known_as(id);
+        policy::decide(&current.token, known_as, self.mode, self.refresher.config.refresh_margin, self.now())
     }
 
     /// After a refusal: whether the token has moved on without us. If not, the refusal is recorded, so that the runs to

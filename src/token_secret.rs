@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use crate::secret::Secret;
+use crate::{secret::Secret, shown::shown};
 
 pub mod client_settings;
 pub mod document;
@@ -34,6 +34,8 @@ pub struct TokenSecret {
     pub refresh_token_expires_at: Option<DateTime<Utc>>,
     /// This secret's own margin.
     pub refresh_margin: Option<Duration>,
+    /// Another secret that gets what readers need, and nothing that only the refresher needs.
+    pub publish_to: Option<String>,
     /// The client, as far as this secret names it.
     pub client: ClientSettings,
 }
@@ -137,6 +139,7 @@ impl TokenSecret {
             expires_at: expires_at.map(|(time, _)| time),
             refresh_token_expires_at: Member::RefreshTokenExpiresAt.time(&document)?.map(|(time, _)| time),
             refresh_margin: Member::RefreshMarginSeconds.seconds(&document)?,
+            publish_to: Member::PublishTo.secret_id(&document)?,
             client: ClientSettings::read(&document)?,
             document,
         })
@@ -195,6 +198,20 @@ impl TokenSecret {
         self.document.to_text()
     }
 
+    /// What readers need of this secret: its access token, its expiry and what the provider said of it, each as it stands
+    /// here. `None`: there is no access token yet.
+    #[must_use]
+    pub fn publication(&self) -> Option<Secret> {
+        self.tokens.access_token.as_ref()?;
+        let mut publication = Document::default();
+        for member in Member::PUBLISHED {
+            if let Some(value) = member.get(&self.document) {
+                publication.set(member.name_in(&self.document, self.style), value.to_owned());
+            }
+        }
+        Some(publication.to_text())
+    }
+
     /// The secret's text with `other`'s tokens (and all that is written with them) in place of its own. `None`: nothing
     /// but those differs, so that `other` itself will do.
     #[must_use]
@@ -217,6 +234,20 @@ impl TokenSecret {
             }
         }
         Some(document.to_text())
+    }
+}
+
+/// Whether a text is a publication, or an empty object: it takes the place of nothing else.
+///
+/// # Errors
+///
+/// What it is instead, in words that show no value.
+pub fn check_publication(text: &str) -> Result<(), String> {
+    let document = Document::parse(text).map_err(|problem| SecretProblem::NotADocument(problem).to_string())?;
+    let mut names = document.members().map(|(name, _)| name);
+    match names.find(|name| !Member::PUBLISHED.iter().any(|member| member.is_called(name))) {
+        None => Ok(()),
+        Some(name) => Err(format!("it has a member `{}`, which is never published", shown(name, 64))),
     }
 }
 

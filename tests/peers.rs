@@ -504,6 +504,31 @@ async fn a_secret_that_is_missing_or_binary_is_named() {
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
+async fn readers_are_told_in_a_secret_of_their_own() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let (name, readers) = ("published/crm/oauth", "published/crm/access");
+    let mut document = provider.secret(&provider.log_in().await);
+    document["publishTo"] = json!(readers);
+    secrets.create(name, &document).await;
+    secrets.create_empty(readers).await;
+    let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+    for event in ["{}", r#"{"force":true}"#] {
+        assert_eq!(outcome(&function.invoke(event).await), "refreshed", "{event}");
+        let (told, current) = (secrets.current(readers).await, secrets.current(name).await);
+        for member in ["accessToken", "expiresAt", "tokenType", "scope", "tokenResponse"] {
+            assert!(told.get(member) == current.get(member), "{member} differs");
+        }
+        let only_the_refreshers = ["refreshToken", "clientId", "clientSecret", "refreshedAt", "tokenEndpoint"];
+        assert!(only_the_refreshers.iter().all(|member| told.get(member).is_none()), "readers are told too much");
+    }
+    let (version, _) = secrets.labelled(readers, "AWSCURRENT").await;
+    assert_eq!(outcome(&function.invoke(&force_if(&version)).await), "refreshed");
+    assert_eq!(outcome(&function.invoke(&force_if(&version)).await), "skipped");
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
 async fn a_refresh_makes_two_versions_and_leaves_each_label_on_one() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let name = "labels/crm/oauth";

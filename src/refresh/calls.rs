@@ -45,7 +45,15 @@ impl<S: SecretStore, X> Run<'_, S, X> {
         action: &'static str,
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let give_up_at = self.deadline - policy::ANSWER;
+        self.in_time_until(self.deadline - policy::ANSWER, action, call).await
+    }
+
+    pub(super) async fn in_time_until<T>(
+        &self,
+        give_up_at: DateTime<Utc>,
+        action: &'static str,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
         self.observation.call();
         self.refresher.clock.before(give_up_at, boxed(call)).await.unwrap_or_else(|| {
             Err(StoreError::Unavailable { action, said: "no answer before the deadline".to_owned() })

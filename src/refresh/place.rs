@@ -30,6 +30,26 @@ pub(super) struct Issued {
     pub(super) body: Secret,
 }
 
+/// How putting tokens in place has ended.
+pub(super) struct Placed {
+    report: Report,
+    /// Whether readers were told, where they are to be. If not, the token secret says all the same what is reported.
+    published: Result<(), Error>,
+}
+
+impl Placed {
+    /// What the run answers: readers who were not told are an error, and no reason to place the tokens once more.
+    pub(super) fn answer(self) -> Result<Report, Error> {
+        self.published.map(|()| self.report)
+    }
+}
+
+impl From<Report> for Placed {
+    fn from(report: Report) -> Self {
+        Self { report, published: Ok(()) }
+    }
+}
+
 /// Issued tokens that are in the store, not yet current.
 pub(super) struct Staged {
     /// The ones this run obtained.
@@ -47,13 +67,13 @@ impl<S: SecretStore, X> Run<'_, S, X> {
         current: Held,
         reason: Reason,
         outcome: Outcome,
-    ) -> Result<Report, Error> {
+    ) -> Result<Placed, Error> {
         let Staged { ours, others } = staged;
         let mut replaced = vec![issued.spent];
         replaced.extend(others.as_ref().map(Held::key));
         if !replaced.contains(&current.key()) {
             let outcome = if current.token.tokens == ours.token.tokens { outcome } else { Outcome::Superseded };
-            return Ok(self.report(outcome, &current, reason));
+            return Ok(self.report(outcome, &current, reason).into());
         }
         // Not of this moment: others may have put them in place and led on from there, and a person gone back.
         let ours = if outcome == Outcome::Refreshed { ours } else { self.newest(ours).await? };
@@ -62,7 +82,7 @@ impl<S: SecretStore, X> Run<'_, S, X> {
             Some(others) => self.later_of(self.newest(others).await?, ours, outcome).await?,
         };
         if current.token.tokens == newest.token.tokens {
-            return Ok(self.report(outcome, &current, reason));
+            return Ok(self.report(outcome, &current, reason).into());
         }
         self.promote(current, newest, &replaced, reason, outcome).await
     }
@@ -141,7 +161,7 @@ impl<S: SecretStore, X> Run<'_, S, X> {
     pub(super) async fn heal(&self, current: Held, staged: Held, reason: Reason) -> Result<Report, Error> {
         let newest = self.newest(staged).await?;
         let spent = current.key();
-        self.promote(current, newest, &[spent], reason, Outcome::Recovered).await
+        self.promote(current, newest, &[spent], reason, Outcome::Recovered).await?.answer()
     }
 
     /// The last of the tokens that led on from these: an old copy may have been pasted back long after.
@@ -155,8 +175,8 @@ impl<S: SecretStore, X> Run<'_, S, X> {
         Ok(staged)
     }
 
-    /// Makes staged tokens current in place of these, together with whatever else a person changes there meanwhile.
-    /// Other tokens, if someone puts them there, stand.
+    /// Tells readers of staged tokens and makes them current in place of these, together with whatever else a person changes
+    /// there meanwhile. Other tokens, if someone puts them there, stand.
     async fn promote(
         &self,
         mut current: Held,
@@ -164,7 +184,8 @@ impl<S: SecretStore, X> Run<'_, S, X> {
         replaced: &[TokenKey],
         reason: Reason,
         outcome: Outcome,
-    ) -> Result<Report, Error> {
+    ) -> Result<Placed, Error> {
+        let published = self.publish(&staged).await;
         let safe = |error| Error::of_store(self.secret_id, error, Some(&staged.id));
         let give_up_at = (self.now() + policy::MAX_PROMOTION).min(self.deadline - policy::ANSWER);
         let mut pause = FIRST_PAUSE;
@@ -183,7 +204,8 @@ impl<S: SecretStore, X> Run<'_, S, X> {
             let lost = match self.move_current(&current.id, &target).await {
                 Ok(()) => {
                     let placed = self.report(outcome, &Held { id: target, ..staged }, reason);
-                    return Ok(Report { previous_version_id: Some(current.id), ..placed });
+                    let report = Report { previous_version_id: Some(current.id), ..placed };
+                    return Ok(Placed { report, published });
                 }
                 // Lost, or done and the answer was lost, or the staged version cannot be seen yet: look again.
                 Err(error @ (StoreError::Moved | StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => {
@@ -197,10 +219,12 @@ impl<S: SecretStore, X> Run<'_, S, X> {
                     let found = self.hold(version)?;
                     if found.token.tokens == staged.token.tokens {
                         let placed = self.report(outcome, &found, reason);
-                        return Ok(Report { previous_version_id: Some(current.id), ..placed });
+                        let report = Report { previous_version_id: Some(current.id), ..placed };
+                        return Ok(Placed { report, published });
                     }
                     if !replaced.contains(&found.key()) {
-                        return Ok(self.report(Outcome::Superseded, &found, reason));
+                        let published = self.publish(&found).await;
+                        return Ok(Placed { report: self.report(Outcome::Superseded, &found, reason), published });
                     }
                     current = found;
                 }
@@ -235,8 +259,11 @@ impl<S: SecretStore, X> Run<'_, S, X> {
             match placed.await {
                 Ok(placed) => {
                     self.refresher.left_over().retain(|other| other.body != issued.body);
-                    if issued.secret_id == self.secret_id {
-                        report = Some(placed);
+                    match placed.answer() {
+                        Ok(placed) if issued.secret_id == self.secret_id => report = Some(placed),
+                        Err(error) if issued.secret_id == self.secret_id => return Err(error),
+                        Ok(_) => {}
+                        Err(error) => error!(secretId = issued.secret_id, "{error}"),
                     }
                 }
                 Err(error) if issued.secret_id == self.secret_id => return Err(error),

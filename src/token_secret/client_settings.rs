@@ -8,7 +8,7 @@ use super::{
     document::Document,
     member::{Member, Style},
 };
-use crate::{secret::Secret, shown::shows};
+use crate::secret::Secret;
 
 /// How a client authenticates at the token endpoint (`token_endpoint_auth_method`, RFC 7591 section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -81,12 +81,7 @@ impl ClientSettings {
             extra_parameters: Member::ExtraParameters.strings(document)?,
             extra_headers: Member::ExtraHeaders.strings(document)?,
             default_lifetime: Member::DefaultLifetimeSeconds.seconds(document)?,
-            // It is shown in messages, where it could make up a line of the log.
-            client_credentials_secret_id: Member::ClientCredentialsSecretId
-                .word(document, "a string of printable characters", |id| {
-                    id.chars().all(|c| c == ' ' || shows(c)).then(|| id.to_owned())
-                })?
-                .filter(|id| !id.is_empty()),
+            client_credentials_secret_id: Member::ClientCredentialsSecretId.secret_id(document)?,
             for_another_endpoint: Vec::new(),
         })
     }

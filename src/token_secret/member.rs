@@ -9,7 +9,10 @@ use super::{
     document::{Document, kind},
     time_form::TimeForm,
 };
-use crate::{secret::Secret, shown::shown};
+use crate::{
+    secret::Secret,
+    shown::{shown, shows},
+};
 
 /// In this year a number of seconds becomes so large that it would be read as milliseconds.
 const FIRST_YEAR_WITHOUT_ROOM: i32 = 5138;
@@ -37,6 +40,8 @@ pub enum Member {
     ExtraParameters,
     /// Added to the request.
     ExtraHeaders,
+    /// Another secret that gets what readers need.
+    PublishTo,
     /// This secret's own margin.
     RefreshMarginSeconds,
     /// Lifetime to assume when the provider names none.
@@ -83,6 +88,10 @@ impl Member {
         Self::TokenResponse,
     ];
 
+    /// The members that readers need: all that a published secret has.
+    pub const PUBLISHED: [Self; 5] =
+        [Self::AccessToken, Self::ExpiresAt, Self::TokenType, Self::Scope, Self::TokenResponse];
+
     const fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::AccessToken => ("accessToken", "access_token"),
@@ -95,6 +104,7 @@ impl Member {
             Self::TokenEndpointAuthMethod => ("tokenEndpointAuthMethod", "token_endpoint_auth_method"),
             Self::ExtraParameters => ("extraParameters", "extra_parameters"),
             Self::ExtraHeaders => ("extraHeaders", "extra_headers"),
+            Self::PublishTo => ("publishTo", "publish_to"),
             Self::RefreshMarginSeconds => ("refreshMarginSeconds", "refresh_margin_seconds"),
             Self::DefaultLifetimeSeconds => ("defaultLifetimeSeconds", "default_lifetime_seconds"),
             Self::TokenType => ("tokenType", "token_type"),
@@ -117,6 +127,12 @@ impl Member {
     /// The name the member has in this document, or would have in this style.
     pub(super) fn name_in(self, document: &Document, style: Style) -> &'static str {
         self.find(document).ok().flatten().map_or(self.name(style), |(name, _)| name)
+    }
+
+    /// Whether this is one of the member's names.
+    pub(super) fn is_called(self, name: &str) -> bool {
+        let (camel, snake) = self.names();
+        name == camel || name == snake
     }
 
     /// The JSON text of the member's value, under whichever name it has.
@@ -204,6 +220,14 @@ impl Member {
     /// An object of whatever members.
     pub(super) fn object(self, document: &Document) -> Result<Option<Document>, SecretProblem> {
         self.read(document, "an object", |json| Document::parse(json).ok())
+    }
+
+    /// The name or ARN of another secret. It is shown in messages, where it could make up a line of the log.
+    pub(super) fn secret_id(self, document: &Document) -> Result<Option<String>, SecretProblem> {
+        let id = self.word(document, "a string of printable characters", |id| {
+            id.chars().all(|c| c == ' ' || shows(c)).then(|| id.to_owned())
+        })?;
+        Ok(id.filter(|id| !id.is_empty()))
     }
 
     /// One of a few words, through `read`.

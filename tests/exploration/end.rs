@@ -5,6 +5,8 @@ use token_refresher::{
     config,
     error::Error,
     report::{Outcome, Report},
+    secret::Secret,
+    token_secret::TokenSecret,
 };
 
 use crate::{
@@ -54,6 +56,8 @@ fn an_hour_later(world: &mut World) -> Result<(), Broken> {
     world.time.set(world.time.now() + TimeDelta::hours(1));
     let run = world.later_run(Some(0))?;
     let (calls, versions) = if world.plan.claim == config::Claim::Never { (5, 1) } else { (4, 2) };
+    let published = usize::from(world.plan.tells_readers());
+    let calls = calls + 3 * published;
     let member = &world.members[run];
     // The earlier of two answers may be current, and the later one be met only now. (Where a provider repeats itself
     // altogether, two answers are not told from one.)
@@ -66,9 +70,11 @@ fn an_hour_later(world: &mut World) -> Result<(), Broken> {
     keep(outcome == Some(Outcome::Refreshed) || (met_another && outcome == Some(Outcome::Recovered)), || {
         format!("an hour later: {:?}", member.standing)
     })?;
-    keep((member.calls, member.versions_put) == (calls, versions) || met_another, || {
-        format!("an hour later: {} calls, {} versions", member.calls, member.versions_put)
+    let cost = (member.calls, member.versions_put, member.published);
+    keep(cost == (calls, versions, published) || met_another, || {
+        format!("an hour later, calls and versions: {cost:?}")
     })?;
+    of_what_readers_are_told(world)?;
     of_liveness(world)?;
     Ok(())
 }
@@ -106,7 +112,8 @@ fn settle(world: &mut World) -> Result<bool, Broken> {
         let member = &world.members[run];
         let Stage::Ended(result) = &member.standing else { return Err(Broken::new("a later run does not end")) };
         // A claim that was taken over, a merge, and one call for each refresh that led on from an old copy.
-        let most_to_recover = 5 + 5 + 2 + world.provider.sendings.len();
+        let most_to_recover =
+            5 + 5 + 2 + world.provider.sendings.len() + if world.plan.tells_readers() { 4 } else { 0 };
         match &**result {
             Ok(Report { outcome: Outcome::Skipped, .. }) => {
                 // What a forced run has staged, and did not put in place, waits until the token falls due.
@@ -115,6 +122,7 @@ fn settle(world: &mut World) -> Result<bool, Broken> {
                     world.time.set(world.time.now() + TimeDelta::hours(1));
                     continue;
                 }
+                of_what_readers_are_told(world)?;
                 of_liveness(world)?;
                 return Ok(true);
             }
@@ -158,6 +166,15 @@ fn has_staged_tokens(world: &World) -> bool {
     let mut sendings = provider.sendings.iter();
     !provider.is_alive(current)
         && sendings.any(|sending| matches!(sending.fate, Fate::Stored { .. }) && replaces(sending.issue))
+}
+
+/// Readers are told of the tokens that are current, and of nothing else.
+fn of_what_readers_are_told(world: &World) -> Result<(), Broken> {
+    let current = TokenSecret::parse(&world.current_text()).expect("a token secret");
+    let publication = if world.plan.tells_readers() { current.publication() } else { None };
+    keep(world.told_readers().as_deref() == publication.as_ref().map(Secret::expose), || {
+        "readers are told of other tokens than are current".to_owned()
+    })
 }
 
 fn wait(

@@ -6,7 +6,7 @@ use token_refresher::{config::Claim, event::Mode};
 use crate::{
     explorer::{Tally, explore, say},
     person::Deed,
-    plan::{PAST_THE_LEASE, Plan},
+    plan::{PAST_THE_LEASE, Plan, Readers},
     provider::Manners,
 };
 
@@ -120,6 +120,40 @@ fn of_runs_one_after_the_other_without_claims_nothing_is_lost() {
             ..Plan::of_runs(2, manners)
         });
         each(plans, &Deed::ALL, |plan, deed| Plan { deeds: vec![deed], ..plan })
+    });
+}
+
+#[test]
+fn of_two_runs_that_tell_readers_nothing_is_lost_and_readers_know() {
+    all("two runs that tell readers", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        with_every_provider(|manners| Plan { readers: Readers::Told, ..Plan::of_runs(2, manners) })
+    });
+}
+
+#[test]
+fn of_a_run_that_tells_readers_and_a_person_nothing_is_lost_and_readers_know() {
+    all("a run that tells readers and a person with one deed", &[(1, 0), (0, 1)], &[(1, 1)], || {
+        let plans = with_every_provider(|manners| Plan {
+            refreshed_before: true,
+            readers: Readers::Told,
+            leap_lengths: vec![PAST_THE_LEASE],
+            ..Plan::of_runs(1, manners)
+        });
+        each(plans, &Deed::ALL, |plan, deed| Plan { deeds: vec![deed], ..plan })
+    });
+}
+
+#[test]
+fn of_runs_that_tell_readers_of_a_token_not_due_nothing_is_lost_and_readers_know() {
+    all("a run, a forced one and at times a person, readers told", &[(0, 0)], &[(1, 0), (0, 1)], || {
+        let plans = [Manners::ReuseEndsGrant, Manners::EndsOldAccess].map(|manners| Plan {
+            readers: Readers::Told,
+            expires_in: TimeDelta::hours(1),
+            runs: vec![(Mode::Scheduled, 0), (forced(None), 1)],
+            ..Plan::of_runs(2, manners)
+        });
+        let deeds = [vec![], vec![Deed::Consent], vec![Deed::RollBack]];
+        each(plans.to_vec(), &deeds, |plan, deeds| Plan { deeds, ..plan })
     });
 }
 

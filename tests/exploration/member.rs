@@ -59,6 +59,8 @@ pub struct Member {
     pub told: u64,
     pub calls: usize,
     pub versions_put: usize,
+    /// How many versions of the readers' secret it has made.
+    pub published: usize,
     pub faults: usize,
     pub answered: bool,
     /// Whether it has sent a refresh token.
@@ -87,6 +89,7 @@ impl Member {
             told: 0,
             calls: 0,
             versions_put: 0,
+            published: 0,
             faults: 0,
             answered: false,
             sent: false,

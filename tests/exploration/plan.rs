@@ -40,9 +40,23 @@ pub struct Plan {
     pub other_versions: usize,
     /// Whether the current tokens come of a refresh, so that there is an AWSPREVIOUS with spent ones.
     pub refreshed_before: bool,
+    pub readers: Readers,
+}
+
+/// Who reads the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// No one, or the token secret itself.
+    OfTheSecret,
+    /// They are told in a second secret, empty at first.
+    Told,
 }
 
 impl Plan {
+    pub fn tells_readers(&self) -> bool {
+        self.readers == Readers::Told
+    }
+
     /// Scheduled runs, each in a process of its own, on an old version with a token that is due.
     pub fn of_runs(runs: usize, manners: Manners) -> Self {
         Self {
@@ -60,6 +74,7 @@ impl Plan {
             expires_in: TimeDelta::zero(),
             other_versions: 0,
             refreshed_before: false,
+            readers: Readers::OfTheSecret,
         }
     }
 }

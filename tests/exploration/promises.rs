@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use token_refresher::{
     error::Error,
     report::{Outcome, Report},
+    secret::Secret,
     store::{Label, VERSION_QUOTA, VersionId},
     token_secret::TokenSecret,
 };
@@ -55,6 +56,42 @@ pub fn of_the_current_version(world: &World) -> Result<(), Broken> {
     keep(consent == Some(world.wanted.consent), || "a person's consent is lost".to_owned())
 }
 
+/// Readers get what was issued, and nothing that is only the refresher's.
+pub fn of_the_readers(world: &World) -> Result<(), Broken> {
+    let Some(told) = world.told_readers() else { return Ok(()) };
+    let told: serde_json::Value = serde_json::from_str(&told).expect("a publication");
+    let members: Vec<_> = told.as_object().expect("a publication").keys().map(String::as_str).collect();
+    keep(members == ["accessToken", "expiresAt"], || format!("readers are told {members:?}"))?;
+    let issued = world.provider.issues.iter().any(|issue| told["accessToken"] == issue.access.as_str());
+    keep(issued, || "readers are told an access token that was never issued".to_owned())
+}
+
+/// Readers are not told of older tokens than before, where nothing goes wrong and no one else is there.
+pub fn of_readers_who_were_told(world: &World, before: Option<&str>) -> Result<(), Broken> {
+    let issue = |told: &str| {
+        let told: serde_json::Value = serde_json::from_str(told).expect("a publication");
+        world.provider.issues.iter().rposition(|issue| told["accessToken"] == issue.access.as_str())
+    };
+    let calm = world.mishaps() == 0 && world.plan.deeds.is_empty();
+    let now = world.told_readers();
+    keep(!calm || now.as_deref().and_then(issue) >= before.and_then(issue), || {
+        "readers are told of older tokens than before".to_owned()
+    })
+}
+
+/// Readers are told of tokens before those are current, where nothing goes wrong and no one else is there.
+pub fn of_telling_first(world: &World, to: &VersionId) -> Result<(), Broken> {
+    if !world.plan.tells_readers() || world.mishaps() > 0 || !world.plan.deeds.is_empty() {
+        return Ok(());
+    }
+    let next = world.versions.get(Some(to), None).expect("a version to move to");
+    let publication = TokenSecret::parse(next.body.expose()).expect("a token secret").publication();
+    let told = world.told_readers();
+    keep(told.as_deref() == publication.as_ref().map(Secret::expose), || {
+        "tokens become current that readers were not told of".to_owned()
+    })
+}
+
 /// Nothing comes between an answer and its staging.
 pub fn of_an_answer(run: usize, next: &Standing) -> Result<(), Broken> {
     let stages = matches!(next, Standing::Asks(Step::Put { label: Label::Staged, .. }, _));
@@ -96,7 +133,20 @@ pub fn of_a_move(run: usize, from: &VersionId, to: &VersionId) -> Result<(), Bro
 
 /// The most Secrets Manager calls, and the most versions, that a run may make to end so, whatever others do meanwhile;
 /// what one all alone makes is counted in `an_hour_later`.
-fn most(outcome: Outcome) -> (usize, usize) {
+fn most(outcome: Outcome, publishes: bool) -> (usize, usize) {
+    // Of the readers' secret: read, put, move; once more where other tokens turned out to be current. A token that is left
+    // alone: that, and before the put a look for a successor and at what is current.
+    let readers = match outcome {
+        _ if !publishes => 0,
+        Outcome::Skipped => 5,
+        Outcome::Refreshed | Outcome::Recovered | Outcome::Superseded => 7,
+        _ => 0,
+    };
+    let (calls, versions) = most_alone(outcome);
+    (calls + readers, versions)
+}
+
+fn most_alone(outcome: Outcome) -> (usize, usize) {
     // To take a claim over: list, successor, refusal, newest claim, list, claim, successor. To lose a promotion: move,
     // read, move. To meet another's answer to the same token: put, read, read.
     match outcome {
@@ -113,7 +163,7 @@ pub fn of_a_run(world: &World, run: usize, result: &Result<Report, Error>) -> Re
     let member = &world.members[run];
     match result {
         Ok(report) => {
-            let (calls, versions) = most(report.outcome);
+            let (calls, versions) = most(report.outcome, world.plan.tells_readers());
             let placed = matches!(report.outcome, Outcome::Refreshed | Outcome::Recovered);
             let current = world.versions.get(None, None).expect("a current version").id;
             keep(!placed || world.plan.lagging_reads || current == report.version_id, || {

@@ -12,7 +12,7 @@ use crate::{
     explorer::{say, tell},
     member::Event,
     person::Deed,
-    plan::{NEARLY_OVER, PAST_THE_LEASE, Plan},
+    plan::{NEARLY_OVER, PAST_THE_LEASE, Plan, Readers},
     provider::Manners,
     world::World,
 };
@@ -44,6 +44,7 @@ fn draw_plan(lots: &mut fastrand::Rng) -> Plan {
         lagging_reads: lots.bool(),
         age: TimeDelta::minutes(lots.i64(1..=90)),
         refreshed_before: lots.bool(),
+        readers: if lots.bool() { Readers::Told } else { Readers::OfTheSecret },
         ..Plan::of_runs(processes, Manners::ALL[lots.usize(..Manners::ALL.len())])
     }
 }

@@ -25,6 +25,7 @@ pub fn failed(step: &Step, error: impl FnOnce(&'static str) -> StoreError) -> Re
         Step::Move { .. } => Reply::Done(Err(error(action::MOVE))),
         Step::List => Reply::Listed(Err(error(action::LIST))),
         Step::Exchange(_) => Reply::Answer(Answer::Unavailable(Trouble::MaybeSpent("the line went dead".to_owned()))),
+        Step::OfReaders(step) => failed(step, error),
     }
 }
 
@@ -68,5 +69,6 @@ pub fn describe(step: &Step) -> String {
         Step::Move { from, to } => format!("moves AWSCURRENT from {} to {}", short(from), short(to)),
         Step::List => "lists the versions".to_owned(),
         Step::Exchange(_) => "sends the refresh token".to_owned(),
+        Step::OfReaders(step) => format!("{} of the readers' secret", describe(step)),
     }
 }

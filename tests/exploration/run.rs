@@ -28,14 +28,26 @@ use token_refresher::{
 /// The secret of every world.
 pub const NAME: &str = "crm/prod/oauth";
 
+/// The secret that readers read, where there is one.
+pub const READERS: &str = "crm/prod/access";
+
 /// What a run waits for.
 #[derive(Clone, Debug)]
 pub enum Step {
     Get(Which),
-    Put { id: VersionId, label: Label, body: Secret },
-    Move { from: VersionId, to: VersionId },
+    Put {
+        id: VersionId,
+        label: Label,
+        body: Secret,
+    },
+    Move {
+        from: VersionId,
+        to: VersionId,
+    },
     List,
     Exchange(Box<Exchange>),
+    /// The same, of the secret that readers read.
+    OfReaders(Box<Step>),
 }
 
 /// Which version to read.
@@ -126,34 +138,40 @@ impl Seat {
 #[derive(Debug)]
 struct Store(Seat);
 
+impl Store {
+    async fn ask(&self, secret_id: &str, step: Step) -> Reply {
+        self.0.ask(if secret_id == READERS { Step::OfReaders(Box::new(step)) } else { step }).await
+    }
+}
+
 impl SecretStore for Store {
-    async fn get(&self, _: &str, which: Selector<'_>) -> Result<Version, StoreError> {
+    async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
         let which = match which {
             Selector::Id(id) => Which::Id(id.clone()),
             Selector::Label(label) => Which::Label(label),
         };
-        match self.0.ask(Step::Get(which)).await {
+        match self.ask(secret_id, Step::Get(which)).await {
             Reply::Version(version) => version,
             other => unreachable!("{other:?}"),
         }
     }
 
-    async fn put(&self, _: &str, id: &VersionId, label: Label, body: &Secret) -> Result<(), StoreError> {
-        match self.0.ask(Step::Put { id: id.clone(), label, body: body.clone() }).await {
+    async fn put(&self, secret_id: &str, id: &VersionId, label: Label, body: &Secret) -> Result<(), StoreError> {
+        match self.ask(secret_id, Step::Put { id: id.clone(), label, body: body.clone() }).await {
             Reply::Done(done) => done,
             other => unreachable!("{other:?}"),
         }
     }
 
-    async fn move_current(&self, _: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
-        match self.0.ask(Step::Move { from: from.clone(), to: to.clone() }).await {
+    async fn move_current(&self, secret_id: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
+        match self.ask(secret_id, Step::Move { from: from.clone(), to: to.clone() }).await {
             Reply::Done(done) => done,
             other => unreachable!("{other:?}"),
         }
     }
 
-    async fn list(&self, _: &str) -> Result<Vec<Listed>, StoreError> {
-        match self.0.ask(Step::List).await {
+    async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
+        match self.ask(secret_id, Step::List).await {
             Reply::Listed(listed) => listed,
             other => unreachable!("{other:?}"),
         }

@@ -26,7 +26,7 @@ use crate::{
     promises::{self, Broken},
     provider::{Fate, Provider},
     replies::{denied, describe, digest, digest_of, lost, read},
-    run::{Process, Reply, Run, Standing, Step, Time},
+    run::{Process, READERS, Reply, Run, Standing, Step, Time},
 };
 
 /// What the secret must say in the end, whatever the runs do.
@@ -43,6 +43,8 @@ pub struct World {
     pub time: Time,
     config: Config,
     pub versions: Versions,
+    /// The secret that readers read.
+    pub readers: Versions,
     /// The versions before the newest write, as long as a read may still see them.
     before: Option<Versions>,
     pub provider: Provider,
@@ -75,7 +77,7 @@ impl World {
         let issue = &provider.issues[first];
         let obtained = now - plan.age;
         let expires = if plan.refreshed_before { obtained } else { now + plan.expires_in };
-        let document = json!({
+        let mut document = json!({
             "note": "as created",
             "accessToken": issue.access,
             "refreshToken": issue.refresh,
@@ -84,6 +86,9 @@ impl World {
             "clientId": "client",
             "clientSecret": "the client's secret",
         });
+        if plan.tells_readers() {
+            document["publishTo"] = json!(READERS);
+        }
         let mut versions =
             Versions::create("arn:aws:test", &version_id(1), &document.to_string().into(), obtained).expect("room");
         for n in 0..plan.other_versions {
@@ -101,6 +106,7 @@ impl World {
             processes: Vec::new(),
             config,
             versions,
+            readers: Versions::empty("arn:aws:test-readers"),
             before: None,
             provider,
             person: Person::new(&plan.deeds),
@@ -182,7 +188,8 @@ impl World {
             Standing::Sleeps(_) => return events.push(Event::Wakes(run)),
             Standing::Ended(_) => unreachable!("it is no longer on its way"),
         };
-        let writes = matches!(step, Step::Put { .. } | Step::Move { .. });
+        let of_either = if let Step::OfReaders(step) = step { step } else { step };
+        let writes = matches!(of_either, Step::Put { .. } | Step::Move { .. });
         let exchanges = matches!(step, Step::Exchange(_));
         if until.is_some_and(|until| self.time.now() >= until) {
             events.push(Event::TimesOut { run, late: false });
@@ -380,8 +387,10 @@ impl World {
                 }
                 Ok(Reply::Done(done))
             }
+            Step::OfReaders(step) => self.perform_of_readers(run, step),
             Step::Move { from, to } => {
                 promises::of_a_move(run, from, to)?;
+                promises::of_telling_first(self, to)?;
                 let before = self.before_a_write();
                 let done = self.versions.move_label("AWSCURRENT", Some(from), to);
                 self.wrote(before)?;
@@ -399,6 +408,29 @@ impl World {
                 }
                 Ok(Reply::Answer(response::read(status, None, body.as_bytes(), self.time.now(), &[])))
             }
+        }
+    }
+
+    /// Does what a run asks for of the readers' secret.
+    fn perform_of_readers(&mut self, run: usize, step: &Step) -> Result<Reply, Broken> {
+        let now = self.time.now();
+        match step {
+            Step::Put { id, label, body } => {
+                let count = self.readers.list(true).len();
+                let done = self.readers.put(id, body, Some(&[label.as_str().to_owned()]), now);
+                self.members[run].published += self.readers.list(true).len() - count;
+                promises::of_the_readers(self)?;
+                Ok(Reply::Done(done))
+            }
+            Step::Move { from, to } => {
+                promises::of_a_move(run, from, to)?;
+                let before = self.told_readers();
+                let done = self.readers.move_label("AWSCURRENT", Some(from), to);
+                promises::of_the_readers(self)?;
+                promises::of_readers_who_were_told(self, before.as_deref())?;
+                Ok(Reply::Done(done))
+            }
+            step => Ok(read(&self.readers, step)),
         }
     }
 
@@ -442,6 +474,11 @@ impl World {
     /// How many times something has gone wrong: faults, and leaps of the clock.
     pub fn mishaps(&self) -> usize {
         self.plan.faults + self.plan.leaps - self.faults_left - self.leaps_left
+    }
+
+    /// What readers are told, if anything.
+    pub fn told_readers(&self) -> Option<String> {
+        self.readers.get(None, None).ok().map(|version| version.body.expose().to_owned())
     }
 
     pub fn current_text(&self) -> String {
@@ -504,9 +541,9 @@ impl World {
         let mut halves = [DefaultHasher::new(), DefaultHasher::new()];
         halves[1].write_u8(1);
         let text = |versions: &Versions| serde_json::to_vec(versions).expect("JSON");
-        let (versions, before) = (text(&self.versions), self.before.as_ref().map(text));
+        let versions = (text(&self.versions), text(&self.readers), self.before.as_ref().map(text));
         for half in &mut halves {
-            (&versions, &before).hash(half);
+            versions.hash(half);
             self.provider.hash(half);
             self.person.hash(half);
             self.wanted.note.as_str().hash(half);
@@ -522,7 +559,8 @@ impl World {
                     Stage::Ended(result) if result.is_err() && member.answered => (2, member.told).hash(half),
                     Stage::Ended(_) => 3.hash(half),
                     Stage::OnItsWay(_) => {
-                        (4, member.told, member.calls, member.versions_put, member.faults, member.claimed).hash(half);
+                        let costs = (member.calls, member.versions_put, member.published);
+                        (4, member.told, costs, member.faults, member.claimed).hash(half);
                     }
                 }
             }

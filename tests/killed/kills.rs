@@ -62,6 +62,7 @@ async fn kill(path: &'static Path, requests: &[Seen], kill: Kill) -> Course {
     assert_eq!(seen, promised, "{case}");
     if seen.ends.last().is_some_and(|end| end == "skipped") {
         world.bench.assert_alive(SECRET);
+        world.assert_told(&case);
     }
     assert_eq!(world.bench.provider.reuses() > 0, promised.sent > 1 && !path.is_refused(), "{case}");
     seen
@@ -75,9 +76,13 @@ fn budget(path: &Path, end: &str) -> (usize, usize) {
         Before::DueWithClientApart | Before::DueAndYoung | Before::PastedBack => (1, 0),
         Before::EditedMeanwhile => (3, 2),
         Before::StagedAndEdited => (1, 1),
+        // Readers are looked after: read, put, move.
+        Before::DueWithReaders => (3, 0),
         _ => (0, 0),
     };
     match end {
+        // A look at what readers are told.
+        "skipped" if path.before == Before::DueWithReaders => (2, 0),
         "skipped" => (1, 0),
         "in_progress" => (5 + calls, 0),
         "recovered" => (5 + calls, versions),

@@ -14,6 +14,8 @@ pub enum Before {
     DueAndYoung,
     /// The same, and its client is in a secret of its own.
     DueWithClientApart,
+    /// The same, and readers are told in a secret of their own.
+    DueWithReaders,
     /// A run was killed after its claim, an hour ago.
     DeadClaim,
     /// Two were.
@@ -89,13 +91,14 @@ const REFUSED: &str = "ReauthorizationRequired";
 
 /// Every path. The calls and versions of a refresh, of one with `CLAIM=never` and of a recovery are those of the
 /// README's table; the others follow from the protocol.
-pub static PATHS: [Path; 19] = [
+pub static PATHS: [Path; 20] = [
     Path::new("skip", Before::NotDue, ("skipped", 1, 0)),
     Path::new("scheduled", Before::Due, ("refreshed", 4, 2)),
     Path::new("forced", Before::Due, ("refreshed", 4, 2)).asked_by(Asks::Force),
     Path::new("asked by a reader", Before::NotDue, ("refreshed", 4, 2)).asked_by(Asks::Reader),
     Path::new("young version", Before::DueAndYoung, ("refreshed", 5, 2)),
     Path::new("client apart", Before::DueWithClientApart, ("refreshed", 5, 2)),
+    Path::new("readers told", Before::DueWithReaders, ("refreshed", 7, 2)),
     Path::new("take-over", Before::DeadClaim, ("refreshed", 10, 2)),
     Path::new("second take-over", Before::TwoDeadClaims, ("refreshed", 10, 2)),
     Path::new("edited meanwhile", Before::EditedMeanwhile, ("refreshed", 7, 3)),

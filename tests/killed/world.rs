@@ -18,6 +18,7 @@ use crate::{
 };
 
 const CLIENT: &str = "crm/client";
+const READERS: &str = "crm/access";
 
 pub struct World {
     pub bench: Bench,
@@ -61,6 +62,10 @@ impl World {
                 members.retain(|name, _| !["clientId", "clientSecret"].contains(&name.as_str()));
                 members.insert("clientCredentialsSecretId".to_owned(), CLIENT.into());
             }
+            Before::DueWithReaders => {
+                self.bench.secret(READERS, json!({"accessToken": token["accessToken"]}));
+                token["publishTo"] = READERS.into();
+            }
             _ => {}
         }
         self.bench.secret(SECRET, &token);
@@ -92,7 +97,7 @@ impl World {
                 self.bench.provider.withdraw_consent();
                 assert_eq!(end(&self.run("{}").await), "ReauthorizationRequired");
             }
-            Before::NotDue | Before::Due | Before::DueWithClientApart => {}
+            Before::NotDue | Before::Due | Before::DueWithClientApart | Before::DueWithReaders => {}
         }
         if self.path.before == Before::StagedAndEdited {
             token["note"] = EDITED.into();
@@ -177,6 +182,23 @@ impl World {
     /// Fails unless the store is as it must be at every moment.
     pub fn assert_sound(&self, case: &str) {
         store::assert_sound(&self.bench, case);
+        if self.path.before == Before::DueWithReaders {
+            let told = self.bench.current(READERS);
+            let issued = self.bench.provider.every_token_issued();
+            assert!(
+                issued.iter().any(|token| told["accessToken"] == token.as_str()),
+                "{case}: readers are told no token"
+            );
+            assert!(told.get("refreshToken").is_none(), "{case}: readers are told too much");
+        }
+    }
+
+    /// Fails unless readers, if there are any, are told of the current token.
+    pub fn assert_told(&self, case: &str) {
+        if self.path.before == Before::DueWithReaders {
+            let (told, current) = (self.bench.current(READERS), self.bench.current(SECRET));
+            assert!(told["accessToken"] == current["accessToken"], "{case}: readers are told another token");
+        }
     }
 }
 

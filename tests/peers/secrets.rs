@@ -45,6 +45,11 @@ impl Secrets {
         created.version_id.expect("its version")
     }
 
+    /// A secret that has no value yet.
+    pub async fn create_empty(&self, name: &str) {
+        self.client.create_secret().name(name).send().await.expect("a secret");
+    }
+
     pub async fn create_binary(&self, name: &str, bytes: &[u8]) {
         self.client.create_secret().name(name).secret_binary(Blob::new(bytes)).send().await.expect("a secret");
     }

@@ -165,6 +165,14 @@ impl Vault {
     }
 
     pub fn create(&self, name: &str, json: &impl ToString, created: DateTime<Utc>) -> VersionId {
+        self.create_empty(name);
+        let id = random_id();
+        self.edit(name, |versions, _| versions.put(&id, &json.to_string().into(), None, created).expect("room"));
+        id
+    }
+
+    /// A secret that has no value yet.
+    pub fn create_empty(&self, name: &str) {
         match &*self.0 {
             Backing::SecretsManager(fake) => fake.create_empty(name),
             Backing::Directory { root, .. } => {
@@ -173,9 +181,6 @@ impl Vault {
                 fs::write(path, serde_json::to_vec(&empty).expect("JSON")).expect("a file");
             }
         }
-        let id = random_id();
-        self.edit(name, |versions, _| versions.put(&id, &json.to_string().into(), None, created).expect("room"));
-        id
     }
 
     /// Changes a secret in any way.
