@@ -323,6 +323,7 @@ impl<S: SecretStore, X> Run<'_, S, X> {
             secret_id: self.secret_id.to_owned(),
             version_id: current.id.clone(),
             previous_version_id: None,
+            published_version_id: current.published_as(),
             expires_at,
             expires_in_seconds: expires_at.map(|expires_at| (expires_at - self.now()).num_seconds()),
             reason,

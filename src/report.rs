@@ -54,6 +54,9 @@ pub struct Report {
     /// The version that was current before, where this run moved AWSCURRENT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_version_id: Option<VersionId>,
+    /// The version that tells readers of these tokens, in the secret that `publishTo` names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_version_id: Option<VersionId>,
     /// When the current access token expires.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_rfc3339")]
     pub expires_at: Option<DateTime<Utc>>,

@@ -40,9 +40,14 @@ impl Held {
         Some(Publication { secret_id, id: self.key().published(&text), text })
     }
 
+    /// The id of the version that tells readers of these tokens.
+    pub(super) fn published_as(&self) -> Option<VersionId> {
+        self.publication().map(|publication| publication.id)
+    }
+
     /// Whether this is the version that someone knows by this id: by its own, or by that of its publication.
     pub(super) fn is_known_as(&self, id: &str) -> bool {
-        id == self.id.as_str() || self.publication().is_some_and(|publication| id == publication.id.as_str())
+        id == self.id.as_str() || self.published_as().is_some_and(|published| id == published.as_str())
     }
 }
 

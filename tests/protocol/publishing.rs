@@ -242,6 +242,7 @@ async fn readers_ask_for_a_refresh_by_the_version_they_know(over: Over) {
     world.vault.set("note", "edited");
     let report = world.process().invoke(ask(known.clone())).await.unwrap();
     assert_eq!((report.outcome, report.reason), (Outcome::Refreshed, Reason::Forced));
+    assert_eq!(report.published_version_id, Some(world.told_id()));
     world.assert_told();
     let report = world.process().invoke(ask(known)).await.unwrap();
     assert_eq!((report.outcome, report.reason), (Outcome::Skipped, Reason::VersionNotCurrent));
