@@ -14,7 +14,9 @@ The command finds:
     PEER_DOT_NO_REUSE_DETECTION_URL   Django OAuth Toolkit, no grace, reuse costs the spent token only
     PEER_LAMBDA_URL                   cargo-lambda's invoke API; its functions are function-1 to function-8, each with a Runtime
                                       API of its own at /.rt/function-<n>, and the nameless function _ with /.rt
-    PEER_CARGO_LAMBDA, PEER_CFN_LINT  the paths of these two programs
+    PEER_CARGO_LAMBDA, PEER_CFN_LINT, PEER_CHECKOV, PEER_SAM, PEER_AWS  the paths of these programs
+    PEER_PYTHON                       a Python that has moto, botocore and cfn-lint
+    PEER_NODE                         the folder of Node's packages, for scripts copied there
 
 The exit code is the command's. What the peers need is installed under target/peers, once; their logs are in target/peers/log,
 and in the file "issued" there every token that a provider has issued.
@@ -40,6 +42,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "peers"
 VENV, NODE, LOG = TARGET / "venv", TARGET / "node", TARGET / "log"
+# Each wants other versions of the same libraries than the peers do.
+CHECKOV, SAM = TARGET / "checkov", TARGET / "sam"
 
 HOST = "127.0.0.1"
 READY_SECONDS = 90  # for one peer to answer; a loaded machine needs a tenth of it
@@ -132,6 +136,11 @@ def install(folder: Path, sources: list[Path], commands: list[list]) -> None:
             if run(command, log, cwd=folder) != 0:
                 raise Failed(f"{' '.join(map(str, command))}\n{log_tail(name)}")
     stamp.write_text(digest.hexdigest())
+
+
+def install_python(folder: Path, requirements: Path) -> None:
+    pip = [folder / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", "--requirement", requirements]
+    install(folder, [requirements], [[sys.executable, "-m", "venv", folder], pip])
 
 
 @dataclass
@@ -232,18 +241,27 @@ def peers(folder: Path) -> list[Peer]:
 def run_with_peers(command: list[str], folder: Path) -> int:
     shutil.rmtree(LOG, ignore_errors=True)
     LOG.mkdir(parents=True)
-    requirements, node_sources = HERE / "requirements.txt", [HERE / "package.json", HERE / "package-lock.json"]
-    pip = [VENV / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", "--requirement", requirements]
-    install(VENV, [requirements], [[sys.executable, "-m", "venv", VENV], pip])
+    for folder, requirements in [(VENV, "requirements.txt"), (CHECKOV, "checkov.txt"), (SAM, "sam.txt")]:
+        install_python(folder, HERE / requirements)
+    node_sources = [HERE / "package.json", HERE / "package-lock.json"]
     install(NODE, node_sources, [["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]])
     # Node looks for packages beside the script.
-    shutil.copy(HERE / "oidc_provider.mjs", NODE)
+    for script in (HERE / "oidc_provider.mjs", HERE.parent / "template/simulate.mjs"):
+        shutil.copy(script, NODE)
 
     started = peers(folder)
     ports = iter(free_ports(sum(len(peer.variables) for peer in started)))
     for peer in started:
         peer.start([next(ports) for _ in peer.variables])
-    environment = os.environ | {"PEER_CARGO_LAMBDA": f"{VENV}/bin/cargo-lambda", "PEER_CFN_LINT": f"{VENV}/bin/cfn-lint"}
+    environment = os.environ | {
+        "PEER_CARGO_LAMBDA": f"{VENV}/bin/cargo-lambda",
+        "PEER_CFN_LINT": f"{VENV}/bin/cfn-lint",
+        "PEER_CHECKOV": f"{CHECKOV}/bin/checkov",
+        "PEER_SAM": f"{SAM}/bin/sam",
+        "PEER_AWS": f"{VENV}/bin/aws",
+        "PEER_PYTHON": f"{VENV}/bin/python",
+        "PEER_NODE": f"{NODE}",
+    }
     for peer in started:
         peer.wait_until_ready()
         environment |= peer.addresses()
