@@ -9,9 +9,8 @@ import re
 from copy import deepcopy
 from pathlib import Path
 
-import cfnlint
-from cfnlint.template import Template
 from cfnlint.decode.cfn_yaml import load
+from cfnlint.template import Template
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "schedule.yaml"
@@ -74,12 +73,15 @@ class Stack:
         assert not unknown, f"no parameters: {unknown}"
         self.parameters = {name: parameters.get(name, each.get("Default")) for name, each in declared.items()}
         self.parameters["SecretNames"] = names
-        self.resources = {
-            name: self.resolve(resource)
-            for name, resource in self.expanded["Resources"].items()
-            if self.holds(resource.get("Condition"))
-        }
-        self.outputs = self.resolve(self.expanded["Outputs"])
+
+    @functools.cached_property
+    def resources(self) -> dict[str, dict]:
+        resources = self.expanded["Resources"].items()
+        return {name: self.resolve(each) for name, each in resources if self.holds(each.get("Condition"))}
+
+    @functools.cached_property
+    def outputs(self) -> dict[str, dict]:
+        return self.resolve(self.expanded["Outputs"])
 
     def holds(self, condition) -> bool:
         if condition is None:
