@@ -12,8 +12,8 @@ The command finds:
     PEER_OIDC_ECHO_CONTROL            its control server
     PEER_DOT_GRACE_URL                Django OAuth Toolkit, 60 s grace, reuse protection: see django_oauth_toolkit.py
     PEER_DOT_NO_REUSE_DETECTION_URL   Django OAuth Toolkit, no grace, reuse costs the spent token only
-    PEER_LAMBDA_URL                   cargo-lambda's invoke API; its functions are function-1 to function-8, each with a Runtime
-                                      API of its own at /.rt/function-<n>, and the nameless function _ with /.rt
+    PEER_LAMBDA_URL                   cargo-lambda's invoke API; its functions are token-refresher and function-1 to function-8,
+                                      each with a Runtime API of its own at /.rt/<name>, and the nameless function _ with /.rt
     PEER_CARGO_LAMBDA, PEER_CFN_LINT, PEER_CHECKOV, PEER_SAM, PEER_AWS  the paths of these programs
     PEER_PYTHON                       a Python that has moto, botocore and cfn-lint
     PEER_NODE                         the folder of Node's packages, for scripts copied there
@@ -216,8 +216,8 @@ def lambda_package(folder: Path) -> Path:
     """Writes a package whose binaries give cargo-lambda its function names; it reads the manifest and builds nothing."""
     (folder / "src/bin").mkdir(parents=True)
     (folder / "Cargo.toml").write_text('[package]\nname = "functions"\nedition = "2021"\n')
-    for number in range(1, 9):
-        (folder / f"src/bin/function-{number}.rs").write_text("fn main() {}\n")
+    for name in ["token-refresher", *(f"function-{number}" for number in range(1, 9))]:
+        (folder / f"src/bin/{name}.rs").write_text("fn main() {}\n")
     return folder
 
 
@@ -241,8 +241,8 @@ def peers(folder: Path) -> list[Peer]:
 def run_with_peers(command: list[str], folder: Path) -> int:
     shutil.rmtree(LOG, ignore_errors=True)
     LOG.mkdir(parents=True)
-    for folder, requirements in [(VENV, "requirements.txt"), (CHECKOV, "checkov.txt"), (SAM, "sam.txt")]:
-        install_python(folder, HERE / requirements)
+    for venv, requirements in [(VENV, "requirements.txt"), (CHECKOV, "checkov.txt"), (SAM, "sam.txt")]:
+        install_python(venv, HERE / requirements)
     node_sources = [HERE / "package.json", HERE / "package-lock.json"]
     install(NODE, node_sources, [["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]])
     # Node looks for packages beside the script.
