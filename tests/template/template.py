@@ -46,11 +46,9 @@ NO_VALUE = object()
 
 
 @functools.cache
-def source() -> dict:
-    """The file as it stands, loops and functions included."""
-    template, problems = load(str(FILE)), []
-    assert not problems, problems
-    return template
+def source(file: Path = FILE) -> dict:
+    """The file as it stands, loops and functions included; not to be changed."""
+    return load(str(file))
 
 
 def secret_arn(name: str) -> str:
@@ -60,11 +58,11 @@ def secret_arn(name: str) -> str:
 class Stack:
     """What a deployment with these parameters would consist of."""
 
-    def __init__(self, names=NAMES, **parameters):
-        template = deepcopy(source())
+    def __init__(self, names=NAMES, file=FILE, **parameters):
+        template = deepcopy(source(file))
         # The loops run over the parameter's default, for want of a way to tell cfn-lint a value.
         template["Parameters"]["SecretNames"]["Default"] = ",".join(names)
-        expander = Template(str(FILE), template, [REGION])
+        expander = Template(str(file), template, [REGION])
         problems = expander.transform()
         assert not problems, problems
         self.expanded = expander.template

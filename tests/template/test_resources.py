@@ -6,6 +6,7 @@ import re
 import unittest
 from pathlib import Path
 
+import readme
 from template import ACCOUNT, NAMES, ROOT, STACK, Stack, source
 
 KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/1234abcd"
@@ -28,8 +29,6 @@ KMS = {"GetSecretValue": {"kms:Decrypt"}, "PutSecretValue": {"kms:GenerateDataKe
 # What Lambda does as the function: its log, and the destination of failed runs.
 LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"}
 
-readme = (ROOT / "README.md").read_text()
-
 
 def as_list(value) -> list:
     return value if isinstance(value, list) else [value]
@@ -51,13 +50,6 @@ def calls_of_the_code() -> set[str]:
         if services:
             calls |= {name.title().replace("_", "") for name in re.findall(r"\bclient\s*\.(\w+)\(\)", code)}
     return calls
-
-
-def section(title: str) -> str:
-    """A section of the README without the fences of its code blocks, white space made one."""
-    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#+ |\Z)", readme, re.M | re.S)
-    assert found, f"the README has no section {title!r}"
-    return " ".join(re.sub(r"^```.*$", "", found[2], flags=re.M).split())
 
 
 class Resources(unittest.TestCase):
@@ -132,12 +124,22 @@ class Resources(unittest.TestCase):
         self.assertEqual({re.sub("myapp.*", "", name) for name in added}, {"Schedule", "RefreshPolicy", "ReaderPolicy", "Secret", "SecretPolicy"})
 
     def test_the_policies_of_as_many_tokens_as_the_readme_says_fit_into_a_role(self):
-        tokens = int(re.search(r"about (\d+) tokens", readme)[1])
+        tokens = int(re.search(r"about (\d+) tokens", readme.text)[1])
         self.assertIn(f"(about {tokens})", source()["Parameters"]["SecretPrefix"]["Description"])
         # 10,240 characters for all inline policies of a role, white space not counted (IAM quotas).
         names = [f"some-company/production/token-{number:03}" for number in range(tokens)]
         stack = Stack(names, ClientCredentialsSecretArn=EVERYTHING["ClientCredentialsSecretArn"], KmsKeyArn=KEY)
         self.assertLess(sum(len(json.dumps(each, separators=(",", ":"))) for each in stack.policies("FunctionRole")), 10_240)
+
+    def test_as_many_tokens_as_the_readme_says_fit_into_a_stack(self):
+        numbers = re.search(r"a stack takes about (\d+) tokens, or (\d+) with `CreateSecrets=yes`", readme.text)
+        for tokens, creates in [(int(numbers[1]), "no"), (int(numbers[2]), "yes")]:
+            names = [f"myapp/prod/token-{number:04}" for number in range(tokens)]
+            stack = Stack(names, SecretPrefix="myapp/prod/", CreateSecrets=creates, AlarmEmail="someone@example.com")
+            # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+            self.assertLessEqual(len(stack.resources), 500)
+            self.assertLessEqual(len(stack.outputs), 200)
+            self.assertLessEqual(len(",".join(names)), 4096)
 
     def test_no_token_is_deleted_with_the_stack(self):
         for name, resource in STACKS["everything"].resources.items():
@@ -171,7 +173,7 @@ class Resources(unittest.TestCase):
     def test_an_event_that_names_no_secret_is_for_the_first_one(self):
         variables = STACKS["defaults"].resources["Function"]["Properties"]["Environment"]["Variables"]
         self.assertEqual(variables, {"SECRET_ID": NAMES[0], "REFRESH_MARGIN_SECONDS": 900, "CLAIM": "always"})
-        settings = readme.split("## Settings")[1].split("\n## ")[0]
+        settings = readme.section("Settings")
         for name in variables:
             self.assertIn(f"`{name}`", settings)
 
@@ -219,7 +221,9 @@ class Watching(unittest.TestCase):
             self.assertEqual(alarm["Dimensions"], [queue if alarm["Namespace"] == "AWS/SQS" else function], name)
 
     def test_the_alarm_for_a_person_says_what_the_readme_says_word_for_word(self):
-        self.assertEqual(alarms(Stack())["ConsentNeeded"]["AlarmDescription"], section("When a person must consent again"))
+        # White space is one, and the fences of the code block are no text.
+        said = re.sub(r"^```.*$", "", readme.section("When a person must consent again"), flags=re.M)
+        self.assertEqual(alarms(Stack())["ConsentNeeded"]["AlarmDescription"], " ".join(said.split()))
 
     def test_every_alarm_says_in_at_most_1024_characters_what_to_do(self):
         for name, alarm in alarms(Stack()).items():
