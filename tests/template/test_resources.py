@@ -272,7 +272,7 @@ def dashboard_metrics(stack: Stack) -> set:
         before = []
         for row in widget["properties"]["metrics"]:
             if isinstance(row[0], dict):
-                search = re.fullmatch(r"""SEARCH\('\{([^}]+)\} FunctionName="([^"]+)" MetricName="(\w+)"', '\w+', 300\)""", row[0]["expression"])
+                search = re.fullmatch(r"""SEARCH\('\{([^}]+)\} FunctionName="([^"]+)" MetricName="(\w+)"', '\w+', \d+\)""", row[0]["expression"])
                 assert search and search[2] == STACK, row
                 namespace, *dimensions = search[1].split(",")
                 found.add((namespace, search[3], frozenset(dimensions)))

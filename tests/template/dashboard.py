@@ -1,0 +1,265 @@
+"""Draws the dashboard of schedule.yaml with sample data: python tests/template/dashboard.py [-]   (to docs/dashboard.svg, or stdout)
+
+What is drawn where, with which title, colour, annotation and search, comes from the template; the samples are a day of three tokens,
+in which a provider was down for a while and one consent was withdrawn. The same samples always give the same picture."""
+
+import json
+import math
+import random
+import re
+import statistics
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from template import ROOT, STACK, Stack
+
+PICTURE = ROOT / "docs/dashboard.svg"
+
+PERIOD, DAY, MARGIN = 300, 86_400, 900
+TICKS = range(0, DAY, PERIOD)
+# Name, lifetime of its access token, seconds until its refresh token ends.
+TOKENS = [("myapp/prod/upwork", 3600 * 4, None), ("myapp/prod/xero", 3600 * 2, 60 * 86_400), ("myapp/prod/zoom", 3600, 9 * 86_400)]
+OUTAGE = (range(7 * 3600, 9 * 3600), "myapp/prod/xero", "ProviderUnavailable")
+WITHDRAWN = (range(22 * 3600, DAY), "myapp/prod/zoom", "ReauthorizationRequired")
+
+UNIT, GAP = 60, 4  # pixels of a cell of CloudWatch's grid, and between widgets
+PALETTE = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2"]
+FONT = "font-family=\"'Amazon Ember',Helvetica,Arial,'DejaVu Sans',sans-serif\""
+
+
+def sampled() -> dict:
+    """Values at each tick by metric: (name, value of its second dimension or None) → {seconds of the day: value}."""
+    lot = random.Random(1)
+    values = defaultdict(dict)
+    for tick in TICKS:
+        values["Duration", None][tick] = 8 + lot.random() * 6
+    for number, (secret, lifetime, ends) in enumerate(TOKENS):
+        obtained = -lifetime * (number + 1) // 5
+        since = None
+        for tick in TICKS:
+            failure = next((why for when, who, why in (OUTAGE, WITHDRAWN) if who == secret and tick in when), None)
+            outcome = "Skipped"
+            if tick >= obtained + lifetime - MARGIN:
+                outcome = "Failed" if failure else "Refreshed"
+            if outcome == "Failed":
+                since = tick if since is None else since
+                # Back-off doubles: 1, 3, 7, 15, then 30 minutes. A refusal is told by every run.
+                waited = (tick - since) // PERIOD
+                if failure == "ProviderUnavailable" and waited not in (0, 1, 2, 4, 7, 13, 19):
+                    outcome = "BackingOff"
+                else:
+                    values["Failed", failure][tick] = values["Failed", failure].get(tick, 0) + 1
+            if outcome == "Refreshed":
+                obtained, since = tick, None
+                took = 180 + lot.expovariate(1 / 60)
+                values["ExchangeMilliseconds", None][tick] = took
+                values["Duration", None][tick] = took + 90
+            if outcome != "Failed":
+                values[outcome, None][tick] = values[outcome, None].get(tick, 0) + 1
+            values["SecondsUntilExpiry", secret][tick] = obtained + lifetime - tick
+            if ends:
+                values["SecondsUntilRefreshTokenExpiry", secret][tick] = ends - tick
+    return values
+
+
+class Picture:
+    def __init__(self, stack: Stack):
+        self.stack, self.values, self.parts = stack, sampled(), []
+        self.body = json.loads(stack.resources["Dashboard"]["Properties"]["DashboardBody"])
+        for widget in self.body["widgets"]:
+            x, y, width, height = (widget[side] * UNIT + GAP / 2 for side in ("x", "y", "width", "height"))
+            self.widget(widget, x, y, width - GAP, height - GAP)
+        bottom = max(widget["y"] + widget["height"] for widget in self.body["widgets"]) * UNIT
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {24 * UNIT} {bottom}" {FONT} font-size="13" fill="#16191f">'
+        self.svg = "\n".join([head, f'<rect width="{24 * UNIT}" height="{bottom}" fill="#eaeded"/>', *self.parts, "</svg>", ""])
+
+    def text(self, x, y, text, **style):
+        attributes = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in style.items())
+        self.parts.append(f'<text x="{x:g}" y="{y:g}"{attributes}>{escape(str(text))}</text>')
+
+    def line(self, points, colour, **style):
+        attributes = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in style.items())
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self.parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}"{attributes}/>')
+
+    def widget(self, widget, x, y, width, height):
+        self.parts.append(f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="#fff" stroke="#d5dbdb"/>')
+        self.text(x + 14, y + 26, widget["properties"]["title"], font_weight="bold", font_size=15)
+        if widget["type"] == "alarm":
+            self.alarms(widget["properties"]["alarms"], x + 14, y + 42, width - 28)
+        else:
+            self.chart(widget["properties"], x, y, width, height)
+
+    def alarms(self, arns, x, y, width):
+        """The states at the end of the day, by the alarm's own definition and the samples."""
+        names = {self.stack.value_of(name, "Arn"): name for name in self.stack.of_type("AWS::CloudWatch::Alarm")}
+        across = 4
+        step = width / across
+        for number, arn in enumerate(arns):
+            left, top = x + number % across * step, y + number // across * 62
+            raised = self.is_raised(self.stack.resources[names[arn]]["Properties"])
+            colour, state = ("#d13212", "In alarm") if raised else ("#1d8102", "OK")
+            self.parts.append(f'<rect x="{left:g}" y="{top:g}" width="{step - 10:g}" height="54" fill="{colour}" fill-opacity="0.1" stroke="{colour}"/>')
+            self.text(left + 12, top + 22, names[arn], font_weight="bold")
+            self.text(left + 12, top + 42, state, fill=colour)
+
+    def is_raised(self, alarm) -> bool:
+        last = DAY - PERIOD
+        name = {"Errors": "Failed", "Invocations": "Duration", "NumberOfMessagesSent": "Failed"}.get(alarm["MetricName"], alarm["MetricName"])
+        if name in ("ReauthorizationRequired", "TokenNotStored"):
+            found = [self.values.get(("Failed", name), {}).get(last)]
+        else:
+            found = [samples.get(last) for (metric, _), samples in self.values.items() if metric == name]
+        found = [value for value in found if value is not None]
+        if not found:
+            return alarm["TreatMissingData"] == "breaching"
+        value = sum(found) if alarm["Statistic"] == "Sum" else min(found)
+        below = alarm["ComparisonOperator"] == "LessThanThreshold"
+        return value < alarm["Threshold"] if below else value >= alarm["Threshold"]
+
+    def series(self, properties) -> list["Series"]:
+        """What the widget's rows name, each by its own statistic and period."""
+        found, before = [], []
+        for row in properties["metrics"]:
+            options = row[-1] if isinstance(row[-1], dict) else {}
+            if "expression" in options:
+                name, statistic, period = re.search(r"""MetricName="(\w+)"', '(\w+)', (\d+)""", options["expression"]).groups()
+                for (metric, second), samples in self.values.items():
+                    if metric == name and second:
+                        found.append(Series(second, PALETTE[len(found)], False, aggregated(samples, statistic, int(period))))
+                continue
+            cells = [cell for cell in row if isinstance(cell, str)]
+            before = before if cells == ["..."] else [old if new == "." else new for new, old in zip(cells, before or cells)]
+            samples = defaultdict(int)
+            for (metric, _), counts in self.values.items():
+                for tick, count in counts.items() if metric == before[1] else ():
+                    samples[tick] += count
+            statistic = options.get("stat") or properties["stat"]
+            on_the_right = options.get("yAxis") == "right"
+            colour = options.get("color", PALETTE[len(found)])
+            found.append(Series(options.get("label", before[1]), colour, on_the_right, aggregated(samples, statistic, properties["period"])))
+        return found
+
+    def chart(self, properties, x, y, width, height):
+        series, stacked = self.series(properties), properties.get("stacked", False)
+        annotations = properties.get("annotations", {}).get("horizontal", [])
+        area = x + 58, y + 44, x + width - 34, y + height - 56
+        left, top, right, bottom = area
+        ticks = sorted({tick for each in series for tick in each.samples})
+        base = dict.fromkeys(ticks, 0)
+        on_the_left = [each for each in series if not each.on_the_right]
+        reached = [sum(each.samples.get(tick, 0) for each in on_the_left) for tick in ticks] if stacked else [0]
+        reached += [value for each in on_the_left for value in each.samples.values()] + [each["value"] for each in annotations]
+        axis = Axis(area, reached)
+        for value in axis.marks():
+            level = axis.level(value)
+            self.line([(left, level), (right, level)], "#eaeded" if value else "#aab7b8")
+            self.text(left - 6, level + 4, short(value), text_anchor="end", font_size=11, fill="#545b64")
+        for hour in range(0, 25, 4):
+            self.text(axis.place(hour * 3600), bottom + 16, f"{hour % 24:02}:00", text_anchor="middle", font_size=11, fill="#545b64")
+        annotated = []
+        for each in annotations:
+            level = axis.level(each["value"])
+            self.line([(left, level), (right, level)], each["color"], stroke_dasharray="5 3")
+            halo = {"stroke": "#fff", "stroke_width": 4, "paint_order": "stroke"}
+            annotated.append((left + 4, level - 4, each["label"], {"font_size": 11, "fill": each["color"]} | halo))
+        for each in series:
+            if each.on_the_right:
+                other = Axis(area, [0, *each.samples.values()])
+                for value in other.marks():
+                    self.text(right + 6, other.level(value) + 4, short(value), font_size=11, fill="#545b64")
+                self.curve(each, other)
+            elif stacked:
+                above = {tick: base[tick] + each.samples.get(tick, 0) for tick in ticks}
+                edge = [(tick, above[tick]) for tick in ticks] + [(tick, base[tick]) for tick in reversed(ticks)]
+                path = " ".join(f"{axis.place(tick):.1f},{axis.level(value):.1f}" for tick, value in edge)
+                if any(each.samples.values()):
+                    self.parts.append(f'<polygon points="{path}" fill="{each.colour}" fill-opacity="0.8"/>')
+                base = above
+            else:
+                self.curve(each, axis)
+        for x, y, label, style in annotated:
+            self.text(x, y, label, **style)
+        place, row = left - 36, bottom + 36
+        for each in series:
+            wide = 24 + 7.2 * len(each.label)
+            if place + wide > right + 20:
+                place, row = left - 36, row + 16
+            self.parts.append(f'<rect x="{place:g}" y="{row - 9:g}" width="10" height="10" fill="{each.colour}"/>')
+            self.text(place + 14, row, each.label, font_size=12)
+            place += wide
+
+    def curve(self, series, axis):
+        points = sorted(series.samples.items())
+        # What lies on the line between its neighbours tells nothing.
+        corners = [
+            point
+            for before, point, after in zip([None, *points], points, [*points[1:], None])
+            if not (before and after) or abs(2 * point[1] - before[1] - after[1]) > 1e-6
+        ]
+        self.line([(axis.place(tick), axis.level(value)) for tick, value in corners], series.colour, stroke_width=1.5)
+
+
+@dataclass
+class Series:
+    label: str
+    colour: str
+    on_the_right: bool
+    samples: dict[int, float]
+
+
+class Axis:
+    """Places of times and values in an area (left, top, right, bottom)."""
+
+    def __init__(self, area, values):
+        self.area = area
+        lowest, highest = min(0, *values), max(*values, 1)
+        self.step = nice((highest - lowest) / 4)
+        self.lowest, self.highest = math.floor(lowest / self.step) * self.step, math.ceil(highest / self.step) * self.step
+
+    def marks(self):
+        return [self.lowest + number * self.step for number in range(round((self.highest - self.lowest) / self.step) + 1)]
+
+    def place(self, tick):
+        return self.area[0] + tick / DAY * (self.area[2] - self.area[0])
+
+    def level(self, value):
+        return self.area[3] - (value - self.lowest) / (self.highest - self.lowest) * (self.area[3] - self.area[1])
+
+
+def aggregated(samples: dict[int, float], statistic: str, period: int) -> dict[int, float]:
+    """A statistic of the samples of each period, at its start; counts that are missing are none."""
+    by_period = defaultdict(list)
+    for tick, value in samples.items():
+        by_period[tick // period * period].append(value)
+    calculate = {"Sum": sum, "Minimum": min, "Maximum": max, "p50": statistics.median}[statistic]
+    found = {tick: calculate(values) for tick, values in by_period.items()}
+    return {tick: found.get(tick, 0) for tick in range(0, DAY, period)} if statistic == "Sum" else found
+
+
+def nice(step: float) -> float:
+    """The least of 1, 2, 2.5 and 5 times a power of ten that is not less."""
+    power = 10 ** math.floor(math.log10(step))
+    return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= step - 1e-9)
+
+
+def short(value: float) -> str:
+    for size, letter in [(1e6, "M"), (1e3, "k")]:
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def drawn() -> str:
+    return Picture(Stack()).svg
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["-"]:
+        sys.stdout.write(drawn())
+    else:
+        PICTURE.parent.mkdir(exist_ok=True)
+        PICTURE.write_text(drawn())
