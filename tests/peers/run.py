@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # Starts the real peers, runs a command with their addresses in its environment, and ends them whatever happens.
 """
-    tests/peers/run.py -- COMMAND [ARGUMENT...]
+    tests/peers/run.py [--tools] -- COMMAND [ARGUMENT...]
 
-The command finds:
+The command finds (with --tools: the paths only, and no peer is started):
 
     PEER_MOTO_URL                     moto: Secrets Manager over the wire
     PEER_OIDC_ISSUER                  oidc-provider, rotating, reuse kills the family; its token endpoint is /token
@@ -238,7 +238,8 @@ def peers(folder: Path) -> list[Peer]:
     ]
 
 
-def run_with_peers(command: list[str], folder: Path) -> int:
+def install_all() -> dict[str, str]:
+    """Installs what is not there yet; gives the paths that a command finds."""
     shutil.rmtree(LOG, ignore_errors=True)
     LOG.mkdir(parents=True)
     for venv, requirements in [(VENV, "requirements.txt"), (CHECKOV, "checkov.txt"), (SAM, "sam.txt")]:
@@ -248,12 +249,7 @@ def run_with_peers(command: list[str], folder: Path) -> int:
     # Node looks for packages beside the script.
     for script in (HERE / "oidc_provider.mjs", HERE.parent / "template/simulate.mjs"):
         shutil.copy(script, NODE)
-
-    started = peers(folder)
-    ports = iter(free_ports(sum(len(peer.variables) for peer in started)))
-    for peer in started:
-        peer.start([next(ports) for _ in peer.variables])
-    environment = os.environ | {
+    return {
         "PEER_CARGO_LAMBDA": f"{VENV}/bin/cargo-lambda",
         "PEER_CFN_LINT": f"{VENV}/bin/cfn-lint",
         "PEER_CHECKOV": f"{CHECKOV}/bin/checkov",
@@ -262,6 +258,13 @@ def run_with_peers(command: list[str], folder: Path) -> int:
         "PEER_PYTHON": f"{VENV}/bin/python",
         "PEER_NODE": f"{NODE}",
     }
+
+
+def run_with_peers(command: list[str], environment: dict[str, str], folder: Path) -> int:
+    started = peers(folder)
+    ports = iter(free_ports(sum(len(peer.variables) for peer in started)))
+    for peer in started:
+        peer.start([next(ports) for _ in peer.variables])
     for peer in started:
         peer.wait_until_ready()
         environment |= peer.addresses()
@@ -276,8 +279,10 @@ def run_with_peers(command: list[str], folder: Path) -> int:
 def main() -> int:
     if sys.version_info < (3, 11):
         sys.exit("peers: needs Python 3.11 or newer")
-    if sys.argv[1:2] != ["--"] or len(sys.argv) < 3:
-        sys.exit("usage: run.py -- COMMAND [ARGUMENT...]")
+    tools_only = sys.argv[1:2] == ["--tools"]
+    separator, *command = sys.argv[1 + tools_only :] or [None]
+    if separator != "--" or not command:
+        sys.exit("usage: run.py [--tools] -- COMMAND [ARGUMENT...]")
     for program in ("cargo", "node", "npm"):
         if shutil.which(program) is None:
             sys.exit(f"peers: needs {program} on the PATH")
@@ -285,7 +290,8 @@ def main() -> int:
         signal.signal(number, lambda number, _frame: signalled.append(number))
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return run_with_peers(sys.argv[2:], Path(folder))
+            environment = os.environ | install_all()
+            return run(command, env=environment) if tools_only else run_with_peers(command, environment, Path(folder))
         except Stopped:
             return 128 + (signalled or [signal.SIGHUP])[0]
         except (Failed, OSError) as failure:
