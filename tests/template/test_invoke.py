@@ -51,9 +51,18 @@ class Invoke(unittest.TestCase):
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": self.moto,
         }
         self.log = self.enterContext(tempfile.TemporaryFile())
-        function = subprocess.Popen([os.environ["TOKEN_REFRESHER_BIN"]], env=environment, stdout=self.log)
+        function = subprocess.Popen([os.environ["TOKEN_REFRESHER_BIN"]], env=environment, stdout=self.log, stderr=self.log)
+        self.addCleanup(self.keep_for_unseen)
         self.addCleanup(function.wait)
         self.addCleanup(function.kill)
+
+    def said(self) -> bytes:
+        self.log.seek(0)
+        return self.log.read()
+
+    def keep_for_unseen(self):
+        with open(os.environ.get("FUNCTIONS_LOG", os.devnull), "ab") as log:
+            log.write(self.said())
 
     def invoke(self, line: str) -> tuple[str, dict]:
         """Runs a line: the function's answer, and Lambda's own."""
@@ -81,7 +90,6 @@ class Invoke(unittest.TestCase):
         done = readme.shell(line.replace("dryRun", "dryrun"), AWS_ENDPOINT_URL=self.api)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("(500) when calling the Invoke operation", done.stderr)
-        self.log.seek(0)
-        (ended,) = map(json.loads, self.log.read().splitlines())
+        (ended,) = map(json.loads, self.said().splitlines())
         self.assertEqual(ended["errorType"], "InvalidEvent")
         self.assertIn("did you mean `dryRun`?", ended["message"])
