@@ -7,7 +7,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from template import FILE, Stack, plain
+from template import FILE, NAMES, Stack, plain
 
 # What checkov finds, and why it stays. A rule that finds nothing any more must go from here.
 CHECKOV_ACCEPTED = {
@@ -20,6 +20,16 @@ CHECKOV_ACCEPTED = {
     "CKV_AWS_158": "The log holds no secret (SECURITY.md), and is encrypted by CloudWatch Logs.",
     "CKV_AWS_173": "The environment holds the name of a secret, a margin and a mode, nothing that is secret.",
 }
+
+
+# Prints the resources as the AWS SAM CLI expands them.
+BY_SAM = """
+import json, sys
+from samcli.lib.cfn_language_extensions.sam_integration import expand_language_extensions
+from samcli.yamlhelper import yaml_parse
+result = expand_language_extensions(yaml_parse(open(sys.argv[1]).read()), parameter_values={"SecretNames": sys.argv[2]}, enabled=True)
+print(json.dumps(result.expanded_template["Resources"]))
+"""
 
 
 def run(*command, **options):
@@ -51,3 +61,18 @@ class Lint(unittest.TestCase):
         self.assertEqual(report["summary"]["parsing_errors"], 0)
         failed = {f"{check['check_id']} {check['resource']}" for check in report["results"]["failed_checks"]}
         self.assertEqual({each.split()[0] for each in failed}, CHECKOV_ACCEPTED.keys(), failed)
+
+    def test_sam_expands_the_loops_to_the_same_logical_ids_and_references(self):
+        # Two who have read what CloudFormation does: what the other tests look at is cfn-lint's reading.
+        done = run(Path(os.environ["PEER_SAM"]).with_name("python"), "-c", BY_SAM, FILE, ",".join(NAMES))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        theirs, ours = json.loads(done.stdout), plain(Stack().expanded["Resources"])
+        self.assertEqual(theirs.keys(), ours.keys())
+        for member in (["Properties", "PolicyName"], ["Properties", "SecretId"], ["Properties", "Target", "Input"], ["Condition"]):
+            for name in ours:
+                found = []
+                for item in (theirs[name], ours[name]):
+                    for key in member:
+                        item = item.get(key, {}) if isinstance(item, dict) else {}
+                    found.append(item)
+                self.assertEqual(*found, f"{name}: {member}")
