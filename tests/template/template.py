@@ -88,6 +88,8 @@ class Stack:
             return self.holds(self.expanded["Conditions"][condition])
         ((function, arguments),) = condition.items()
         match function:
+            case "Condition":
+                return self.holds(arguments)
             case "Fn::Equals":
                 one, other = map(self.resolve, arguments)
                 return str(one) == str(other)

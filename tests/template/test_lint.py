@@ -50,7 +50,7 @@ class Lint(unittest.TestCase):
 
     def test_checkov_finds_what_is_accepted_with_a_reason_and_nothing_else(self):
         key = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000"
-        stack = Stack(CreateSecrets="yes", KmsKeyArn=key, AlarmEmail="someone@example.com")
+        stack = Stack(CreateSecrets="yes", PublishedSuffix="/access", KmsKeyArn=key, AlarmEmail="someone@example.com")
         with tempfile.TemporaryDirectory() as folder:
             expanded = Path(folder, "expanded.json")
             expanded.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": plain(stack.resources)}))

@@ -19,6 +19,7 @@ VALUES = {
         ["", "myapp/", "myapp/prod/", "/myapp/"],
         ["myapp", "/", "//", "myapp/*", "my app/", "*/", "myapp/prod", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:a/"],
     ),
+    "PublishedSuffix": (["", "/access", "-readers"], ["/a b", "*", ":access", "x" * 101]),
     "ReaderRoleArns": (
         ["", ROLE + "reader", ROLE + "path/reader", f"{ROLE}a,{ROLE}b", ROLE + "team-*", "arn:aws-cn:iam::123456789012:role/a"],
         ["reader", f"{ROLE}a, {ROLE}b", f"{ROLE}a,", "arn:aws:iam::123456789012:user/a", "arn:aws:iam::12345678901:role/a", "*", ROLE],

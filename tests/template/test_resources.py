@@ -13,6 +13,7 @@ KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/1234abcd"
 # Every condition of the template true; the resources of the two ways to name secrets are in two stacks.
 EVERYTHING = {
     "CreateSecrets": "yes",
+    "PublishedSuffix": "/access",
     "ReaderRoleArns": f"arn:aws:iam::{ACCOUNT}:role/reader",
     "WriterRoleArns": f"arn:aws:iam::{ACCOUNT}:role/writer",
     "ClientCredentialsSecretArn": f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:client-AbCdEf",
@@ -117,25 +118,29 @@ class Resources(unittest.TestCase):
             self.assertEqual(len(policies), len(NAMES))
 
     def test_a_token_added_at_the_end_touches_nothing_that_is_there(self):
-        before, after = Stack(NAMES, CreateSecrets="yes"), Stack([*NAMES, "myapp/prod/third"], CreateSecrets="yes")
+        options = {"CreateSecrets": "yes", "PublishedSuffix": "/access"}
+        before, after = Stack(NAMES, **options), Stack([*NAMES, "myapp/prod/third"], **options)
         for name, resource in before.resources.items():
             self.assertEqual(after.resources[name], resource, name)
         added = after.resources.keys() - before.resources.keys()
-        self.assertEqual({re.sub("myapp.*", "", name) for name in added}, {"Schedule", "RefreshPolicy", "ReaderPolicy", "Secret", "SecretPolicy"})
+        kinds = {"Schedule", "RefreshPolicy", "ReaderPolicy", "Secret", "SecretPolicy", "PublishedSecret", "PublishedSecretPolicy"}
+        self.assertEqual({re.sub("myapp.*", "", name) for name in added}, kinds)
 
     def test_the_policies_of_as_many_tokens_as_the_readme_says_fit_into_a_role(self):
-        tokens = int(re.search(r"about (\d+) tokens", readme.text)[1])
-        self.assertIn(f"(about {tokens})", source()["Parameters"]["SecretPrefix"]["Description"])
-        # 10,240 characters for all inline policies of a role, white space not counted (IAM quotas).
-        names = [f"some-company/production/token-{number:03}" for number in range(tokens)]
-        stack = Stack(names, ClientCredentialsSecretArn=EVERYTHING["ClientCredentialsSecretArn"], KmsKeyArn=KEY)
-        self.assertLess(sum(len(json.dumps(each, separators=(",", ":"))) for each in stack.policies("FunctionRole")), 10_240)
+        numbers = re.search(r"about (\d+) tokens, or (\d+) with `PublishedSuffix`", readme.text)
+        self.assertIn(f"(about {numbers[1]})", source()["Parameters"]["SecretPrefix"]["Description"])
+        for tokens, suffix in [(int(numbers[1]), ""), (int(numbers[2]), "/access")]:
+            names = [f"some-company/production/token-{number:03}" for number in range(tokens)]
+            given = {name: EVERYTHING[name] for name in ("ClientCredentialsSecretArn", "KmsKeyArn")}
+            policies = Stack(names, PublishedSuffix=suffix, **given).policies("FunctionRole")
+            # 10,240 characters for all inline policies of a role, white space not counted (IAM quotas).
+            self.assertLess(sum(len(json.dumps(each, separators=(",", ":"))) for each in policies), 10_240)
 
     def test_as_many_tokens_as_the_readme_says_fit_into_a_stack(self):
-        numbers = re.search(r"a stack takes about (\d+) tokens, or (\d+) with `CreateSecrets=yes`", readme.text)
-        for tokens, creates in [(int(numbers[1]), "no"), (int(numbers[2]), "yes")]:
-            names = [f"myapp/prod/token-{number:04}" for number in range(tokens)]
-            stack = Stack(names, SecretPrefix="myapp/prod/", CreateSecrets=creates, AlarmEmail="someone@example.com")
+        numbers = re.search(r"a stack takes\s+about (\d+) tokens, (\d+) with `CreateSecrets=yes`, (\d+) with `PublishedSuffix`, too", readme.text)
+        for tokens, options in zip(numbers.groups(), [{}, {"CreateSecrets": "yes"}, {"CreateSecrets": "yes", "PublishedSuffix": "/access"}]):
+            names = [f"myapp/prod/token-{number:04}" for number in range(int(tokens))]
+            stack = Stack(names, SecretPrefix="myapp/prod/", AlarmEmail="someone@example.com", **options)
             # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
             self.assertLessEqual(len(stack.resources), 500)
             self.assertLessEqual(len(stack.outputs), 200)
@@ -145,7 +150,8 @@ class Resources(unittest.TestCase):
         for name, resource in STACKS["everything"].resources.items():
             if resource["Type"] == "AWS::SecretsManager::Secret":
                 self.assertEqual((resource["DeletionPolicy"], resource["UpdateReplacePolicy"]), ("Retain", "Retain"), name)
-        self.assertEqual(len(STACKS["everything"].of_type("AWS::SecretsManager::Secret")), len(NAMES))
+        made = [each["Name"] for each in STACKS["everything"].of_type("AWS::SecretsManager::Secret").values()]
+        self.assertEqual(made, [*NAMES, *(f"{name}/access" for name in NAMES)])
         self.assertNotIn("AWS::SecretsManager::Secret", {each["Type"] for each in STACKS["defaults"].resources.values()})
 
     def test_what_fails_or_is_not_delivered_comes_to_one_encrypted_queue_and_is_not_tried_for_ever(self):

@@ -89,6 +89,17 @@ class Roles(unittest.TestCase):
             self.judge((simulation(policies, f"secretsmanager:{action}", arn, role), expected) for arn, expected in rows)
         self.judge([(simulation(policies, "secretsmanager:DeleteSecret", MINE, role), False)])
 
+    def test_with_a_suffix_the_function_may_publish_and_readers_read_what_is_published_only(self):
+        stack = Stack(PublishedSuffix="/access")
+        role, policies = stack.value_of("FunctionRole", "Arn"), stack.policies("FunctionRole")
+        published, others = secret_arn(NAMES[0] + "/access"), secret_arn("myapp/test/upwork/access")
+        rows = [("GetSecretValue", True), ("PutSecretValue", True), ("UpdateSecretVersionStage", True), ("ListSecretVersionIds", False)]
+        self.judge((simulation(policies, f"secretsmanager:{action}", published, role), expected) for action, expected in rows)
+        self.judge((simulation(policies, f"secretsmanager:{action}", others, role), False) for action, _ in rows)
+        readers = [next(iter(stack.of_type("AWS::IAM::ManagedPolicy").values()))["PolicyDocument"]]
+        rows = [(published, "GetSecretValue", True), (published, "PutSecretValue", False), (MINE, "GetSecretValue", False)]
+        self.judge((simulation(readers, f"secretsmanager:{action}", arn), expected) for arn, action, expected in rows)
+
     def test_the_function_and_readers_use_a_key_through_secrets_manager_only(self):
         stack = Stack(KmsKeyArn=KEY)
         readers = [next(iter(stack.of_type("AWS::IAM::ManagedPolicy").values()))["PolicyDocument"]]
@@ -152,23 +163,29 @@ class Roles(unittest.TestCase):
         write = {f"secretsmanager:{action}" for action in ("PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "RotateSecret")}
         # Whoever administers the account can still take the policy off.
         mend = {"secretsmanager:DeleteResourcePolicy", "secretsmanager:PutResourcePolicy", "secretsmanager:DescribeSecret"}
-        for given, may_read, may_write in [
-            ({}, {function}, set(principals)),
-            ({"ReaderRoleArns": READER}, {function, READER}, set(principals)),
-            ({"ReaderRoleArns": f"arn:aws:iam::{ACCOUNT}:role/team/*,{ADMIN}"}, {function, READER, ADMIN}, set(principals)),
-            ({"WriterRoleArns": WRITER}, {function}, {function, WRITER}),
-            ({"ReaderRoleArns": READER, "WriterRoleArns": WRITER}, {function, READER}, {function, WRITER}),
+        everyone, team = set(principals), f"arn:aws:iam::{ACCOUNT}:role/team/*,{ADMIN}"
+        # By what is given: who may read and who may write the token secrets, and those that are published.
+        for given, tokens, published in [
+            ({}, ({function}, everyone), None),
+            ({"ReaderRoleArns": READER}, ({function, READER}, everyone), None),
+            ({"ReaderRoleArns": team}, ({function, READER, ADMIN}, everyone), None),
+            ({"WriterRoleArns": WRITER}, ({function}, {function, WRITER}), None),
+            ({"ReaderRoleArns": READER, "WriterRoleArns": WRITER}, ({function, READER}, {function, WRITER}), None),
+            ({"PublishedSuffix": "/access"}, ({function}, everyone), ({function}, {function})),
+            ({"PublishedSuffix": "/access", "ReaderRoleArns": READER}, ({function}, everyone), ({function, READER}, {function})),
+            ({"PublishedSuffix": "/access", "WriterRoleArns": WRITER}, ({function}, {function, WRITER}), ({function}, {function, WRITER})),
         ]:
             stack = Stack(CreateSecrets="yes", **given)
-            for policy in stack.of_type("AWS::SecretsManager::ResourcePolicy").values():
+            rows = []
+            for name, policy in stack.of_type("AWS::SecretsManager::ResourcePolicy").items():
                 arn, document = policy["SecretId"], policy["ResourcePolicy"]
-                rows = []
+                may_read, may_write = published if name.startswith("Published") else tokens
                 for principal in principals:
-                    for actions, allowed in [(read, may_read), (write, may_write), (mend, set(principals))]:
+                    for actions, allowed in [(read, may_read), (write, may_write), (mend, everyone)]:
                         for action in sorted(actions):
                             rows.append((simulation(EVERYTHING, action, arn, principal, document), principal in allowed))
-                with self.subTest(given=given):
-                    self.judge(rows)
+            with self.subTest(given=given):
+                self.judge(rows)
 
     def test_a_secret_made_here_stays_closed_to_roles_that_no_policy_allows_anything(self):
         stack = Stack(CreateSecrets="yes", ReaderRoleArns=READER)
