@@ -137,7 +137,7 @@ class Resources(unittest.TestCase):
             self.assertLess(sum(len(json.dumps(each, separators=(",", ":"))) for each in policies), 10_240)
 
     def test_as_many_tokens_as_the_readme_says_fit_into_a_stack(self):
-        numbers = re.search(r"a stack takes\s+about (\d+) tokens, (\d+) with `CreateSecrets=yes`, (\d+) with `PublishedSuffix`, too", readme.text)
+        numbers = re.search(r"a stack takes about (\d+) tokens,\s(\d+) with `CreateSecrets=yes`, (\d+) with `PublishedSuffix`, too", readme.text)
         for tokens, options in zip(numbers.groups(), [{}, {"CreateSecrets": "yes"}, {"CreateSecrets": "yes", "PublishedSuffix": "/access"}]):
             names = [f"myapp/prod/token-{number:04}" for number in range(int(tokens))]
             stack = Stack(names, SecretPrefix="myapp/prod/", AlarmEmail="someone@example.com", **options)
