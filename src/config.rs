@@ -7,6 +7,7 @@ use crate::{
     error::Error,
     oauth::request,
     secret::Secret,
+    setting::InvalidSetting,
     token_secret::client_settings::{ClientSettings, TokenEndpointAuthMethod},
 };
 
@@ -86,8 +87,7 @@ impl Config {
 
 /// The error for a setting that is not understood.
 pub(crate) fn bad(name: &str, found: &str, allowed: &str) -> Error {
-    let found: String = found.chars().filter(|c| !c.is_control()).take(64).collect();
-    Error::InvalidConfiguration { problem: format!("{name} is \"{found}\"; allowed is {allowed}") }
+    InvalidSetting::found(name, found, allowed).into()
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::fmt;
 
 use crate::{
     oauth::response::{Refusal, RefusalKind},
-    store::{StoreError, VERSION_QUOTA, VersionId, action},
+    setting::InvalidSetting,
+    store::{StoreError, VERSION_QUOTA, VersionId, action, action::permission},
     token_secret::SecretProblem,
 };
 
@@ -263,6 +264,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl From<InvalidSetting> for Error {
+    fn from(setting: InvalidSetting) -> Self {
+        Self::InvalidConfiguration { problem: setting.to_string() }
+    }
+}
+
 const TRY_AGAIN: &str = "the next run tries again";
 
 /// Says that nothing is lost, where that is so.
@@ -275,22 +282,6 @@ fn safe(f: &mut fmt::Formatter<'_>, staged: Option<&VersionId>) -> fmt::Result {
              soon as it can"
         ),
     }
-}
-
-/// How to allow `action` on the secret.
-fn permission(action: &str, secret_id: &str) -> String {
-    if !action.contains(':') {
-        return "check who owns the file and its folder".to_owned();
-    }
-    let resource = if action.starts_with("kms:") {
-        "<ARN of the secret's KMS key>".to_owned()
-    } else if secret_id.starts_with("arn:") {
-        secret_id.to_owned()
-    } else {
-        format!("arn:aws:secretsmanager:*:*:secret:{secret_id}-??????")
-    };
-    let statement = serde_json::json!({"Effect": "Allow", "Action": action, "Resource": resource});
-    format!("add to the function's role: {statement}")
 }
 
 #[cfg(test)]

@@ -25,12 +25,16 @@
 //! and `store` do not know each other. Without the feature `refresher` only [`secret`], [`shown`] and
 //! [`token_secret`] are compiled.
 
+pub mod clock;
 pub mod secret;
+pub mod setting;
 pub mod shown;
+pub mod store;
 pub mod token_secret;
 
-#[cfg(feature = "refresher")]
-pub mod clock;
+#[cfg(feature = "_https")]
+pub mod http_client;
+
 #[cfg(feature = "refresher")]
 pub mod config;
 #[cfg(feature = "refresher")]
@@ -39,8 +43,6 @@ pub mod error;
 pub mod event;
 #[cfg(feature = "refresher")]
 pub mod handler;
-#[cfg(feature = "refresher")]
-pub mod http_client;
 #[cfg(feature = "refresher")]
 pub mod ledger;
 #[cfg(feature = "refresher")]
@@ -53,7 +55,5 @@ pub mod policy;
 pub mod refresh;
 #[cfg(feature = "refresher")]
 pub mod report;
-#[cfg(feature = "refresher")]
-pub mod store;
 #[cfg(feature = "refresher")]
 pub mod telemetry;

@@ -37,6 +37,17 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Appends to what has been read so far, and wipes what it outgrows: a vector that grows by itself leaves copies behind.
+#[cfg(any(feature = "_https", feature = "extension"))]
+pub(crate) fn append(read: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
+    if read.len() + chunk.len() > read.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(2 * (read.len() + chunk.len())));
+        larger.extend_from_slice(read);
+        *read = larger;
+    }
+    read.extend_from_slice(chunk);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,11 +5,19 @@ use std::{fmt, future::Future};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
+#[cfg(feature = "directory")]
 pub mod directory;
+#[cfg(feature = "secrets-manager")]
 pub mod secrets_manager;
+#[cfg(any(feature = "secrets-manager", feature = "extension"))]
+mod service_error;
+#[cfg(feature = "extension")]
+pub(crate) use service_error::meaning as error_of_service;
+#[cfg(feature = "directory")]
 pub mod versions;
 
 /// How many versions a secret may have: "Approximately 100", of which only unlabelled ones older than
@@ -57,6 +65,23 @@ pub mod action {
     pub const MOVE: &str = "secretsmanager:UpdateSecretVersionStage";
     /// Lists versions.
     pub const LIST: &str = "secretsmanager:ListSecretVersionIds";
+
+    /// How to allow an action on a secret: a policy statement for the role, or a word on files.
+    #[must_use]
+    pub fn permission(action: &str, secret_id: &str) -> String {
+        if !action.contains(':') {
+            return "check who owns the file and its folder".to_owned();
+        }
+        let resource = if action.starts_with("kms:") {
+            "<ARN of the secret's KMS key>".to_owned()
+        } else if secret_id.starts_with("arn:") {
+            secret_id.to_owned()
+        } else {
+            format!("arn:aws:secretsmanager:*:*:secret:{secret_id}-??????")
+        };
+        let statement = serde_json::json!({"Effect": "Allow", "Action": action, "Resource": resource});
+        format!("add to the function's role: {statement}")
+    }
 }
 
 /// The staging labels this program uses. Never `AWSPENDING`: it belongs to rotation, and any ordinary write takes it off.
@@ -64,6 +89,8 @@ pub mod action {
 pub enum Label {
     /// `AWSCURRENT`: the version that readers get.
     Current,
+    /// `AWSPREVIOUS`: the version that readers got before; only read.
+    Previous,
     /// `OAUTH_CLAIM`: the newest claim, or the newest recorded refusal.
     Claim,
     /// `OAUTH_STAGED`: the newest tokens obtained, current or about to be.
@@ -76,6 +103,7 @@ impl Label {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Current => "AWSCURRENT",
+            Self::Previous => "AWSPREVIOUS",
             Self::Claim => "OAUTH_CLAIM",
             Self::Staged => "OAUTH_STAGED",
         }
@@ -102,6 +130,24 @@ pub struct Version {
     pub created: DateTime<Utc>,
     /// Its text.
     pub body: Secret,
+}
+
+/// What a version holds, for a reader that takes either.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    /// `SecretString`.
+    Text(Secret),
+    /// `SecretBinary`.
+    Bytes(Zeroizing<Vec<u8>>),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text(_) => "Text(..)",
+            Self::Bytes(_) => "Bytes(..)",
+        })
+    }
 }
 
 /// One version as listed, without its text.

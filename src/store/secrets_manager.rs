@@ -7,16 +7,18 @@ use aws_sdk_secretsmanager::{
     Client,
     config::StalledStreamProtectionConfig,
     error::{ProvideErrorMetadata, SdkError},
+    operation::get_secret_value::GetSecretValueOutput,
     primitives::DateTime as SdkDateTime,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Url;
 
 use super::{
-    Label, Listed, SecretStore, Selector, StoreError, Version, VersionId,
+    Content, Label, Listed, SecretStore, Selector, StoreError, Version, VersionId,
     action::{GET, LIST, MOVE, PUT},
+    service_error,
 };
-use crate::{config::bad, error::Error, http_client::SdkHttpClient, secret::Secret, shown::shown};
+use crate::{http_client::SdkHttpClient, secret::Secret, setting::InvalidSetting, shown::shown};
 
 /// How long one try of a call may take.
 const TRY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,8 +47,8 @@ impl SecretsManager {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfiguration`] when no Region is set, or it or the endpoint cannot be one.
-    pub async fn from_env(http: reqwest::Client) -> Result<Self, Error> {
+    /// [`InvalidSetting`] when no Region is set, or it or the endpoint cannot be one.
+    pub async fn from_env(http: reqwest::Client) -> Result<Self, InvalidSetting> {
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(SdkHttpClient(http))
             .retry_config(
@@ -64,16 +66,19 @@ impl SecretsManager {
     /// # Errors
     ///
     /// As those of [`Self::from_env`].
-    pub fn new(config: &SdkConfig) -> Result<Self, Error> {
+    pub fn new(config: &SdkConfig) -> Result<Self, InvalidSetting> {
         match config.region().map_or("", |region| region.as_ref()) {
             "" => {
-                return Err(Error::InvalidConfiguration {
-                    problem: "AWS_REGION is not set; it is the Region of the secret, such as \"eu-central-1\""
-                        .to_owned(),
-                });
+                return Err(InvalidSetting::new(
+                    "AWS_REGION is not set; it is the Region of the secret, such as \"eu-central-1\"",
+                ));
             }
             found if !found.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') => {
-                return Err(bad("AWS_REGION", found, "the name of a Region, such as \"eu-central-1\""));
+                return Err(InvalidSetting::found(
+                    "AWS_REGION",
+                    found,
+                    "the name of a Region, such as \"eu-central-1\"",
+                ));
             }
             _ => {}
         }
@@ -87,29 +92,51 @@ impl SecretsManager {
                 }
                 // The SDK would find out at each call.
                 Ok(found) if !Url::parse(found).is_ok_and(|url| matches!(url.scheme(), "https" | "http")) => {
-                    return Err(bad(name, found, "an https or http URL"));
+                    return Err(InvalidSetting::found(name, found, "an https or http URL"));
                 }
                 Ok(_) => break,
             }
         }
         Ok(Self { client: Client::from_conf(settings.build()) })
     }
-}
 
-impl SecretStore for SecretsManager {
-    async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
+    /// Reads one version, text or bytes.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`SecretStore::get`], without [`StoreError::Binary`].
+    pub async fn read(&self, secret_id: &str, which: Selector<'_>) -> Result<(VersionId, Content), StoreError> {
+        let got = self.get_secret_value(secret_id, which).await?;
+        let id = got.version_id.ok_or_else(|| without("VersionId"))?.into();
+        let content = match (got.secret_string, got.secret_binary) {
+            (Some(text), _) => Content::Text(text.into()),
+            (None, Some(bytes)) => Content::Bytes(bytes.into_inner().into()),
+            (None, None) => return Err(without("SecretString")),
+        };
+        Ok((id, content))
+    }
+
+    async fn get_secret_value(&self, secret_id: &str, which: Selector<'_>) -> Result<GetSecretValueOutput, StoreError> {
         let call = self.client.get_secret_value().secret_id(secret_id);
         let call = match which {
             Selector::Label(label) => call.version_stage(label.as_str()),
             Selector::Id(id) => call.version_id(id.as_str()),
         };
-        let got = call.send().await.map_err(|error| store_error(GET, &error, None))?;
-        let incomplete =
-            |what: &str| StoreError::Unavailable { action: GET, said: format!("an answer without {what}") };
+        call.send().await.map_err(|error| store_error(GET, &error, None))
+    }
+}
+
+fn without(member: &str) -> StoreError {
+    StoreError::Unavailable { action: GET, said: format!("an answer without {member}") }
+}
+
+impl SecretStore for SecretsManager {
+    async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
+        let got = self.get_secret_value(secret_id, which).await?;
         Ok(Version {
-            arn: got.arn.ok_or_else(|| incomplete("ARN"))?,
-            id: got.version_id.ok_or_else(|| incomplete("VersionId"))?.into(),
-            created: got.created_date.and_then(|date| time(&date)).ok_or_else(|| incomplete("CreatedDate"))?,
+            arn: got.arn.ok_or_else(|| without("ARN"))?,
+            id: got.version_id.ok_or_else(|| without("VersionId"))?.into(),
+            created: got.created_date.and_then(|date| time(&date)).ok_or_else(|| without("CreatedDate"))?,
             body: got.secret_string.map(Secret::from).ok_or(StoreError::Binary)?,
         })
     }
@@ -179,43 +206,7 @@ fn store_error<E: ProvideErrorMetadata>(
         "" => format!("an answer of status {} that could not be read", status.as_u16()),
         code => fit(&format!("{code}: {message}"), body),
     };
-    match (code, action) {
-        ("ResourceExistsException", _) => StoreError::Exists,
-        ("ResourceNotFoundException", _) => StoreError::NotFound { said },
-        ("LimitExceededException", PUT) => StoreError::Quota { said },
-        // "You can't perform this operation on the secret because it was marked for deletion."
-        ("InvalidRequestException", _) if message.contains("deletion") => StoreError::NotFound { said },
-        // A label that is not where it was said to be is one of the two; the documentation does not say which.
-        ("InvalidParameterException" | "InvalidRequestException", MOVE) => StoreError::Moved,
-        ("DecryptionFailure", _) => StoreError::AccessDenied { action: "kms:Decrypt", said },
-        ("EncryptionFailure", _) => StoreError::AccessDenied { action: "kms:GenerateDataKey", said },
-        ("AccessDeniedException", GET) if message.contains("KMS") => {
-            StoreError::AccessDenied { action: "kms:Decrypt", said }
-        }
-        ("AccessDeniedException", PUT) if message.contains("KMS") => {
-            StoreError::AccessDenied { action: "kms:GenerateDataKey", said }
-        }
-        (
-            "AccessDeniedException"
-            | "AccessDenied"
-            | "UnrecognizedClientException"
-            | "InvalidSignatureException"
-            | "InvalidClientTokenId"
-            | "ExpiredTokenException"
-            | "IncompleteSignature"
-            | "MissingAuthenticationToken",
-            _,
-        ) => StoreError::AccessDenied { action, said },
-        // A success that could not be read may well be one.
-        _ if status.is_server_error()
-            || status.is_success()
-            || code.contains("Throttl")
-            || code.contains("TooMany") =>
-        {
-            StoreError::Unavailable { action, said }
-        }
-        _ => StoreError::Rejected { action, said },
-    }
+    service_error::meaning(action, status.as_u16(), code, message, said)
 }
 
 /// The innermost cause of a failure that came before any answer: "Connection refused", "no credentials", ….

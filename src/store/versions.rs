@@ -10,7 +10,7 @@ use super::{Label, Listed, MAX_VERSION_BYTES, StoreError, UNLABELLED_KEPT, VERSI
 use crate::secret::Secret;
 
 const CURRENT: &str = Label::Current.as_str();
-const PREVIOUS: &str = "AWSPREVIOUS";
+const PREVIOUS: &str = Label::Previous.as_str();
 const PENDING: &str = "AWSPENDING";
 
 /// One secret: its versions in the order they were put, and on which of them each staging label is.
