@@ -26,6 +26,7 @@
 //! [`token_secret`] are compiled.
 
 pub mod clock;
+pub mod reader;
 pub mod secret;
 pub mod setting;
 pub mod shown;
@@ -34,6 +35,8 @@ pub mod token_secret;
 
 #[cfg(feature = "_https")]
 pub mod http_client;
+
+pub use reader::Reader;
 
 #[cfg(feature = "refresher")]
 pub mod config;

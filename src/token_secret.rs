@@ -10,6 +10,7 @@ use crate::{secret::Secret, shown::shown};
 pub mod client_settings;
 pub mod document;
 pub mod member;
+pub mod readable;
 pub mod time_form;
 
 use client_settings::ClientSettings;

@@ -1,0 +1,418 @@
+//! What can keep a reader from giving a token, named by what mends it. No text here ever holds a secret.
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::{
+    shown::shown,
+    store::{StoreError, action},
+    token_secret::SecretProblem,
+};
+
+/// Why there is no token, or no secret.
+///
+/// ```
+/// use token_refresher::reader::{ReadError, Remedy};
+///
+/// fn status_for_the_caller(error: &ReadError) -> u16 {
+///     match error.remedy() {
+///         Remedy::Wait => 503,
+///         Remedy::FixSetting | Remedy::Consent | Remedy::Report => 500,
+///     }
+/// }
+/// let error = ReadError::Unavailable { secret_id: "crm".to_owned(), said: "no answer".to_owned() };
+/// assert_eq!(status_for_the_caller(&error), 503);
+/// assert_eq!(error.to_string(), "secret `crm` cannot be read now (no answer); try again in some seconds");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The secret is not there, or has no value yet.
+    SecretNotFound {
+        /// The secret.
+        secret_id: String,
+        /// The source's text.
+        said: String,
+    },
+    /// The reader may not read it.
+    AccessDenied {
+        /// The secret.
+        secret_id: String,
+        /// The action to allow.
+        action: &'static str,
+        /// The source's text.
+        said: String,
+    },
+    /// The secret is not what it should be.
+    InvalidSecret {
+        /// The secret.
+        secret_id: String,
+        /// What is wrong, naming the member.
+        problem: String,
+    },
+    /// The source refused for another reason, and will again.
+    Rejected {
+        /// The secret.
+        secret_id: String,
+        /// The source's text.
+        said: String,
+    },
+    /// The source throttles, fails or cannot be reached.
+    Unavailable {
+        /// The secret.
+        secret_id: String,
+        /// The source's text.
+        said: String,
+    },
+    /// The secret holds no access token that could be used: the refresher has not delivered yet.
+    NoToken {
+        /// The secret.
+        secret_id: String,
+        /// When the one it holds expired; `None` where it holds none.
+        expired_at: Option<DateTime<Utc>>,
+    },
+    /// A new token was asked for, and the refresher function brought none.
+    NotRefreshed {
+        /// The token secret.
+        secret_id: String,
+        /// The refresher function.
+        function: String,
+        /// Why.
+        reason: NotRefreshed,
+    },
+}
+
+/// Why a refresher function brought no new token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotRefreshed {
+    /// The reader may not invoke it.
+    AccessDenied {
+        /// Lambda's text.
+        said: String,
+    },
+    /// There is no such function, or it cannot be invoked like this.
+    Rejected {
+        /// Lambda's text.
+        said: String,
+    },
+    /// Lambda throttles, fails or cannot be reached.
+    Unavailable {
+        /// What happened.
+        said: String,
+    },
+    /// It answered an error of this type (see the table of errors in the README).
+    Failed {
+        /// Its `errorType`.
+        error_type: String,
+        /// Its `errorMessage`.
+        message: String,
+    },
+    /// Earlier attempts failed, and it is too early for the next.
+    BackingOff {
+        /// When that is, as the function says.
+        retry_at: Option<String>,
+    },
+    /// It was asked, or another's request was under way, and the new version has not come.
+    Pending {
+        /// For how long it was waited for.
+        seconds: u64,
+    },
+}
+
+/// What mends an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing: it passes. Try again in some seconds, with a bound.
+    Wait,
+    /// Correct what the error names: a name, a permission, a setting, a member of the secret.
+    FixSetting,
+    /// A person must consent again at the provider and put the new tokens into the secret.
+    Consent,
+    /// None of these: tell whoever runs the refresher.
+    Report,
+}
+
+impl ReadError {
+    /// What mends it.
+    #[must_use]
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::SecretNotFound { .. }
+            | Self::AccessDenied { .. }
+            | Self::InvalidSecret { .. }
+            | Self::Rejected { .. } => Remedy::FixSetting,
+            Self::Unavailable { .. } | Self::NoToken { .. } => Remedy::Wait,
+            Self::NotRefreshed { reason, .. } => reason.remedy(),
+        }
+    }
+
+    /// The secret it is about.
+    #[must_use]
+    pub fn secret_id(&self) -> &str {
+        match self {
+            Self::SecretNotFound { secret_id, .. }
+            | Self::AccessDenied { secret_id, .. }
+            | Self::InvalidSecret { secret_id, .. }
+            | Self::Rejected { secret_id, .. }
+            | Self::Unavailable { secret_id, .. }
+            | Self::NoToken { secret_id, .. }
+            | Self::NotRefreshed { secret_id, .. } => secret_id,
+        }
+    }
+
+    /// What a source's error means for the secret.
+    pub(super) fn of_store(secret_id: &str, error: StoreError) -> Self {
+        let secret_id = secret_id.to_owned();
+        match error {
+            StoreError::NotFound { said } => Self::SecretNotFound { secret_id, said },
+            StoreError::AccessDenied { action, said } => Self::AccessDenied { secret_id, action, said },
+            StoreError::Binary => Self::InvalidSecret { secret_id, problem: SecretProblem::Binary.to_string() },
+            StoreError::Unavailable { said, .. } => Self::Unavailable { secret_id, said },
+            StoreError::Rejected { said, .. } => Self::Rejected { secret_id, said },
+            // No read ends like this; a source of the caller's may say so.
+            error @ (StoreError::Exists | StoreError::Moved | StoreError::Quota { .. }) => {
+                Self::Rejected { secret_id, said: error.to_string() }
+            }
+        }
+    }
+}
+
+impl NotRefreshed {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::AccessDenied { .. } | Self::Rejected { .. } => Remedy::FixSetting,
+            Self::Unavailable { .. } | Self::BackingOff { .. } | Self::Pending { .. } => Remedy::Wait,
+            Self::Failed { error_type, .. } => match error_type.as_str() {
+                "ReauthorizationRequired" => Remedy::Consent,
+                "ProviderUnavailable" | "StoreUnavailable" => Remedy::Wait,
+                "InvalidConfiguration"
+                | "SecretNotFound"
+                | "AccessDenied"
+                | "InvalidSecret"
+                | "ClientRejected"
+                | "ProviderRejected"
+                | "VersionQuota" => Remedy::FixSetting,
+                _ => Remedy::Report,
+            },
+        }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SecretNotFound { secret_id, said } => write!(
+                f,
+                "secret `{secret_id}` was not found ({said}); check the name, the Region and the account, and give the \
+                 secret a value"
+            ),
+            Self::AccessDenied { secret_id, action, said } => write!(
+                f,
+                "secret `{secret_id}`: not allowed to {action} ({said}); {}",
+                action::permission(action, secret_id)
+            ),
+            Self::InvalidSecret { secret_id, problem } => write!(f, "secret `{secret_id}` cannot be used: {problem}"),
+            Self::Rejected { secret_id, said } => write!(
+                f,
+                "secret `{secret_id}` cannot be read ({said}); asking again will not help: check its name and the \
+                 settings of what it is read from"
+            ),
+            Self::Unavailable { secret_id, said } => {
+                write!(f, "secret `{secret_id}` cannot be read now ({said}); try again in some seconds")
+            }
+            Self::NoToken { secret_id, expired_at: None } => write!(
+                f,
+                "secret `{secret_id}` holds no access token yet; the refresher writes one at its next run: if it does \
+                 not, see its log"
+            ),
+            Self::NoToken { secret_id, expired_at: Some(at) } => write!(
+                f,
+                "secret `{secret_id}`: its access token expired at {} and the refresher has written no new one; try again \
+                 in some seconds: if that does not help, see the refresher's log",
+                at.to_rfc3339_opts(SecondsFormat::Secs, true)
+            ),
+            Self::NotRefreshed { secret_id, function, reason } => {
+                write!(f, "secret `{secret_id}`: no new token from the function `{function}`: ")?;
+                reason.fmt_for(f, function)
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl NotRefreshed {
+    fn fmt_for(&self, f: &mut fmt::Formatter<'_>, function: &str) -> fmt::Result {
+        match self {
+            Self::AccessDenied { said } => {
+                let resource = if function.starts_with("arn:") {
+                    function.to_owned()
+                } else {
+                    format!("arn:aws:lambda:*:*:function:{function}")
+                };
+                let statement = serde_json::json!({
+                    "Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": resource
+                });
+                write!(f, "not allowed to invoke it ({said}); add to this function's role: {statement}")
+            }
+            Self::Rejected { said } => {
+                write!(f, "it cannot be invoked ({said}); check its name, the Region and the account")
+            }
+            Self::Unavailable { said } => write!(f, "{said}; try again in some seconds"),
+            Self::Failed { error_type, message } => {
+                write!(f, "{}: {}", shown(error_type, 64), shown(message, 1000))?;
+                match self.remedy() {
+                    Remedy::Report => f.write_str("; tell whoever runs it"),
+                    // Its own texts say how to mend it.
+                    _ => Ok(()),
+                }
+            }
+            Self::BackingOff { retry_at } => {
+                f.write_str("its earlier attempts failed")?;
+                match retry_at {
+                    Some(at) => write!(f, ", and the next is due at {}: see its log", shown(at, 40)),
+                    None => f.write_str(": see its log"),
+                }
+            }
+            Self::Pending { seconds } => write!(
+                f,
+                "asked, and no new version within {seconds} s; another run may hold the claim: try again in a minute, and \
+                 see its log"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn not_refreshed(function: &str, reason: NotRefreshed) -> ReadError {
+        ReadError::NotRefreshed { secret_id: "crm".to_owned(), function: function.to_owned(), reason }
+    }
+
+    fn failed(error_type: &str) -> ReadError {
+        let (error_type, message) = (error_type.to_owned(), "it\nsays".to_owned());
+        not_refreshed("token-refresher", NotRefreshed::Failed { error_type, message })
+    }
+
+    #[test]
+    fn every_error_says_what_failed_for_which_secret_and_how_to_mend_it() {
+        let said = || "no".to_owned();
+        let get = action::GET;
+        for (error, remedy, text) in [
+            (
+                ReadError::of_store("crm", StoreError::NotFound { said: said() }),
+                Remedy::FixSetting,
+                "secret `crm` was not found (no); check the name, the Region and the account, and give the secret a value",
+            ),
+            (
+                ReadError::of_store("crm", StoreError::AccessDenied { action: get, said: said() }),
+                Remedy::FixSetting,
+                "secret `crm`: not allowed to secretsmanager:GetSecretValue (no); add to the function's role: \
+                 {\"Action\":\"secretsmanager:GetSecretValue\",\"Effect\":\"Allow\",\
+                 \"Resource\":\"arn:aws:secretsmanager:*:*:secret:crm-??????\"}",
+            ),
+            (
+                ReadError::of_store("crm", StoreError::Binary),
+                Remedy::FixSetting,
+                "secret `crm` cannot be used: it is binary, where text (SecretString) is wanted",
+            ),
+            (
+                ReadError::of_store("crm", StoreError::Rejected { action: get, said: said() }),
+                Remedy::FixSetting,
+                "secret `crm` cannot be read (no); asking again will not help: check its name and the settings of what it is \
+                 read from",
+            ),
+            (
+                ReadError::of_store("crm", StoreError::Unavailable { action: get, said: said() }),
+                Remedy::Wait,
+                "secret `crm` cannot be read now (no); try again in some seconds",
+            ),
+            (
+                ReadError::NoToken { secret_id: "crm".to_owned(), expired_at: None },
+                Remedy::Wait,
+                "secret `crm` holds no access token yet; the refresher writes one at its next run: if it does not, see its log",
+            ),
+            (
+                ReadError::NoToken { secret_id: "crm".to_owned(), expired_at: Some(DateTime::UNIX_EPOCH) },
+                Remedy::Wait,
+                "secret `crm`: its access token expired at 1970-01-01T00:00:00Z and the refresher has written no new one; try \
+                 again in some seconds: if that does not help, see the refresher's log",
+            ),
+            (
+                not_refreshed("token-refresher", NotRefreshed::AccessDenied { said: said() }),
+                Remedy::FixSetting,
+                "secret `crm`: no new token from the function `token-refresher`: not allowed to invoke it (no); add to this \
+                 function's role: {\"Action\":\"lambda:InvokeFunction\",\"Effect\":\"Allow\",\
+                 \"Resource\":\"arn:aws:lambda:*:*:function:token-refresher\"}",
+            ),
+            (
+                not_refreshed("arn:aws:lambda:eu-central-1:1:function:f", NotRefreshed::AccessDenied { said: said() }),
+                Remedy::FixSetting,
+                "secret `crm`: no new token from the function `arn:aws:lambda:eu-central-1:1:function:f`: not allowed to \
+                 invoke it (no); add to this function's role: {\"Action\":\"lambda:InvokeFunction\",\"Effect\":\"Allow\",\
+                 \"Resource\":\"arn:aws:lambda:eu-central-1:1:function:f\"}",
+            ),
+            (
+                not_refreshed("f", NotRefreshed::Rejected { said: said() }),
+                Remedy::FixSetting,
+                "secret `crm`: no new token from the function `f`: it cannot be invoked (no); check its name, the Region and \
+                 the account",
+            ),
+            (
+                not_refreshed("f", NotRefreshed::Unavailable { said: said() }),
+                Remedy::Wait,
+                "secret `crm`: no new token from the function `f`: no; try again in some seconds",
+            ),
+            (
+                not_refreshed("f", NotRefreshed::BackingOff { retry_at: Some("2026-01-01T00:00:00Z".to_owned()) }),
+                Remedy::Wait,
+                "secret `crm`: no new token from the function `f`: its earlier attempts failed, and the next is due at \
+                 2026-01-01T00:00:00Z: see its log",
+            ),
+            (
+                not_refreshed("f", NotRefreshed::Pending { seconds: 30 }),
+                Remedy::Wait,
+                "secret `crm`: no new token from the function `f`: asked, and no new version within 30 s; another run may \
+                 hold the claim: try again in a minute, and see its log",
+            ),
+            (
+                failed("ReauthorizationRequired"),
+                Remedy::Consent,
+                "secret `crm`: no new token from the function `token-refresher`: ReauthorizationRequired: it?says",
+            ),
+            (
+                failed("Panicked"),
+                Remedy::Report,
+                "secret `crm`: no new token from the function `token-refresher`: Panicked: it?says; tell whoever runs it",
+            ),
+        ] {
+            assert_eq!((error.remedy(), error.to_string().as_str(), error.secret_id()), (remedy, text, "crm"));
+        }
+    }
+
+    #[test]
+    fn each_error_of_the_refresher_has_its_remedy() {
+        for (error_type, remedy) in [
+            ("InvalidEvent", Remedy::Report),
+            ("InvalidConfiguration", Remedy::FixSetting),
+            ("SecretNotFound", Remedy::FixSetting),
+            ("AccessDenied", Remedy::FixSetting),
+            ("InvalidSecret", Remedy::FixSetting),
+            ("ReauthorizationRequired", Remedy::Consent),
+            ("ClientRejected", Remedy::FixSetting),
+            ("ProviderRejected", Remedy::FixSetting),
+            ("ProviderUnavailable", Remedy::Wait),
+            ("StoreUnavailable", Remedy::Wait),
+            ("VersionQuota", Remedy::FixSetting),
+            ("TokenNotStored", Remedy::Report),
+            ("Panicked", Remedy::Report),
+            ("Sandbox.Timedout", Remedy::Report),
+        ] {
+            assert_eq!(failed(error_type).remedy(), remedy, "{error_type}");
+        }
+    }
+}

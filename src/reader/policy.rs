@@ -1,0 +1,158 @@
+//! For how long something read may be used, and when to look again, as functions of values, time included. No IO, no clock.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// The refresher's default margin (`REFRESH_MARGIN_SECONDS`), where the secret has none of its own.
+const DEFAULT_MARGIN: TimeDelta = TimeDelta::seconds(900);
+
+/// A token is not handed out in the last moments of its life: a request takes time to arrive, and clocks differ. Of a
+/// short life it is a tenth.
+const MAX_LEEWAY: TimeDelta = TimeDelta::seconds(10);
+
+/// For how long a token without `expiresAt` is used before the secret is read again.
+const UNKNOWN_EXPIRY_TTL: Duration = Duration::from_mins(1);
+
+/// Nothing is looked at more often.
+const MIN_INTERVAL: TimeDelta = TimeDelta::milliseconds(250);
+
+/// After a look that failed the next one comes at the latest after this long.
+const MAX_RETRY_INTERVAL: TimeDelta = TimeDelta::seconds(15);
+
+/// When something read stops being good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    /// From here on a look in the background is due.
+    pub look_from: DateTime<Utc>,
+    /// From here on a caller waits until it was read again.
+    pub fresh_until: DateTime<Utc>,
+    /// From here on it is not handed out, not even where nothing can be read. `None`: nothing is known against it.
+    pub usable_until: Option<DateTime<Utc>>,
+}
+
+/// The times of a token. `None`: it has expired, or all but. `jitter`: from 0 to 1, so that readers do not look together.
+///
+/// The refresher has new tokens its margin before expiry, or a third of the token's lifetime where that is smaller. From there
+/// on a reader looks ten times a margin, and more often at the end.
+pub(super) fn of_token(
+    expires_at: Option<DateTime<Utc>>,
+    refreshed_at: Option<DateTime<Utc>>,
+    own_margin: Option<Duration>,
+    now: DateTime<Utc>,
+    jitter: f64,
+) -> Option<Times> {
+    let Some(expires_at) = expires_at else { return Some(of_plain(UNKNOWN_EXPIRY_TTL, now, jitter)) };
+    let lifetime = refreshed_at.map(|from| expires_at - from).filter(|lifetime| *lifetime > TimeDelta::zero());
+    let usable_until = expires_at - lifetime.map_or(MAX_LEEWAY, |lifetime| (lifetime / 10).min(MAX_LEEWAY));
+    if now >= usable_until {
+        return None;
+    }
+    let margin = own_margin.and_then(|margin| TimeDelta::from_std(margin).ok()).unwrap_or(DEFAULT_MARGIN);
+    let margin = lifetime.map_or(margin, |lifetime| margin.min(lifetime / 3));
+    let due_at = expires_at - margin;
+    let interval = margin / 10;
+    let look_from = if now < due_at {
+        due_at + times(interval, jitter)
+    } else {
+        now + times(interval, 0.75 + jitter / 2.0).min((usable_until - now) / 2).max(MIN_INTERVAL)
+    };
+    Some(Times { look_from, fresh_until: usable_until, usable_until: Some(usable_until) })
+}
+
+/// The times of a secret that has no expiry of its own: read again in the background in the last fifth of `ttl`.
+pub(super) fn of_plain(ttl: Duration, now: DateTime<Utc>, jitter: f64) -> Times {
+    let ttl = TimeDelta::from_std(ttl).unwrap_or(TimeDelta::days(1)).min(TimeDelta::days(1));
+    let look_from = now + times(ttl, 0.8 + jitter / 10.0);
+    Times { look_from, fresh_until: now + ttl, usable_until: None }
+}
+
+/// How long to wait after a look that failed.
+pub(super) fn retry_interval(usable_until: Option<DateTime<Utc>>, now: DateTime<Utc>, jitter: f64) -> TimeDelta {
+    let left = usable_until.map_or(MAX_RETRY_INTERVAL * 2, |until| until - now);
+    times((left / 2).min(MAX_RETRY_INTERVAL), 0.5 + jitter / 2.0).max(MIN_INTERVAL)
+}
+
+fn times(duration: TimeDelta, factor: f64) -> TimeDelta {
+    duration.to_std().map_or(TimeDelta::zero(), |duration| {
+        TimeDelta::from_std(duration.mul_f64(factor)).unwrap_or(TimeDelta::zero())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3600;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_767_225_600 + seconds, 0).unwrap()
+    }
+
+    /// Seconds from the token's birth: when to look, and until when to use it.
+    fn token(lifetime: i64, now: i64, own_margin: Option<u64>, jitter: f64) -> Option<(i64, i64)> {
+        let own_margin = own_margin.map(Duration::from_secs);
+        let times = of_token(Some(at(lifetime)), Some(at(0)), own_margin, at(now), jitter)?;
+        assert_eq!(times.usable_until, Some(times.fresh_until));
+        Some(((times.look_from - at(0)).num_seconds(), (times.fresh_until - at(0)).num_seconds()))
+    }
+
+    #[test]
+    fn a_token_is_used_until_shortly_before_its_expiry_and_looked_at_once_the_refresher_should_have_delivered() {
+        for (lifetime, now, own_margin, jitter, expected) in [
+            // 900 s before expiry, and up to a tenth of that later.
+            (HOUR, 0, None, 0.0, Some((2700, 3590))),
+            (HOUR, 0, None, 1.0, Some((2790, 3590))),
+            (HOUR, 2699, None, 0.0, Some((2700, 3590))),
+            // Not delivered yet: every 90 s or so.
+            (HOUR, 2700, None, 0.0, Some((2767, 3590))),
+            (HOUR, 2700, None, 1.0, Some((2812, 3590))),
+            // Near the end half of what is left.
+            (HOUR, 3550, None, 0.5, Some((3570, 3590))),
+            (HOUR, 3589, None, 0.5, Some((3589, 3590))),
+            (HOUR, 3590, None, 0.5, None),
+            // A third of the lifetime where the margin is larger; a tenth of it as leeway.
+            (60, 0, None, 0.0, Some((40, 54))),
+            (60, 53, None, 0.0, Some((53, 54))),
+            (60, 54, None, 0.0, None),
+            // The secret's own margin.
+            (HOUR, 0, Some(60), 0.0, Some((3540, 3590))),
+            (HOUR, 0, Some(86_400), 0.0, Some((2400, 3590))),
+            (-1, 0, None, 0.0, None),
+        ] {
+            assert_eq!(token(lifetime, now, own_margin, jitter), expected, "{lifetime} {now} {own_margin:?} {jitter}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_unknown_lifetime_has_the_whole_margin_and_one_of_unknown_expiry_a_minute() {
+        let times = of_token(Some(at(60)), None, None, at(0), 0.0).unwrap();
+        assert_eq!((times.look_from, times.fresh_until), (at(25), at(50)));
+        let times = of_token(None, Some(at(-1)), None, at(0), 0.0).unwrap();
+        assert_eq!(times, Times { look_from: at(48), fresh_until: at(60), usable_until: None });
+    }
+
+    #[test]
+    fn a_plain_secret_is_read_again_in_the_last_fifth_of_its_time() {
+        for (ttl, jitter, look_from, fresh_until) in [(300, 0.0, 240, 300), (300, 1.0, 270, 300), (0, 0.5, 0, 0)] {
+            let times = of_plain(Duration::from_secs(ttl), at(0), jitter);
+            assert_eq!(times, Times { look_from: at(look_from), fresh_until: at(fresh_until), usable_until: None });
+        }
+        assert_eq!(of_plain(Duration::MAX, at(0), 0.0).fresh_until, at(86_400));
+    }
+
+    #[test]
+    fn a_failed_look_is_repeated_within_fifteen_seconds_and_sooner_at_the_end() {
+        for (left, jitter, seconds) in [
+            (None, 0.0, 7.5),
+            (None, 1.0, 15.0),
+            (Some(100), 1.0, 15.0),
+            (Some(10), 1.0, 5.0),
+            (Some(1), 0.0, 0.25),
+            (Some(0), 1.0, 0.25),
+        ] {
+            let interval = retry_interval(left.map(at), at(0), jitter);
+            assert!((interval.as_seconds_f64() - seconds).abs() < 1e-6, "{left:?} {jitter}: {interval}");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! A function deployed in Lambda, invoked by one signed request: all that Lambda's SDK, the largest of AWS's, would be used
+//! for. Knows nothing of events and reports.
+//!
+//! Facts: "Invoke" in the Lambda API Reference.
+
+use std::{sync::Arc, time::SystemTime};
+
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider},
+};
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
+    sign::v4,
+};
+use reqwest::{StatusCode, header::HeaderMap};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Invoke, RefresherFunction, Reply};
+use crate::{
+    http_client::{HttpClients, read_bounded},
+    reader::error::NotRefreshed,
+    setting::InvalidSetting,
+    shown::shown,
+};
+
+/// No report or error of a refresher is longer.
+const MAX_ANSWER_BYTES: usize = 256 * 1024;
+
+/// How much of Lambda's own text is shown.
+const MAX_SAID_CHARS: usize = 300;
+
+pub(super) struct Lambda {
+    http: reqwest::Client,
+    url: String,
+    region: String,
+    credentials: SharedCredentialsProvider,
+}
+
+impl RefresherFunction {
+    /// A function in Lambda, by its name or ARN, as Lambda's environment says: `AWS_REGION` (or the Region in the ARN), the
+    /// credentials in `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, and where it is set the endpoint
+    /// `AWS_ENDPOINT_URL_LAMBDA` or `AWS_ENDPOINT_URL`. Needs `lambda:InvokeFunction` on it. Makes no call.
+    ///
+    /// Elsewhere than in Lambda, where credentials come from other places and change, use `lambda_with` (feature
+    /// `secrets-manager`).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`] when one of these is missing or wrong.
+    ///
+    /// ```
+    /// # use token_refresher::reader::RefresherFunction;
+    /// let problem = RefresherFunction::lambda("no function's name!").unwrap_err().to_string();
+    /// assert_eq!(
+    ///     problem,
+    ///     "the refresher function is \"no function's name!\"; allowed is a function's name or ARN",
+    /// );
+    /// ```
+    pub fn lambda(function: impl Into<String>) -> Result<Self, InvalidSetting> {
+        Self::lambda_from_vars(function.into(), |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    /// A function in Lambda, by its name or ARN, with Region and credentials of an SDK configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`] when it has no Region, or no credentials provider.
+    #[cfg(feature = "secrets-manager")]
+    pub fn lambda_with(function: impl Into<String>, config: &aws_config::SdkConfig) -> Result<Self, InvalidSetting> {
+        let missing = |what: &str| InvalidSetting::new(format!("the SDK's configuration has no {what}"));
+        let credentials = config.credentials_provider().ok_or_else(|| missing("credentials provider"))?;
+        let region = config.region().map(|region| region.to_string());
+        Self::lambda_at(function.into(), region, credentials, |name| {
+            std::env::var(name).ok().filter(|value| !value.is_empty())
+        })
+    }
+
+    fn lambda_from_vars(function: String, var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
+        check(&function)?;
+        let key = |name: &str| {
+            var(name).ok_or_else(|| {
+                InvalidSetting::new(format!(
+                    "{name} is not set; Lambda sets it, and a request to Lambda is signed with it"
+                ))
+            })
+        };
+        let credentials = Credentials::new(
+            key("AWS_ACCESS_KEY_ID")?,
+            key("AWS_SECRET_ACCESS_KEY")?,
+            var("AWS_SESSION_TOKEN"),
+            None,
+            "environment",
+        );
+        Self::lambda_at(function, var("AWS_REGION"), SharedCredentialsProvider::new(credentials), var)
+    }
+
+    fn lambda_at(
+        function: String,
+        region: Option<String>,
+        credentials: SharedCredentialsProvider,
+        var: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, InvalidSetting> {
+        check(&function)?;
+        // arn:aws:lambda:REGION:ACCOUNT:function:NAME
+        let of_arn = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).map(str::to_owned);
+        let region = of_arn.or(region).filter(|region| !region.is_empty()).ok_or_else(|| {
+            InvalidSetting::new("AWS_REGION is not set; it is the Region of the function, such as \"eu-central-1\"")
+        })?;
+        if !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Err(InvalidSetting::found("AWS_REGION", &region, "the name of a Region, such as \"eu-central-1\""));
+        }
+        let endpoint =
+            ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| Some((name, var(name)?)));
+        let endpoint = match endpoint {
+            Some((_, url)) if url.starts_with("https://") || url.starts_with("http://") => url,
+            Some((name, found)) => return Err(InvalidSetting::found(name, &found, "an https or http URL")),
+            None => {
+                let china = if region.starts_with("cn-") { ".cn" } else { "" };
+                format!("https://lambda.{region}.amazonaws.com{china}")
+            }
+        };
+        let path = function.replace(':', "%3A").replace('$', "%24");
+        let url = format!("{}/2015-03-31/functions/{path}/invocations", endpoint.trim_end_matches('/'));
+        let lambda = Lambda { http: HttpClients::new(var)?.store, url, region, credentials };
+        Ok(Self { name: function, secret_id: None, invoke: Invoke::Lambda(Arc::new(lambda)) })
+    }
+}
+
+fn check(function: &str) -> Result<(), InvalidSetting> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:$.".contains(&byte);
+    if (1..=170).contains(&function.len()) && function.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(InvalidSetting::found("the refresher function", function, "a function's name or ARN"))
+}
+
+impl Lambda {
+    /// Invokes it and waits for its answer.
+    pub(super) async fn invoke(&self, payload: String) -> Result<Reply, NotRefreshed> {
+        let unavailable = |said: &str| NotRefreshed::Unavailable { said: said.to_owned() };
+        let request = self.signed(payload).await.map_err(|what| unavailable(what))?;
+        let response = self.http.execute(request).await.map_err(|error| {
+            let error = error.without_url();
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(source) = cause.source() {
+                cause = source;
+            }
+            unavailable(&format!("Lambda cannot be reached: {}", shown(&cause.to_string(), MAX_SAID_CHARS)))
+        })?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = read_bounded(response, MAX_ANSWER_BYTES).await;
+        reply(status, &headers, &body.map_err(|what| unavailable(&format!("Lambda was asked, and {what}")))?)
+    }
+
+    async fn signed(&self, payload: String) -> Result<reqwest::Request, &'static str> {
+        let credentials = self.credentials.provide_credentials().await.map_err(|_| "there are no credentials")?;
+        let identity = credentials.into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name("lambda")
+            .time(SystemTime::now())
+            .settings(SigningSettings::default())
+            .build()
+            .map_err(|_| "the request cannot be signed")?
+            .into();
+        let headers = [("content-type", "application/json")];
+        let signed =
+            SignableRequest::new("POST", &self.url, headers.into_iter(), SignableBody::Bytes(payload.as_bytes()))
+                .and_then(|request| sign(request, &params));
+        let (instructions, _) = signed.map_err(|_| "the request cannot be signed")?.into_parts();
+        let mut request = http::Request::post(&self.url)
+            .header("content-type", "application/json")
+            .body(payload)
+            .map_err(|_| "the request cannot be made")?;
+        instructions.apply_to_request_http1x(&mut request);
+        reqwest::Request::try_from(request).map_err(|_| "the request cannot be made")
+    }
+}
+
+/// What Lambda's answer means.
+fn reply(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Reply, NotRefreshed> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if status.is_success() {
+        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+        return Ok(match header("x-amz-function-error") {
+            None => Reply::Report(answer),
+            Some(kind) => {
+                let member = |name: &str| answer[name].as_str().map(str::to_owned);
+                Reply::Error {
+                    error_type: member("errorType").unwrap_or_else(|| kind.to_owned()),
+                    message: member("errorMessage").unwrap_or_default(),
+                }
+            }
+        });
+    }
+    // "TooManyRequestsException": the function's or the account's concurrency is used up.
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Ok(Reply::Busy);
+    }
+    let message: LambdaError = serde_json::from_slice(body).unwrap_or_default();
+    let code = header("x-amzn-errortype").and_then(|kind| kind.split(':').next()).unwrap_or("no error type");
+    let said = format!("{}, {}: {}", status.as_u16(), shown(code, 64), shown(&message.message, MAX_SAID_CHARS));
+    Err(match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NotRefreshed::AccessDenied { said },
+        _ if status.is_server_error() => NotRefreshed::Unavailable { said: format!("Lambda answered {said}") },
+        _ => NotRefreshed::Rejected { said },
+    })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LambdaError {
+    #[serde(alias = "Message")]
+    message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: [(&str, &str); 3] =
+        [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_REGION", "eu-central-1")];
+
+    fn url(function: &str, more: &[(&str, &str)]) -> Result<String, String> {
+        let var = |name: &str| more.iter().chain(&KEYS).find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        let made = RefresherFunction::lambda_from_vars(function.to_owned(), |name| {
+            var(name).filter(|value| !value.is_empty())
+        });
+        match made.map_err(|problem| problem.to_string())?.invoke {
+            Invoke::Lambda(lambda) => Ok(lambda.url.clone()),
+            Invoke::Function(_) => panic!("not Lambda"),
+        }
+    }
+
+    #[test]
+    fn the_endpoint_is_that_of_the_region_in_the_arn_or_else_of_the_environment() {
+        for (function, more, expected) in [
+            (
+                "token-refresher",
+                &[][..],
+                "https://lambda.eu-central-1.amazonaws.com/2015-03-31/functions/token-refresher/invocations",
+            ),
+            (
+                "token-refresher:$LATEST",
+                &[],
+                "https://lambda.eu-central-1.amazonaws.com/2015-03-31/functions/token-refresher%3A%24LATEST/invocations",
+            ),
+            (
+                "arn:aws-cn:lambda:cn-north-1:123456789012:function:f",
+                &[],
+                "https://lambda.cn-north-1.amazonaws.com.cn/2015-03-31/functions/\
+                 arn%3Aaws-cn%3Alambda%3Acn-north-1%3A123456789012%3Afunction%3Af/invocations",
+            ),
+            (
+                "f",
+                &[("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:1/"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:2")],
+                "http://127.0.0.1:1/2015-03-31/functions/f/invocations",
+            ),
+        ] {
+            assert_eq!(url(function, more).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        for (function, more, expected) in [
+            ("", &[][..], "the refresher function is \"\"; allowed is a function's name or ARN"),
+            ("a/b", &[], "the refresher function is \"a/b\"; allowed is a function's name or ARN"),
+            (
+                "f",
+                &[("AWS_ACCESS_KEY_ID", "")],
+                "AWS_ACCESS_KEY_ID is not set; Lambda sets it, and a request to Lambda is signed with it",
+            ),
+            (
+                "f",
+                &[("AWS_REGION", "")],
+                "AWS_REGION is not set; it is the Region of the function, such as \"eu-central-1\"",
+            ),
+            (
+                "f",
+                &[("AWS_REGION", "a/b")],
+                "AWS_REGION is \"a/b\"; allowed is the name of a Region, such as \"eu-central-1\"",
+            ),
+            ("f", &[("AWS_ENDPOINT_URL", "lambda")], "AWS_ENDPOINT_URL is \"lambda\"; allowed is an https or http URL"),
+        ] {
+            assert_eq!(url(function, more).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn each_answer_of_lambda_has_its_meaning() {
+        let failed = |error_type: &str, message: &str| Reply::Error {
+            error_type: error_type.to_owned(),
+            message: message.to_owned(),
+        };
+        let kind = ("x-amzn-errortype", "SomeException:http://internal");
+        for (status, header, body, expected) in [
+            (200, None, r#"{"outcome":"refreshed"}"#, Ok(Reply::Report(serde_json::json!({"outcome": "refreshed"})))),
+            (200, None, "", Ok(Reply::Report(Value::Null))),
+            (
+                200,
+                Some(("x-amz-function-error", "Unhandled")),
+                r#"{"errorType":"Panicked","errorMessage":"m"}"#,
+                Ok(failed("Panicked", "m")),
+            ),
+            (200, Some(("x-amz-function-error", "Unhandled")), "", Ok(failed("Unhandled", ""))),
+            (429, Some(kind), r#"{"message":"Rate Exceeded."}"#, Ok(Reply::Busy)),
+            (
+                403,
+                Some(kind),
+                r#"{"Message":"not authorized"}"#,
+                Err(NotRefreshed::AccessDenied { said: "403, SomeException: not authorized".to_owned() }),
+            ),
+            (
+                404,
+                Some(kind),
+                r#"{"Message":"Function not found"}"#,
+                Err(NotRefreshed::Rejected { said: "404, SomeException: Function not found".to_owned() }),
+            ),
+            (
+                502,
+                None,
+                "<html>",
+                Err(NotRefreshed::Unavailable { said: "Lambda answered 502, no error type: ".to_owned() }),
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some((name, value)) = header {
+                headers.insert(name, value.parse().unwrap());
+            }
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(reply(status, &headers, body.as_bytes()), expected, "{status} {body}");
+        }
+    }
+}

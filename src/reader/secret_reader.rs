@@ -1,0 +1,230 @@
+//! Any other secret through the same cache: text, bytes, or JSON of the caller's type. Knows nothing of tokens.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use super::{
+    cache::{Cache, Decode, Entry, Settings, Unusable},
+    error::ReadError,
+    policy,
+    source::{Source, Wanted},
+};
+use crate::{
+    clock::Clock,
+    store::{Content, VersionId},
+    token_secret::SecretProblem,
+};
+
+/// For how long a secret is used before it is read again.
+const DEFAULT_TTL: Duration = Duration::from_mins(5);
+
+/// Reads one secret that is no token secret, and keeps it in memory for five minutes, or as its builder says. A clone is the
+/// same reader.
+///
+/// In the last fifth of that time it is read again in the background. Where the source cannot be reached or throttles, the value
+/// in memory goes on being handed out; errors that will not pass (denied, gone, not what it should be) are told. Behind an agent
+/// with a cache of its own the two times add up.
+///
+/// ```
+/// # use token_refresher::reader::{ReadError, SecretReader, SecretVersion, Source};
+/// #[derive(serde::Deserialize)]
+/// struct Database {
+///     host: String,
+///     password: String,
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), ReadError> {
+/// let source = Source::from_fn(|_| async {
+///     Ok(SecretVersion::text("v1", r#"{"host": "db.example", "password": "t0ps3cret"}"#))
+/// });
+///
+/// let reader = SecretReader::<Database>::json(source.clone(), "crm/database");
+/// let database = reader.get().await?;
+/// assert_eq!(database.expose().host, "db.example");
+/// assert_eq!(database.expose().password.len(), 9);
+/// assert!(!format!("{database:?}").contains("t0ps3cret"));
+///
+/// let text = SecretReader::text(source, "crm/database").get().await?;
+/// assert!(text.expose().starts_with('{'));
+/// # Ok(()) }
+/// ```
+pub struct SecretReader<T>(Cache<T>);
+
+/// Text that is wiped from memory when it is let go.
+pub type SecretText = Zeroizing<String>;
+
+/// Bytes that are wiped from memory when they are let go.
+pub type SecretBytes = Zeroizing<Vec<u8>>;
+
+impl SecretReader<SecretText> {
+    /// Reads a secret of text (`SecretString`).
+    pub fn text(source: Source, secret_id: impl Into<String>) -> Self {
+        Self::builder(source, secret_id).text()
+    }
+
+    /// A reader with settings of its own.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use token_refresher::reader::{ReadError, SecretReader, SecretVersion, Source, Wanted};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), ReadError> {
+    /// # let source = Source::from_fn(|query| async move {
+    /// #     Ok(SecretVersion::bytes("v1", if query.wanted == Wanted::Previous { vec![1] } else { vec![2] }))
+    /// # });
+    /// // A webhook's signing key, and the one before it: while a sender changes over, both are in use.
+    /// let current = SecretReader::builder(source.clone(), "crm/webhook").ttl(Duration::from_secs(60)).bytes();
+    /// let previous = SecretReader::builder(source, "crm/webhook").ttl(Duration::from_secs(60)).previous().bytes();
+    /// assert_eq!((current.get().await?.expose()[0], previous.get().await?.expose()[0]), (2, 1));
+    /// # Ok(()) }
+    /// ```
+    pub fn builder(source: Source, secret_id: impl Into<String>) -> SecretReaderBuilder {
+        let (ttl, wanted, clock) = (DEFAULT_TTL, Wanted::Current, Clock::system());
+        SecretReaderBuilder { source, secret_id: secret_id.into(), ttl, wanted, clock }
+    }
+}
+
+impl SecretReader<SecretBytes> {
+    /// Reads a secret of bytes (`SecretBinary`). The bytes of a text will do.
+    pub fn bytes(source: Source, secret_id: impl Into<String>) -> Self {
+        SecretReader::builder(source, secret_id).bytes()
+    }
+}
+
+impl<T: DeserializeOwned + Send + Sync + 'static> SecretReader<T> {
+    /// Reads a secret of JSON into a type of the caller's. What that type does not wipe is not wiped: give it fields that do.
+    pub fn json(source: Source, secret_id: impl Into<String>) -> Self {
+        SecretReader::builder(source, secret_id).json()
+    }
+}
+
+impl<T: Send + Sync + 'static> SecretReader<T> {
+    /// The secret: from memory where it can be, without waiting, locking or allocating.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`], by what mends it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime, when it has to be read.
+    pub async fn get(&self) -> Result<SecretValue<T>, ReadError> {
+        self.0.get().await.map(SecretValue)
+    }
+}
+
+impl<T> Clone for SecretReader<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> fmt::Debug for SecretReader<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SecretReader").field(&self.0).finish()
+    }
+}
+
+/// The settings of a [`SecretReader`].
+#[derive(Clone, Debug)]
+pub struct SecretReaderBuilder {
+    source: Source,
+    secret_id: String,
+    ttl: Duration,
+    wanted: Wanted,
+    clock: Clock,
+}
+
+impl SecretReaderBuilder {
+    /// For how long a value is used before it is read again: five minutes, unless said otherwise; a day at most.
+    #[must_use]
+    pub fn ttl(self, ttl: Duration) -> Self {
+        Self { ttl, ..self }
+    }
+
+    /// Reads the version labelled AWSPREVIOUS in place of the current one: for overlaps when a secret changes.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        Self { wanted: Wanted::Previous, ..self }
+    }
+
+    /// Goes by another clock than the machine's.
+    #[must_use]
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// A reader of text.
+    #[must_use]
+    pub fn text(self) -> SecretReader<SecretText> {
+        self.reader(|content| match content {
+            Content::Text(text) => Ok(Zeroizing::new(text.expose().to_owned())),
+            Content::Bytes(_) => Err(SecretProblem::Binary.to_string()),
+        })
+    }
+
+    /// A reader of bytes.
+    #[must_use]
+    pub fn bytes(self) -> SecretReader<SecretBytes> {
+        self.reader(|content| match content {
+            Content::Text(text) => Ok(Zeroizing::new(text.expose().as_bytes().to_vec())),
+            Content::Bytes(bytes) => Ok(bytes),
+        })
+    }
+
+    /// A reader of JSON.
+    #[must_use]
+    pub fn json<T: DeserializeOwned + Send + Sync + 'static>(self) -> SecretReader<T> {
+        self.reader(|content| {
+            let read = match &content {
+                Content::Text(text) => serde_json::from_str(text.expose()),
+                Content::Bytes(bytes) => serde_json::from_slice(bytes),
+            };
+            // Not the error's own text: it quotes what it stumbled over.
+            read.map_err(|error| {
+                let what = if error.is_data() { "JSON, but not what was asked for" } else { "not JSON" };
+                format!("it is {what} (line {}, column {})", error.line(), error.column())
+            })
+        })
+    }
+
+    fn reader<T: Send + Sync + 'static>(self, decode: fn(Content) -> Result<T, String>) -> SecretReader<T> {
+        let ttl = self.ttl;
+        let decode: Decode<T> = Box::new(move |content, now, jitter| {
+            let value = decode(content).map_err(Unusable::Invalid)?;
+            Ok((value, policy::of_plain(ttl, now, jitter)))
+        });
+        let Self { source, secret_id, wanted, clock, .. } = self;
+        let (first, again, refresher, patience) = (wanted.clone(), wanted, None, Duration::ZERO);
+        SecretReader(Cache::new(Settings { source, secret_id, first, again, decode, refresher, patience, clock }))
+    }
+}
+
+/// A secret as it was read. A clone is the same one: nothing is copied. See [`SecretReader`] for an example.
+pub struct SecretValue<T>(Arc<Entry<T>>);
+
+impl<T> SecretValue<T> {
+    /// The value itself.
+    #[must_use]
+    pub fn expose(&self) -> &T {
+        &self.0.value
+    }
+
+    /// The version of the secret that holds it.
+    #[must_use]
+    pub fn version_id(&self) -> &VersionId {
+        &self.0.version_id
+    }
+}
+
+impl<T> Clone for SecretValue<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> fmt::Debug for SecretValue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretValue").field("version_id", self.version_id()).finish_non_exhaustive()
+    }
+}

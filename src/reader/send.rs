@@ -1,0 +1,148 @@
+//! A request with the token, and one more after a 401. Knows nothing of where tokens come from.
+
+use std::fmt;
+
+use reqwest::{
+    Request, RequestBuilder, Response, StatusCode, Url,
+    header::{AUTHORIZATION, HeaderValue},
+};
+
+use super::{AccessToken, ReadError, Reader};
+
+/// Why there is no response.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SendError {
+    /// There was no token to send.
+    Token(ReadError),
+    /// The request could not be made, or not be sent, or was not answered.
+    Request(reqwest::Error),
+    /// It would carry the token over the network in the clear: `http` to another host than this machine.
+    InTheClear {
+        /// The host.
+        host: String,
+    },
+    /// The token holds what no header can carry.
+    NoHeader {
+        /// The secret.
+        secret_id: String,
+    },
+}
+
+impl Reader {
+    /// Sends a request with `Authorization: Bearer …`. After a 401 the token counts as [rejected](Self::rejected), and the request
+    /// is sent once more with another one, if there is another. A request whose body cannot be sent twice (a stream) is answered
+    /// with the 401; the next one has the new token.
+    ///
+    /// Give the client a timeout: this adds none. Where a redirect leads to another host, reqwest takes the header off.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Token`] where there is no token, after a 401 too; [`SendError::Request`] as of
+    /// [`reqwest::RequestBuilder::send`]; [`SendError::InTheClear`] before anything is sent.
+    ///
+    /// ```
+    /// # use token_refresher::{Reader, reader::{SecretVersion, Source}};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let url = format!("http://{}/me", listener.local_addr()?);
+    /// # tokio::spawn(async move {
+    /// #     let (mut stream, _) = listener.accept().await.unwrap();
+    /// #     let mut request = [0; 4096];
+    /// #     let length = stream.read(&mut request).await.unwrap();
+    /// #     let asked = String::from_utf8_lossy(&request[..length]).to_lowercase();
+    /// #     assert!(asked.contains("authorization: bearer t0ps3cret"), "no token");
+    /// #     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    /// # });
+    /// # let secret = r#"{"accessToken": "t0ps3cret", "expiresAt": 4070908800000}"#;
+    /// # let reader = Reader::new(Source::from_fn(move |_| async move { Ok(SecretVersion::text("v1", secret)) }), "crm");
+    /// # let client = token_refresher::http_client::HttpClients::new(|_| None)?.store;
+    /// let response = reader.send(client.get(url)).await?;
+    /// assert_eq!(response.status(), 204);
+    /// # Ok(()) }
+    /// ```
+    pub async fn send(&self, request: RequestBuilder) -> Result<Response, SendError> {
+        let (client, request) = request.build_split();
+        let request = request.map_err(SendError::Request)?;
+        keeps_the_token(request.url())?;
+        let token = self.access_token().await.map_err(SendError::Token)?;
+        let again = request.try_clone();
+        let response = client.execute(self.authorized(request, &token)?).await.map_err(SendError::Request)?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        self.rejected(&token);
+        let Some(again) = again else { return Ok(response) };
+        let new = self.access_token().await.map_err(SendError::Token)?;
+        if new.version_id() == token.version_id() {
+            return Ok(response);
+        }
+        client.execute(self.authorized(again, &new)?).await.map_err(SendError::Request)
+    }
+
+    fn authorized(&self, mut request: Request, token: &AccessToken) -> Result<Request, SendError> {
+        let header = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+        let mut header = header.map_err(|_| SendError::NoHeader { secret_id: self.secret_id().to_owned() })?;
+        header.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, header);
+        Ok(request)
+    }
+}
+
+/// "Clients MUST always use TLS (https) or equivalent transport security when making requests with bearer tokens" (RFC 6750
+/// section 5.3).
+fn keeps_the_token(url: &Url) -> Result<(), SendError> {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    let this_machine = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    if url.scheme() == "https" || this_machine {
+        return Ok(());
+    }
+    Err(SendError::InTheClear { host: host.to_owned() })
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(_) => f.write_str("there is no token to send"),
+            Self::Request(_) => f.write_str("the request failed"),
+            Self::InTheClear { host } => {
+                write!(f, "not sent: the token would go to {host} in the clear; use https")
+            }
+            Self::NoHeader { secret_id } => {
+                write!(f, "secret `{secret_id}`: its access token holds characters that no header can carry")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Token(error) => Some(error),
+            Self::Request(error) => Some(error),
+            Self::InTheClear { .. } | Self::NoHeader { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_goes_over_tls_or_stays_on_this_machine() {
+        for (url, goes) in [
+            ("https://api.example/me", true),
+            ("http://127.0.0.1:8080/me", true),
+            ("http://[::1]/me", true),
+            ("http://localhost/me", true),
+            ("http://api.example/me", false),
+            ("http://10.0.0.1/me", false),
+            ("http://localhost.example/me", false),
+        ] {
+            assert_eq!(keeps_the_token(&Url::parse(url).unwrap()).is_ok(), goes, "{url}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A token secret as those see it who only use its access token, whether it is the refresher's own or a copy without the
+//! refresh token. What only the refresher needs is wiped as soon as it is read.
+
+use std::{any::type_name, fmt, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
+
+use super::{
+    SecretProblem,
+    document::{Document, kind},
+    member::{Member, Style},
+};
+use crate::{secret::Secret, shown::shown};
+
+/// What a reader does not need and should not hold.
+const NOT_FOR_READERS: [Member; 5] = [
+    Member::AccessToken, // held once, beside the document
+    Member::RefreshToken,
+    Member::ClientSecret,
+    Member::ExtraParameters,
+    Member::ExtraHeaders,
+];
+
+/// The readable part of a token secret.
+pub struct ReadableToken {
+    /// The access token; missing before the first refresh.
+    pub access_token: Option<Secret>,
+    /// When it expires; `None` where the secret does not say.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was obtained, where that is known.
+    pub refreshed_at: Option<DateTime<Utc>>,
+    /// The secret's own margin.
+    pub refresh_margin: Option<Duration>,
+    members: Document,
+    token_response: Option<Document>,
+}
+
+impl ReadableToken {
+    /// Reads it from the secret's text.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretProblem`] names the member that is wrong. A missing access token is none.
+    pub fn parse(text: &str) -> Result<Self, SecretProblem> {
+        let mut members = Document::parse(text).map_err(SecretProblem::NotADocument)?;
+        let access_token = Member::AccessToken.text(&members)?;
+        let expires_at = Member::ExpiresAt.time(&members)?.map(|(time, _)| time);
+        let refreshed_at = Member::RefreshedAt.time(&members)?.map(|(time, _)| time);
+        let refresh_margin = Member::RefreshMarginSeconds.seconds(&members)?;
+        let token_response = Member::TokenResponse.object(&members)?;
+        for member in NOT_FOR_READERS {
+            members.remove(member.name(Style::CamelCase));
+            members.remove(member.name(Style::SnakeCase));
+        }
+        Ok(Self { access_token, expires_at, refreshed_at, refresh_margin, members, token_response })
+    }
+
+    /// Another member of the secret, or else of its `tokenResponse`; null is as good as missing.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretProblem::WrongType`] where the member is there and is no `T`.
+    pub fn member<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, SecretProblem> {
+        let places = [Some(&self.members), self.token_response.as_ref()];
+        let found = places.into_iter().flatten().find_map(|place| place.get(name).filter(|value| *value != "null"));
+        let Some(value) = found else { return Ok(None) };
+        match serde_json::from_str(value) {
+            Ok(read) => Ok(Some(read)),
+            // Not serde's text: it quotes what it stumbled over.
+            Err(_) => {
+                Err(SecretProblem::WrongType { member: shown(name, 64), found: kind(value), wanted: type_name::<T>() })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ReadableToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadableToken").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_styles_are_read_and_a_refresh_token_is_not_needed() {
+        for text in [
+            r#"{"accessToken":"a","expiresAt":1767225600,"refreshedAt":"2025-12-31T23:00:00Z","refreshMarginSeconds":60}"#,
+            r#"{"access_token":"a","expires_at":1767225600000,"refreshed_at":1767222000,"refresh_margin_seconds":60,
+                "refresh_token":"r"}"#,
+        ] {
+            let token = ReadableToken::parse(text).unwrap();
+            assert_eq!(token.access_token.unwrap().expose(), "a");
+            assert_eq!(token.expires_at.unwrap().timestamp(), 1_767_225_600);
+            assert_eq!(token.refreshed_at.unwrap().timestamp(), 1_767_222_000);
+            assert_eq!(token.refresh_margin, Some(Duration::from_secs(60)));
+        }
+    }
+
+    #[test]
+    fn a_member_comes_from_the_secret_or_else_from_what_the_provider_answered() {
+        let token = ReadableToken::parse(
+            r#"{"accessToken":"a","region":"eu","scope":null,"limits":{"rate":5},
+                "tokenResponse":{"instance_url":"https://eu.example","region":"us","scope":"read"}}"#,
+        )
+        .unwrap();
+        let text = |name| token.member::<String>(name).unwrap();
+        assert_eq!(text("instance_url").as_deref(), Some("https://eu.example"));
+        assert_eq!(text("region").as_deref(), Some("eu"));
+        assert_eq!(text("scope").as_deref(), Some("read"));
+        assert_eq!(text("missing"), None);
+        assert_eq!(token.member::<std::collections::BTreeMap<String, u8>>("limits").unwrap().unwrap()["rate"], 5);
+        let problem = token.member::<u64>("instance_url").unwrap_err();
+        assert_eq!(problem.to_string(), "its member `instance_url` is a string, where u64 is wanted");
+    }
+
+    #[test]
+    fn what_only_the_refresher_needs_cannot_be_read() {
+        for (style, names) in [
+            (
+                r#"{"accessToken":"a","refreshToken":"r","clientId":"i","clientSecret":"s","extraHeaders":{"h":"x"}}"#,
+                ["accessToken", "refreshToken", "clientSecret", "extraHeaders"],
+            ),
+            (
+                r#"{"access_token":"a","refresh_token":"r","client_secret":"s","extra_headers":{"h":"x"}}"#,
+                ["access_token", "refresh_token", "client_secret", "extra_headers"],
+            ),
+        ] {
+            let token = ReadableToken::parse(style).unwrap();
+            for name in names {
+                assert_eq!(token.member::<serde_json::Value>(name).unwrap(), None, "{name}");
+            }
+        }
+    }
+}

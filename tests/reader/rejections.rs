@@ -1,0 +1,268 @@
+//! A provider's 401: one read past the cache, one request to the refresher, and the wait for what comes of it.
+
+use serde_json::{Value, json};
+use token_refresher::{
+    reader::{AccessToken, NotRefreshed, Reader, Remedy, Reply, Wanted},
+    store::StoreError,
+};
+use tokio::task::JoinSet;
+
+use crate::world::{World, at, seconds, token, told, unavailable};
+
+/// A report as the refresher answers it.
+fn report(outcome: &str, version_id: &str) -> Reply {
+    Reply::Report(json!({"outcome": outcome, "secretId": "crm/oauth", "versionId": version_id}))
+}
+
+/// Refreshes as a deployed refresher does, within a second.
+fn refreshes(world: &World) -> Result<Reply, NotRefreshed> {
+    world.put("v2", token("v2", 1));
+    Ok(report("refreshed", "v2"))
+}
+
+async fn reader_of_v1(world: &World, reader: Reader) -> (Reader, AccessToken) {
+    let token = reader.access_token().await.unwrap();
+    assert_eq!(token.expose(), "v1");
+    world.state().queries.clear();
+    (reader, token)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_call_reads_past_the_cache_and_finds_what_another_has_put_there() {
+    let world = World::new();
+    let (reader, token_1) = reader_of_v1(&world, world.reader()).await;
+    world.begin_to_cache();
+    world.put("v2", token("v2", 1));
+    assert_eq!(told(reader.access_token().await), "v1", "nobody was told");
+    reader.rejected(&token_1);
+    for _ in 0..3 {
+        assert_eq!(told(reader.access_token().await), "v2");
+    }
+    assert_eq!(world.wanted(), [Wanted::CurrentNow]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_tasks_that_meet_the_same_401_cause_one_read_and_one_refresh() {
+    let world = World::new();
+    world.take(seconds(1));
+    let refresher = world.refresher(seconds(3), refreshes);
+    let (reader, token_1) = reader_of_v1(&world, world.builder().refresher(refresher).build()).await;
+    let mut tasks = JoinSet::new();
+    for number in 0..1000 {
+        let (reader, token_1, world) = (reader.clone(), token_1.clone(), world.clone());
+        tasks.spawn(async move {
+            // Some meet it while the others' load is under way, or when it is over.
+            tokio::time::sleep(seconds(number % 10)).await;
+            reader.rejected(&token_1);
+            let token = reader.access_token().await.unwrap();
+            assert_eq!(token.expose(), "v2");
+            world.now()
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(world.state().events, [json!({"secretId": "crm/oauth", "force": true, "ifVersionId": "v1"})]);
+    assert_eq!(world.wanted(), [Wanted::CurrentNow, Wanted::Version("v2".into())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_of_a_version_that_is_no_longer_in_memory_does_nothing() {
+    let world = World::new();
+    let (reader, token_1) = reader_of_v1(&world, world.reader()).await;
+    world.put("v2", token("v2", 1));
+    reader.rejected(&token_1);
+    assert_eq!(told(reader.access_token().await), "v2");
+    for _ in 0..100 {
+        reader.rejected(&token_1);
+        assert_eq!(told(reader.access_token().await), "v2");
+    }
+    assert_eq!(world.reads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_refresher_the_same_token_is_answered_and_the_source_spared_for_five_seconds() {
+    let world = World::new();
+    let (reader, token_1) = reader_of_v1(&world, world.reader()).await;
+    for (second, reads) in [(0, 1), (0, 1), (4, 1), (5, 2), (6, 2)] {
+        world.until(second).await;
+        reader.rejected(&token_1);
+        assert_eq!(told(reader.access_token().await), "v1");
+        assert_eq!(world.reads(), reads, "after {second} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_during_a_load_is_not_answered_by_what_that_load_read_before() {
+    let world = World::new();
+    let (reader, token_1) = reader_of_v1(&world, world.reader()).await;
+    world.until(2800).await;
+    world.take(seconds(2));
+    assert_eq!(told(reader.access_token().await), "v1", "a look in the background begins");
+    tokio::time::sleep(seconds(1)).await;
+    reader.rejected(&token_1);
+    // The look ends with v1; only the next read can find v2.
+    let (answer, ()) = tokio::join!(reader.access_token(), async {
+        tokio::time::sleep(seconds(3) / 2).await;
+        world.put("v2", token("v2", 2801));
+    });
+    assert_eq!(told(answer), "v2");
+    assert_eq!((world.reads(), world.state().most_in_flight), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_new_version_is_waited_for_whatever_the_refresher_has_to_say() {
+    // What it answers, after how many seconds the new version is there, and by which id it may be read.
+    for (reply, by_id) in [
+        (report("refreshed", "v2"), true),
+        (report("recovered", "v2"), true),
+        (report("superseded", "v2"), true),
+        // Another reader's request came first.
+        (report("skipped", "v2"), true),
+        (report("in_progress", "v1"), false),
+        // Lambda's 429: another's request is under way.
+        (Reply::Busy, false),
+    ] {
+        for seconds_until_there in [0, 1, 10, 25] {
+            let world = World::new();
+            let refresher = world.refresher(seconds(1), {
+                let reply = reply.clone();
+                move |world| {
+                    let world = world.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(seconds(seconds_until_there)).await;
+                        world.put("v2", token("v2", 1));
+                    });
+                    Ok(reply.clone())
+                }
+            });
+            let (reader, token_1) = reader_of_v1(&world, world.builder().refresher(refresher).build()).await;
+            reader.rejected(&token_1);
+            assert_eq!(told(reader.access_token().await), "v2", "{reply:?} {seconds_until_there}");
+            let waited = (world.now() - at(0)).num_seconds() - 1;
+            let bound = i64::try_from(seconds_until_there).unwrap() + 3;
+            assert!(waited <= bound, "{reply:?}: waited {waited} s for {seconds_until_there} s");
+            assert_eq!(world.state().events.len(), 1);
+            let last = world.wanted().pop().unwrap();
+            let wanted = if by_id { Wanted::Version("v2".into()) } else { Wanted::CurrentNow };
+            assert_eq!(last, wanted, "{reply:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_does_not_come_is_waited_for_that_long_and_no_longer() {
+    let world = World::new();
+    let refresher = world.refresher(seconds(1), |_| Ok(report("in_progress", "v1")));
+    let reader = world.builder().refresher(refresher).patience(seconds(10)).build();
+    let (reader, token_1) = reader_of_v1(&world, reader).await;
+    reader.rejected(&token_1);
+    let error = reader.access_token().await.unwrap_err();
+    assert_eq!(error.remedy(), Remedy::Wait);
+    assert_eq!(
+        error.to_string(),
+        "secret `crm/oauth`: no new token from the function `token-refresher`: asked, and no new version within 10 s; \
+         another run may hold the claim: try again in a minute, and see its log"
+    );
+    assert!((at(8)..=at(10)).contains(&world.now()), "{}", world.now());
+
+    let world = World::new();
+    let refresher = world.refresher(seconds(3600), |_| Ok(Reply::Busy));
+    let (reader, token_1) = reader_of_v1(&world, world.builder().refresher(refresher).build()).await;
+    reader.rejected(&token_1);
+    reader.access_token().await.unwrap_err();
+    assert_eq!(world.now(), at(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_fails_is_told_once_and_not_asked_for_again_for_thirty_seconds() {
+    let failed = |error_type: &str| Reply::Error { error_type: error_type.to_owned(), message: "m".to_owned() };
+    for (answer, remedy) in [
+        (Ok(failed("ReauthorizationRequired")), Remedy::Consent),
+        (Ok(failed("ProviderUnavailable")), Remedy::Wait),
+        (Ok(failed("ClientRejected")), Remedy::FixSetting),
+        (Ok(failed("TokenNotStored")), Remedy::Report),
+        (Err(NotRefreshed::AccessDenied { said: "no".to_owned() }), Remedy::FixSetting),
+        (Err(NotRefreshed::Unavailable { said: "no".to_owned() }), Remedy::Wait),
+    ] {
+        let world = World::new();
+        let refresher = world.refresher(seconds(1), {
+            let answer = answer.clone();
+            move |_| answer.clone()
+        });
+        let (reader, token_1) = reader_of_v1(&world, world.builder().refresher(refresher).build()).await;
+        reader.rejected(&token_1);
+        let (one, other) = tokio::join!(reader.access_token(), reader.access_token());
+        assert_eq!(one.as_ref().unwrap_err(), other.as_ref().unwrap_err(), "told to all who waited");
+        assert_eq!(one.unwrap_err().remedy(), remedy, "{answer:?}");
+        for (second, events) in [(2, 1), (30, 1), (31, 2)] {
+            world.until(second).await;
+            reader.rejected(&token_1);
+            let told = reader.access_token().await;
+            assert_eq!(told.is_ok(), events == 1, "after {second} s");
+            assert_eq!(world.state().events.len(), events, "after {second} s");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_read_past_the_cache_fails_the_error_is_told_and_then_the_token_again() {
+    let world = World::new();
+    let refresher = world.refresher(seconds(1), refreshes);
+    let (reader, token_1) = reader_of_v1(&world, world.builder().refresher(refresher).build()).await;
+    world.fail_with(unavailable());
+    reader.rejected(&token_1);
+    assert_eq!(reader.access_token().await.unwrap_err().remedy(), Remedy::Wait);
+    assert_eq!(told(reader.access_token().await), "v1");
+    assert_eq!(world.state().events, [Value::Null; 0]);
+
+    world.fail_with(StoreError::AccessDenied { action: "kms:Decrypt", said: "no".to_owned() });
+    world.until(31).await;
+    reader.rejected(&token_1);
+    for _ in 0..2 {
+        assert_eq!(reader.access_token().await.unwrap_err().remedy(), Remedy::FixSetting, "this will not pass");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_token_is_good_an_ordinary_run_is_asked_for_at_most_every_thirty_seconds() {
+    let world = World::new();
+    world.put("v0", token("v0", -5000));
+    let refresher = world.refresher(seconds(1), |_| {
+        Ok(Reply::Report(json!({"outcome": "backing_off", "versionId": "v0", "retryAt": "2026-01-01T00:10:00Z"})))
+    });
+    let reader = world.builder().refresher(refresher).build();
+    assert_eq!(
+        told(reader.access_token().await),
+        "secret `crm/oauth`: no new token from the function `token-refresher`: its earlier attempts failed, and the next is \
+         due at 2026-01-01T00:10:00Z: see its log"
+    );
+    for second in 3..30 {
+        world.until(second).await;
+        let error = told(reader.access_token().await);
+        assert!(error.starts_with("secret `crm/oauth`: its access token expired at 2025-12-31T23:36:40Z"), "{error}");
+    }
+    assert_eq!(world.state().events, [json!({"secretId": "crm/oauth"})]);
+    world.until(31).await;
+    reader.access_token().await.unwrap_err();
+    assert_eq!(world.state().events.len(), 2);
+
+    let world = World::new();
+    world.put("v0", token("v0", -5000));
+    let reader = world.builder().refresher(world.refresher(seconds(1), refreshes)).build();
+    assert_eq!(told(reader.access_token().await), "v2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_published_copy_the_token_secret_is_refreshed() {
+    let world = World::new();
+    let refresher = world.refresher(seconds(1), |world| {
+        world.put("v2", token("v2", 1));
+        Ok(report("refreshed", "an id of the token secret"))
+    });
+    let reader = world.builder().refresher(refresher.of_secret("crm/oauth-full")).build();
+    let (reader, token_1) = reader_of_v1(&world, reader).await;
+    reader.rejected(&token_1);
+    assert_eq!(told(reader.access_token().await), "v2");
+    assert_eq!(world.state().events, [json!({"secretId": "crm/oauth-full", "force": true, "ifVersionId": "v1"})]);
+}

@@ -1,0 +1,215 @@
+//! A source and a refresher in this process, in simulated time, which count what they are asked.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use token_refresher::{
+    Reader,
+    clock::Clock,
+    reader::{
+        AccessToken, NotRefreshed, Query, ReadError, ReaderBuilder, RefresherFunction, Reply, SecretVersion, Source,
+        Wanted,
+    },
+    store::StoreError,
+};
+use tokio::time::Instant;
+
+pub const SECRET_ID: &str = "crm/oauth";
+/// How long a token lives here, seconds; it falls due 900 s before its end, and is handed out until 10 s before.
+pub const LIFETIME: i64 = 3600;
+
+/// Simulated time begins here; so do the tokens' lives, unless said otherwise.
+pub fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_767_225_600 + seconds, 0).unwrap()
+}
+
+pub fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub fn unavailable() -> StoreError {
+    StoreError::Unavailable { action: "read", said: "no answer".to_owned() }
+}
+
+/// A token secret's text: the token `NAME`, obtained so many seconds from the beginning.
+pub fn token(name: &str, obtained: i64) -> String {
+    token_living(name, obtained, LIFETIME)
+}
+
+pub fn token_living(name: &str, obtained: i64, lifetime: i64) -> String {
+    json!({
+        "refreshToken": "r",
+        "accessToken": name,
+        "refreshedAt": at(obtained).timestamp_millis(),
+        "expiresAt": at(obtained + lifetime).timestamp_millis(),
+    })
+    .to_string()
+}
+
+type Answer = Result<SecretVersion, StoreError>;
+
+#[derive(Default)]
+pub struct State {
+    /// What each kind of read is answered with; a read by id finds any version that was ever current.
+    current: Option<SecretVersion>,
+    all: Vec<SecretVersion>,
+    /// A cache on the way still answers this to who does not ask past it.
+    cached: Option<SecretVersion>,
+    fault: Option<StoreError>,
+    takes: Duration,
+    panics: bool,
+    pub queries: Vec<Query>,
+    in_flight: usize,
+    pub most_in_flight: usize,
+    pub events: Vec<Value>,
+}
+
+#[derive(Clone)]
+pub struct World {
+    began: Instant,
+    state: Arc<Mutex<State>>,
+}
+
+impl World {
+    /// A world whose secret holds the token `v1`, obtained now.
+    pub fn new() -> Self {
+        let world = Self { began: Instant::now(), state: Arc::default() };
+        world.put("v1", token("v1", 0));
+        world
+    }
+
+    pub fn clock(&self) -> Clock {
+        let began = self.began;
+        Clock::new(move || at(0) + began.elapsed(), tokio::time::sleep)
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock().now()
+    }
+
+    /// Lets time pass until so many seconds from the beginning.
+    pub async fn until(&self, seconds: u64) {
+        tokio::time::sleep_until(self.began + Duration::from_secs(seconds)).await;
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub fn put(&self, id: &str, text: impl Into<String>) {
+        self.put_version(SecretVersion::text(id, text.into()));
+    }
+
+    pub fn put_version(&self, version: SecretVersion) {
+        let mut state = self.state();
+        state.all.push(version.clone());
+        state.current = Some(version);
+    }
+
+    /// From now on a cache on the way answers what is current now.
+    pub fn begin_to_cache(&self) {
+        let mut state = self.state();
+        state.cached = state.current.clone();
+    }
+
+    pub fn fail_with(&self, fault: impl Into<Option<StoreError>>) {
+        self.state().fault = fault.into();
+    }
+
+    pub fn take(&self, takes: Duration) {
+        self.state().takes = takes;
+    }
+
+    pub fn panic_from_now_on(&self) {
+        self.state().panics = true;
+    }
+
+    pub fn reads(&self) -> usize {
+        self.state().queries.len()
+    }
+
+    pub fn wanted(&self) -> Vec<Wanted> {
+        self.state().queries.iter().map(|query| query.wanted.clone()).collect()
+    }
+
+    pub fn source(&self) -> Source {
+        let world = self.clone();
+        Source::from_fn(move |query| {
+            let world = world.clone();
+            async move { world.answer(query).await }
+        })
+    }
+
+    async fn answer(&self, query: Query) -> Answer {
+        assert_eq!(query.secret_id, SECRET_ID);
+        let _in_flight = InFlight::of(self, query.clone());
+        let takes = self.state().takes;
+        assert!(!self.state().panics, "the source panics, as it was told to");
+        tokio::time::sleep(takes).await;
+        let state = self.state();
+        if let Some(fault) = &state.fault {
+            return Err(fault.clone());
+        }
+        let found = match &query.wanted {
+            Wanted::Current => state.cached.as_ref().or(state.current.as_ref()),
+            Wanted::CurrentNow => state.current.as_ref(),
+            Wanted::Previous => state.all.iter().rev().nth(1),
+            Wanted::Version(id) => state.all.iter().find(|version| version.id == *id),
+        };
+        found.cloned().ok_or_else(|| StoreError::NotFound { said: "no such version".to_owned() })
+    }
+
+    pub fn reader(&self) -> Reader {
+        self.builder().build()
+    }
+
+    pub fn builder(&self) -> ReaderBuilder {
+        Reader::builder(self.source(), SECRET_ID).clock(self.clock())
+    }
+
+    /// A refresher that does as told, after so many seconds.
+    pub fn refresher(
+        &self,
+        takes: Duration,
+        answer: impl Fn(&World) -> Result<Reply, NotRefreshed> + Send + Sync + 'static,
+    ) -> RefresherFunction {
+        let (world, answer) = (self.clone(), Arc::new(answer));
+        RefresherFunction::from_fn("token-refresher", move |event| {
+            let (world, answer) = (world.clone(), Arc::clone(&answer));
+            world.state().events.push(event);
+            async move {
+                tokio::time::sleep(takes).await;
+                answer(&world)
+            }
+        })
+    }
+}
+
+/// Counts reads under way, also those that are dropped half-way.
+struct InFlight(World);
+
+impl InFlight {
+    fn of(world: &World, query: Query) -> Self {
+        let mut state = world.state();
+        state.queries.push(query);
+        state.in_flight += 1;
+        state.most_in_flight = state.most_in_flight.max(state.in_flight);
+        drop(state);
+        Self(world.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).in_flight -= 1;
+    }
+}
+
+/// The token's text, or the error's.
+pub fn told(result: Result<AccessToken, ReadError>) -> String {
+    result.map_or_else(|error| error.to_string(), |token| token.expose().to_owned())
+}
