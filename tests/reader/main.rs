@@ -11,7 +11,10 @@ mod world;
 
 mod allocations;
 mod cache;
-
+mod extension;
+mod lambda;
 mod load;
 mod rejections;
 mod secrets;
+mod send;
+mod sources;

@@ -248,6 +248,11 @@ impl FakeSecretsManager {
         self.held(name, |held| held.versions.get(Some(id), None)).ok().map(|version| version.body.expose().to_owned())
     }
 
+    /// The same server, to look at from elsewhere.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
+    }
+
     /// On which version each label is.
     pub fn labels(&self, name: &str) -> BTreeMap<String, VersionId> {
         self.held(name, |held| held.versions.labels().clone())
@@ -310,6 +315,19 @@ impl FakeSecretsManager {
         let mut state = self.state();
         let Some(held) = state.secrets.get_mut(name) else { panic!("the test made no secret {name}") };
         look(held)
+    }
+}
+
+/// Looks into the server.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+impl Handle {
+    /// A version's id and text, by its id or a label; `None` where there is none.
+    pub fn look(&self, name: &str, id: Option<&str>, label: Option<&str>) -> Option<(String, String)> {
+        let state = self.0.state();
+        let version = state.secrets.get(name)?.versions.get(id.map(VersionId::from).as_ref(), label).ok()?;
+        Some((version.id.to_string(), version.body.expose().to_owned()))
     }
 }
 

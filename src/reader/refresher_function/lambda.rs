@@ -62,7 +62,7 @@ impl RefresherFunction {
         Self::lambda_from_vars(function.into(), |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    /// A function in Lambda, by its name or ARN, with Region and credentials of an SDK configuration.
+    /// A function in Lambda, by its name or ARN, with Region, credentials and endpoint of an SDK configuration.
     ///
     /// # Errors
     ///
@@ -72,8 +72,11 @@ impl RefresherFunction {
         let missing = |what: &str| InvalidSetting::new(format!("the SDK's configuration has no {what}"));
         let credentials = config.credentials_provider().ok_or_else(|| missing("credentials provider"))?;
         let region = config.region().map(|region| region.to_string());
+        let endpoint = config.endpoint_url().map(str::to_owned);
         Self::lambda_at(function.into(), region, credentials, |name| {
-            std::env::var(name).ok().filter(|value| !value.is_empty())
+            let set = std::env::var(name).ok().filter(|value| !value.is_empty());
+            // The SDK's own order: the variable for all services is in its configuration already.
+            if name == "AWS_ENDPOINT_URL" { endpoint.clone().or(set) } else { set }
         })
     }
 

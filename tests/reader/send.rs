@@ -1,0 +1,180 @@
+//! Requests with the token, to an API that takes only the newest one.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use token_refresher::{
+    Reader,
+    http_client::HttpClients,
+    reader::{ReadError, RefresherFunction, Reply, SecretVersion, SendError, Source},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// An API, and the secret with the token for it.
+struct World {
+    url: String,
+    state: Arc<Mutex<State>>,
+    refreshes: Arc<AtomicUsize>,
+    server: JoinHandle<()>,
+}
+
+struct State {
+    /// The token that the API takes, and the one that the secret holds.
+    good: String,
+    held: String,
+    /// Token and body of each request.
+    requests: Vec<(String, String)>,
+}
+
+impl World {
+    async fn with(good: &str, held: &str) -> Self {
+        let state = State { good: good.to_owned(), held: held.to_owned(), requests: Vec::new() };
+        let state = Arc::new(Mutex::new(state));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/me", listener.local_addr().unwrap());
+        let its_state = Arc::clone(&state);
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let state = Arc::clone(&its_state);
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let state = Arc::clone(&state);
+                    async move {
+                        let token = request.headers()["authorization"].to_str().unwrap().to_owned();
+                        let body = request.into_body().collect().await.unwrap().to_bytes().to_vec();
+                        let mut state = state.lock().unwrap();
+                        let status = if token == format!("Bearer {}", state.good) { 200 } else { 401 };
+                        state.requests.push((token, String::from_utf8(body).unwrap()));
+                        let response = Response::builder().status(status).body(Full::new(Bytes::new())).unwrap();
+                        Ok::<_, Infallible>(response)
+                    }
+                });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        Self { url, state, refreshes: Arc::default(), server }
+    }
+
+    fn reader(&self) -> Reader {
+        let state = Arc::clone(&self.state);
+        let source = Source::from_fn(move |_| {
+            let held = state.lock().unwrap().held.clone();
+            let text = json!({"accessToken": held, "expiresAt": 4_070_908_800_000_i64}).to_string();
+            async move { Ok(SecretVersion::text(held, text)) }
+        });
+        let (state, refreshes) = (Arc::clone(&self.state), Arc::clone(&self.refreshes));
+        let refresher = RefresherFunction::from_fn("token-refresher", move |_| {
+            refreshes.fetch_add(1, Relaxed);
+            let mut state = state.lock().unwrap();
+            state.held = state.good.clone();
+            let report = json!({"outcome": "refreshed", "versionId": state.held});
+            async move { Ok(Reply::Report(report)) }
+        });
+        Reader::builder(source, "crm/oauth").refresher(refresher).build()
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        self.state.lock().unwrap().requests.iter().map(|(token, _)| token.clone()).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn client() -> reqwest::Client {
+    HttpClients::new(|_| None).unwrap().store
+}
+
+#[tokio::test]
+async fn a_request_carries_the_token() {
+    let world = World::with("v1", "v1").await;
+    let response = world.reader().send(client().post(&world.url).body("hello")).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(world.state.lock().unwrap().requests, [("Bearer v1".to_owned(), "hello".to_owned())]);
+}
+
+#[tokio::test]
+async fn after_a_401_it_is_sent_once_more_with_another_token_body_and_all() {
+    let world = World::with("v2", "v1").await;
+    let reader = world.reader();
+    let response = reader.send(client().post(&world.url).body("hello")).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let hello = |token: &str| (format!("Bearer {token}"), "hello".to_owned());
+    assert_eq!(world.state.lock().unwrap().requests, [hello("v1"), hello("v2")]);
+    assert_eq!(reader.send(client().get(&world.url)).await.unwrap().status(), 200);
+    assert_eq!((world.tokens().len(), world.refreshes.load(Relaxed)), (3, 1));
+}
+
+#[tokio::test]
+async fn a_second_401_is_answered_and_not_tried_again() {
+    let world = World::with("v2", "v1").await;
+    let reader = world.reader();
+    reader.access_token().await.unwrap();
+    // Another has put a token there, which the API does not take either.
+    world.state.lock().unwrap().held = "v3".to_owned();
+    let response = reader.send(client().get(&world.url)).await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(world.tokens(), ["Bearer v1", "Bearer v3"]);
+}
+
+#[tokio::test]
+async fn where_there_is_no_other_token_the_401_is_answered() {
+    let world = World::with("v2", "v1").await;
+    let source = Source::from_fn(|_| async {
+        Ok(SecretVersion::text("v1", r#"{"accessToken":"v1","expiresAt":4070908800000}"#))
+    });
+    let response = Reader::new(source, "crm/oauth").send(client().get(&world.url)).await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(world.tokens(), ["Bearer v1"]);
+}
+
+#[tokio::test]
+async fn a_crowd_with_the_same_401_causes_one_refresh() {
+    let world = World::with("v2", "v1").await;
+    let (reader, client) = (world.reader(), client());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (reader, request) = (reader.clone(), client.get(&world.url));
+        tasks.spawn(async move { reader.send(request).await.unwrap().status() });
+    }
+    while let Some(status) = tasks.join_next().await {
+        assert_eq!(status.unwrap(), 200);
+    }
+    assert_eq!(world.refreshes.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn what_keeps_a_request_from_being_sent_is_told() {
+    let world = World::with("v1", "hun\nter2").await;
+    let error = world.reader().send(client().get(&world.url)).await.unwrap_err();
+    assert_eq!(error.to_string(), "secret `crm/oauth`: its access token holds characters that no header can carry");
+    assert!(!format!("{error:?}").contains("ter2"));
+
+    let world = World::with("v1", "v1").await;
+    let error = world.reader().send(client().get("http://api.example/me?a=b")).await.unwrap_err();
+    assert_eq!(error.to_string(), "not sent: the token would go to api.example in the clear; use https");
+    assert!(matches!(world.reader().send(client().get("no url")).await, Err(SendError::Request(_))));
+
+    let none = Source::from_fn(|_| async { Ok(SecretVersion::text("v", "{}")) });
+    let error = Reader::new(none, "crm/oauth").send(client().get(&world.url)).await.unwrap_err();
+    assert!(matches!(&error, SendError::Token(ReadError::NoToken { .. })));
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("holds no access token yet"));
+    assert_eq!(world.tokens().len(), 0);
+}
