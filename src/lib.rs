@@ -9,21 +9,35 @@
 //!
 //! | module | knows |
 //! |---|---|
-//! | [`secret`] | text that must not be seen |
-//! | [`shown`] | text from outside that may be |
-//! | [`token_secret`] | the JSON of a token secret: read, and written back with new tokens |
-//! | [`event`], [`report`], [`error`], [`config`] | what goes in and comes out |
-//! | [`policy`] | decisions: due, leased, backing off, room for versions |
-//! | [`ledger`] | the version ids that belong to one state of a token, and the records under them |
-//! | [`oauth`] | the exchange: request, one POST, response |
-//! | [`store`] | versions and labels: the trait, Secrets Manager, a local directory |
-//! | [`refresh`] | the protocol: the order of IO |
-//! | [`handler`], [`observation`], [`telemetry`] | the way in; what is seen of a run, and how it is logged and measured |
-//! | [`clock`], [`http_client`] | time, the wire |
+//! | `secret` | text that must not be seen |
+//! | `shown` | text from outside that may be |
+//! | `token_secret` | the JSON of a token secret: read, and written back with new tokens |
+//! | `event`, `report`, `error`, `config` | what goes in and comes out |
+//! | `policy` | decisions: due, leased, backing off, room for versions |
+//! | `ledger` | the version ids that belong to one state of a token, and the records under them |
+//! | `oauth` | the exchange: request, one POST, response |
+//! | `store` | versions and labels: the trait, Secrets Manager, a local directory |
+//! | `refresh` | the protocol: the order of IO |
+//! | `handler`, `observation`, `telemetry` | the way in; what is seen of a run, and how it is logged and measured |
+//! | `clock`, `http_client` | time, the wire |
+//! | `reader` | the other side: [`Reader`] hands out what the refresher writes |
 //!
-//! Arrows go one way: `handler` → `refresh` → `policy`, `ledger`, `oauth`, `store` → `token_secret` → `secret`. `oauth`
-//! and `store` do not know each other. Without the feature `refresher` only [`secret`], [`shown`] and
-//! [`token_secret`] are compiled.
+//! Arrows go one way: `handler` → `refresh` → `policy`, `ledger`, `oauth`, `store` → `token_secret` → `secret`, and
+//! `reader` → `store`. `oauth` and `store` do not know each other, nor do `reader` and `refresh`.
+//!
+//! # Features
+//!
+//! A function that reads tokens turns the default feature off and takes what it reads from:
+//!
+//! | feature | what it adds | crates |
+//! |---|---|---|
+//! | none | [`Reader`] over a function of the caller's, [`token_secret`] | |
+//! | `extension` | [`Source`](reader::Source)s on this machine: the AWS Parameters and Secrets Lambda Extension, the agent | hyper |
+//! | `secrets-manager` | Secrets Manager as a source | the AWS SDK, reqwest, rustls |
+//! | `directory` | a directory as a source | |
+//! | `invoke` | asking a deployed refresher for a new token | reqwest, rustls, aws-sigv4 |
+//! | `reqwest` | `Reader::send` | reqwest |
+//! | `refresher` (default) | all else, with `secrets-manager` and `directory` | |
 
 pub mod clock;
 pub mod reader;

@@ -29,13 +29,14 @@ use token_refresher::{
         response::{self, Answer, Granted},
     },
     observation::Observation,
+    reader::{Reader, RefresherFunction, Reply, SecretReader, SecretVersion, SendError, Source},
     refresh::{Refresher, Request},
     secret::Secret,
     store::{
         Label, Listed, SecretStore, Selector, StoreError, Version, VersionId, secrets_manager::SecretsManager,
         versions::Versions,
     },
-    token_secret::{NewTokens, TokenSecret, document::Document},
+    token_secret::{NewTokens, TokenSecret, document::Document, readable::ReadableToken},
 };
 
 /// What no `Debug` may show.
@@ -55,10 +56,19 @@ const NO_SECRET: &[&str] = &[
     "observation::Seen",
     "policy::Decision",
     "policy::Standing",
+    "reader::error::NotRefreshed",
+    "reader::error::Remedy",
+    // Private, and only times.
+    "reader::policy::Times",
+    "reader::refresher_function::Occasion",
+    // Names of secrets and versions.
+    "reader::source::Query",
+    "reader::source::Wanted",
     "refresh::Request",
     "report::Outcome",
     "report::Reason",
     "report::Report",
+    "setting::InvalidSetting",
     "store::Label",
     "store::Listed",
     "store::Selector",
@@ -223,7 +233,7 @@ async fn shown() -> BTreeMap<&'static str, String> {
     all.add("config::Config", &config);
     let http = HttpClients::new(|_| None).unwrap();
     all.add("http_client::HttpClients", &http);
-    all.add("http_client::SdkHttpClient", &token_refresher::http_client::SdkHttpClient(http.store));
+    all.add("http_client::sdk::SdkHttpClient", &token_refresher::http_client::SdkHttpClient(http.store));
     let credentials = Credentials::new("AKIDEXAMPLE", "unseen-secret", Some("unseen-session".to_owned()), None, "test");
     let sdk = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
@@ -248,7 +258,54 @@ async fn shown() -> BTreeMap<&'static str, String> {
     let store = token_refresher::store::directory::DirectoryStore::open(directory.path(), Clock::system()).unwrap();
     fs::write(directory.path().join("a.json"), text.expose()).unwrap();
     all.add("store::StoreError", &store.get("a", Selector::Label(Label::Current)).await.unwrap_err());
+    readers(&mut all).await;
     all.0
+}
+
+/// What a reading function holds, and what it is told.
+async fn readers(all: &mut Shown) {
+    let source = || {
+        let text = token_text().expose().replace("\"expiresAt\":1,", "\"expiresAt\":4070908800000,");
+        Source::from_fn(move |_| {
+            let version = SecretVersion::text("v", text.clone());
+            async move { Ok(version) }
+        })
+    };
+    let function = || {
+        RefresherFunction::from_fn("f", |_| async {
+            let message = "invalid_grant".to_owned();
+            Ok(Reply::Error { error_type: "ReauthorizationRequired".to_owned(), message })
+        })
+    };
+    let builder = Reader::builder(source(), "a").refresher(function());
+    all.add("reader::ReaderBuilder", &builder);
+    let reader = builder.build();
+    let token = reader.access_token().await.unwrap();
+    assert_eq!(token.expose(), "unseen-access");
+    all.add("reader::Reader", &reader);
+    all.add("reader::cache::Cache", &reader);
+    all.add("reader::access_token::AccessToken", &token);
+    all.add("token_secret::readable::ReadableToken", &ReadableToken::parse(token_text().expose()).unwrap());
+    reader.rejected(&token);
+    let error = reader.access_token().await.unwrap_err();
+    all.add("reader::error::ReadError", &error);
+    all.add("reader::send::SendError", &SendError::Token(error));
+    all.add("reader::refresher_function::RefresherFunction", &function());
+    all.add("reader::refresher_function::Reply", &Reply::Busy);
+
+    let builder = SecretReader::builder(source(), "a");
+    all.add("reader::secret_reader::SecretReaderBuilder", &builder);
+    let secret = builder.text();
+    all.add("reader::secret_reader::SecretValue", &secret.get().await.unwrap());
+    all.add("reader::secret_reader::SecretReader", &secret);
+    // Whatever JSON holds: a name that is no number, where one is wanted.
+    let wrong = SecretReader::<BTreeMap<String, u8>>::json(source(), "a").get().await.unwrap_err();
+    all.add("reader::cache::Unusable", &wrong);
+
+    let version = SecretVersion::text("v", token_text());
+    all.add("store::Content", &[version.content.clone(), SecretVersion::bytes("v", b"unseen".to_vec()).content]);
+    all.add("reader::source::SecretVersion", &version);
+    all.add("reader::source::Source", &[source(), Source::extension(1, "unseen"), Source::agent(1, "unseen")]);
 }
 
 #[tokio::test]

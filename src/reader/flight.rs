@@ -72,11 +72,11 @@ impl<V: Send + Sync + 'static> Inner<V> {
             Ok(Found { value: Err(Unusable::Invalid(problem)), .. }) => Err(self.invalid(problem)),
             // What is current is not in force any more, what is in memory is: this read lags, or a person is at work.
             Ok(Found { id, value: Err(Unusable::NoToken(expired_at)) }) => match before {
-                Some(before) => Ok(self.bridge(before, now)),
+                Some(before) => Ok(bridge(before, now)),
                 None => self.first_token(&id, expired_at).await,
             },
             Err(error) => match (error, before) {
-                (StoreError::Unavailable { .. }, Some(before)) => Ok(self.bridge(before, now)),
+                (StoreError::Unavailable { .. }, Some(before)) => Ok(bridge(before, now)),
                 (error, _) => Err(self.failed(error)),
             },
         }
@@ -165,15 +165,6 @@ impl<V: Send + Sync + 'static> Inner<V> {
         entry
     }
 
-    /// What is in memory has to do a while longer.
-    fn bridge(&self, before: Arc<Entry<V>>, now: DateTime<Utc>) -> Arc<Entry<V>> {
-        let usable_until = before.usable_until();
-        let retry_at = now + policy::retry_interval(usable_until, now, fastrand::f64());
-        // What has no end of its own is handed out until the next try.
-        before.renew(Times { look_from: retry_at, fresh_until: usable_until.unwrap_or(retry_at), usable_until });
-        before
-    }
-
     /// An error that will not pass is told, whatever is in memory.
     fn failed(&self, error: StoreError) -> ReadError {
         if !matches!(error, StoreError::Unavailable { .. }) {
@@ -190,4 +181,13 @@ impl<V: Send + Sync + 'static> Inner<V> {
     fn no_token(&self, expired_at: Option<DateTime<Utc>>) -> ReadError {
         ReadError::NoToken { secret_id: self.settings.secret_id.clone(), expired_at }
     }
+}
+
+/// What is in memory has to do a while longer.
+fn bridge<V>(before: Arc<Entry<V>>, now: DateTime<Utc>) -> Arc<Entry<V>> {
+    let usable_until = before.usable_until();
+    let retry_at = now + policy::retry_interval(usable_until, now, fastrand::f64());
+    // What has no end of its own is handed out until the next try.
+    before.renew(Times { look_from: retry_at, fresh_until: usable_until.unwrap_or(retry_at), usable_until });
+    before
 }

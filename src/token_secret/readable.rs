@@ -96,7 +96,7 @@ mod tests {
             assert_eq!(token.access_token.unwrap().expose(), "a");
             assert_eq!(token.expires_at.unwrap().timestamp(), 1_767_225_600);
             assert_eq!(token.refreshed_at.unwrap().timestamp(), 1_767_222_000);
-            assert_eq!(token.refresh_margin, Some(Duration::from_secs(60)));
+            assert_eq!(token.refresh_margin, Some(Duration::from_mins(1)));
         }
     }
 

@@ -15,6 +15,7 @@ fn report(outcome: &str, version_id: &str) -> Reply {
 }
 
 /// Refreshes as a deployed refresher does, within a second.
+#[expect(clippy::unnecessary_wraps, reason = "others fail")]
 fn refreshes(world: &World) -> Result<Reply, NotRefreshed> {
     world.put("v2", token("v2", 1));
     Ok(report("refreshed", "v2"))
@@ -144,8 +145,8 @@ async fn the_new_version_is_waited_for_whatever_the_refresher_has_to_say() {
             assert!(waited <= bound, "{reply:?}: waited {waited} s for {seconds_until_there} s");
             assert_eq!(world.state().events.len(), 1);
             let last = world.wanted().pop().unwrap();
-            let wanted = if by_id { Wanted::Version("v2".into()) } else { Wanted::CurrentNow };
-            assert_eq!(last, wanted, "{reply:?}");
+            let way = if by_id { Wanted::Version("v2".into()) } else { Wanted::CurrentNow };
+            assert_eq!(last, way, "{reply:?}");
         }
     }
 }

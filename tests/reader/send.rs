@@ -76,12 +76,13 @@ impl World {
             let text = json!({"accessToken": held, "expiresAt": 4_070_908_800_000_i64}).to_string();
             async move { Ok(SecretVersion::text(held, text)) }
         });
-        let (state, refreshes) = (Arc::clone(&self.state), Arc::clone(&self.refreshes));
+        let (state, counter) = (Arc::clone(&self.state), Arc::clone(&self.refreshes));
         let refresher = RefresherFunction::from_fn("token-refresher", move |_| {
-            refreshes.fetch_add(1, Relaxed);
+            counter.fetch_add(1, Relaxed);
             let mut state = state.lock().unwrap();
-            state.held = state.good.clone();
-            let report = json!({"outcome": "refreshed", "versionId": state.held});
+            let good = state.good.clone();
+            let report = json!({"outcome": "refreshed", "versionId": good});
+            state.held = good;
             async move { Ok(Reply::Report(report)) }
         });
         Reader::builder(source, "crm/oauth").refresher(refresher).build()

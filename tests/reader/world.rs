@@ -112,8 +112,8 @@ impl World {
 
     /// From now on a cache on the way answers what is current now.
     pub fn begin_to_cache(&self) {
-        let mut state = self.state();
-        state.cached = state.current.clone();
+        let current = self.state().current.clone();
+        self.state().cached = current;
     }
 
     pub fn fail_with(&self, fault: impl Into<Option<StoreError>>) {

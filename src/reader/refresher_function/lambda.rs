@@ -71,7 +71,7 @@ impl RefresherFunction {
     pub fn lambda_with(function: impl Into<String>, config: &aws_config::SdkConfig) -> Result<Self, InvalidSetting> {
         let missing = |what: &str| InvalidSetting::new(format!("the SDK's configuration has no {what}"));
         let credentials = config.credentials_provider().ok_or_else(|| missing("credentials provider"))?;
-        let region = config.region().map(|region| region.to_string());
+        let region = config.region().map(ToString::to_string);
         let endpoint = config.endpoint_url().map(str::to_owned);
         Self::lambda_at(function.into(), region, credentials, |name| {
             let set = std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -143,7 +143,7 @@ impl Lambda {
     /// Invokes it and waits for its answer.
     pub(super) async fn invoke(&self, payload: String) -> Result<Reply, NotRefreshed> {
         let unavailable = |said: &str| NotRefreshed::Unavailable { said: said.to_owned() };
-        let request = self.signed(payload).await.map_err(|what| unavailable(what))?;
+        let request = self.signed(payload).await.map_err(&unavailable)?;
         let response = self.http.execute(request).await.map_err(|error| {
             let error = error.without_url();
             let mut cause: &dyn std::error::Error = &error;

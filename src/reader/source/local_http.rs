@@ -2,7 +2,7 @@
 //! aws-secretsmanager-agent. One connection for each read: they end idle ones, and Lambda freezes both sides.
 //!
 //! Facts: "Use AWS Secrets Manager secrets in AWS Lambda functions" in the Secrets Manager User Guide; README and source of
-//! aws_secretsmanager_agent 2.1.0.
+//! `aws_secretsmanager_agent` 2.1.0.
 
 use std::{fmt, fs, io::Read, net::Ipv4Addr, path::PathBuf, time::Duration};
 
@@ -232,11 +232,10 @@ impl LocalHttp {
         let mut text = form_urlencoded::Serializer::for_suffix(PATH.to_owned(), PATH.len());
         text.append_pair("secretId", &query.secret_id);
         match &query.wanted {
-            Wanted::Current => text.append_pair("versionStage", "AWSCURRENT"),
             Wanted::CurrentNow if self.agent => {
                 text.append_pair("versionStage", "AWSCURRENT").append_pair("refreshNow", "true")
             }
-            Wanted::CurrentNow => text.append_pair("versionStage", "AWSCURRENT"),
+            Wanted::Current | Wanted::CurrentNow => text.append_pair("versionStage", "AWSCURRENT"),
             Wanted::Previous => text.append_pair("versionStage", "AWSPREVIOUS"),
             Wanted::Version(id) => text.append_pair("versionId", id.as_str()),
         };
