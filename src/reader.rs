@@ -111,7 +111,8 @@ impl Reader {
     /// # Errors
     ///
     /// [`ReadError`], by what mends it; [`ReadError::NoToken`] where the secret holds none that is good, and the refresher function,
-    /// if one is named, brought none within its time.
+    /// if one is named, brought none within its time. It takes ten seconds at most, and the [patience](ReaderBuilder::patience)
+    /// besides where a refresher is asked; a caller with less time can drop the future, and the load goes on.
     ///
     /// # Panics
     ///
@@ -169,7 +170,7 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// The settings of a [`Reader`].
+/// The settings of a [`Reader`]. See [`Reader::builder`] for an example.
 #[derive(Clone, Debug)]
 pub struct ReaderBuilder {
     source: Source,

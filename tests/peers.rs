@@ -9,6 +9,8 @@ mod functions;
 mod providers;
 #[path = "peers/proxy.rs"]
 mod proxy;
+#[path = "peers/reader.rs"]
+mod reader;
 #[path = "peers/secrets.rs"]
 mod secrets;
 

@@ -84,6 +84,17 @@ pub enum ReadError {
 }
 
 /// Why a refresher function brought no new token.
+///
+/// ```
+/// use token_refresher::reader::{NotRefreshed, ReadError, Remedy};
+///
+/// let reason = NotRefreshed::Failed {
+///     error_type: "ReauthorizationRequired".to_owned(),
+///     message: "…".to_owned(),
+/// };
+/// let error = ReadError::NotRefreshed { secret_id: "crm".to_owned(), function: "token-refresher".to_owned(), reason };
+/// assert_eq!(error.remedy(), Remedy::Consent);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotRefreshed {
@@ -121,7 +132,7 @@ pub enum NotRefreshed {
     },
 }
 
-/// What mends an error.
+/// What mends an error. See [`ReadError`] for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// Nothing: it passes. Try again in some seconds, with a bound.

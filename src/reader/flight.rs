@@ -135,10 +135,11 @@ impl<V: Send + Sync + 'static> Inner<V> {
                 Ok(_) | Err(StoreError::Unavailable { .. } | StoreError::NotFound { .. }) => {}
                 Err(error) => return Err(self.failed(error)),
             }
-            if clock.until(deadline) <= pause {
+            let jittered = pause.mul_f64(0.75 + fastrand::f64() / 2.0);
+            if clock.until(deadline) <= jittered {
                 return Err(pending());
             }
-            clock.sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            clock.sleep(jittered).await;
             pause = (pause * 2).min(MAX_PAUSE);
         }
     }

@@ -38,7 +38,7 @@ enum Invoke {
     Lambda(Arc<lambda::Lambda>),
 }
 
-/// What an invocation came to.
+/// What an invocation came to. See [`RefresherFunction`] for an example.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// The function's report.
@@ -64,7 +64,8 @@ pub(super) enum Occasion<'a> {
 }
 
 impl RefresherFunction {
-    /// A refresher that is asked through a function of the caller's, given the event. `name` is for messages.
+    /// A refresher that is asked through a function of the caller's, given the event. `name` is for messages. See
+    /// [`RefresherFunction`] for an example.
     pub fn from_fn<F>(name: impl Into<String>, invoke: impl Fn(Value) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Reply, NotRefreshed>> + Send + 'static,
@@ -76,6 +77,25 @@ impl RefresherFunction {
     /// Names the token secret, where another secret is read: one that the refresher publishes to.
     ///
     /// Its version ids must be those of the token secret, for a rejection names the version that was read.
+    ///
+    /// ```
+    /// # use token_refresher::reader::{ReadError, RefresherFunction, Reply, SecretVersion, Source};
+    /// # use token_refresher::Reader;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), ReadError> {
+    /// # let source = Source::from_fn(|_| async {
+    /// #     Ok(SecretVersion::text("v1", r#"{"accessToken": "t0ps3cret", "expiresAt": 4070908800000}"#))
+    /// # });
+    /// let refresher = RefresherFunction::from_fn("token-refresher", |event| async move {
+    ///     assert_eq!(event["secretId"], "myapp/prod/upwork");
+    ///     assert_eq!(event["ifVersionId"], "v1");
+    ///     Ok(Reply::Error { error_type: "ProviderUnavailable".to_owned(), message: "…".to_owned() })
+    /// });
+    /// let refresher = refresher.of_secret("myapp/prod/upwork");
+    /// let reader = Reader::builder(source, "myapp/prod/upwork-for-readers").refresher(refresher).build();
+    /// reader.rejected(&reader.access_token().await?);
+    /// assert!(reader.access_token().await.is_err());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn of_secret(mut self, secret_id: impl Into<String>) -> Self {
         self.secret_id = Some(secret_id.into());

@@ -51,14 +51,23 @@ const DEFAULT_TTL: Duration = Duration::from_mins(5);
 /// ```
 pub struct SecretReader<T>(Cache<T>);
 
-/// Text that is wiped from memory when it is let go.
+/// Text that is wiped from memory when it is let go. Its `Debug` shows it: never print it.
 pub type SecretText = Zeroizing<String>;
 
-/// Bytes that are wiped from memory when they are let go.
+/// Bytes that are wiped from memory when they are let go. Their `Debug` shows them: never print them.
 pub type SecretBytes = Zeroizing<Vec<u8>>;
 
 impl SecretReader<SecretText> {
     /// Reads a secret of text (`SecretString`).
+    ///
+    /// ```
+    /// # use token_refresher::reader::{ReadError, SecretReader, SecretVersion, Source};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), ReadError> {
+    /// let source = Source::from_fn(|_| async { Ok(SecretVersion::text("v1", "whsec_t0ps3cret")) });
+    /// let key = SecretReader::text(source, "crm/webhook").get().await?;
+    /// assert!(key.expose().starts_with("whsec_"));
+    /// # Ok(()) }
+    /// ```
     pub fn text(source: Source, secret_id: impl Into<String>) -> Self {
         Self::builder(source, secret_id).text()
     }
@@ -86,13 +95,22 @@ impl SecretReader<SecretText> {
 
 impl SecretReader<SecretBytes> {
     /// Reads a secret of bytes (`SecretBinary`). The bytes of a text will do.
+    ///
+    /// ```
+    /// # use token_refresher::reader::{ReadError, SecretReader, SecretVersion, Source};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), ReadError> {
+    /// let source = Source::from_fn(|_| async { Ok(SecretVersion::bytes("v1", vec![0; 32])) });
+    /// assert_eq!(SecretReader::bytes(source, "crm/key").get().await?.expose().len(), 32);
+    /// # Ok(()) }
+    /// ```
     pub fn bytes(source: Source, secret_id: impl Into<String>) -> Self {
         SecretReader::builder(source, secret_id).bytes()
     }
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> SecretReader<T> {
-    /// Reads a secret of JSON into a type of the caller's. What that type does not wipe is not wiped: give it fields that do.
+    /// Reads a secret of JSON into a type of the caller's. What that type does not wipe is not wiped: give it fields that do. See
+    /// [`SecretReader`] for an example.
     pub fn json(source: Source, secret_id: impl Into<String>) -> Self {
         SecretReader::builder(source, secret_id).json()
     }
@@ -125,7 +143,7 @@ impl<T> fmt::Debug for SecretReader<T> {
     }
 }
 
-/// The settings of a [`SecretReader`].
+/// The settings of a [`SecretReader`]. See [`SecretReader::builder`] for an example.
 #[derive(Clone, Debug)]
 pub struct SecretReaderBuilder {
     source: Source,

@@ -9,7 +9,7 @@ use reqwest::{
 
 use super::{AccessToken, ReadError, Reader};
 
-/// Why there is no response.
+/// Why there is no response. See [`Reader::send`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SendError {

@@ -52,7 +52,7 @@ enum Kind {
     Directory(DirectoryStore),
 }
 
-/// What a source is asked for.
+/// What a source is asked for. See [`Source::from_fn`] for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     /// The secret's name or ARN.
@@ -61,7 +61,7 @@ pub struct Query {
     pub wanted: Wanted,
 }
 
-/// Which version is wanted.
+/// Which version is wanted. See [`Source::from_fn`] for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// The one labelled AWSCURRENT; a cache on the way may answer.
@@ -108,7 +108,24 @@ impl Source {
     /// A source of the caller's making: another store, or a test's.
     ///
     /// The function answers a version, or a [`StoreError`]: `Unavailable` where asking again may help, anything else where it
-    /// will not. It is dropped where it stands after ten seconds.
+    /// will not. It is dropped where it stands after ten seconds. Another content must have another id.
+    ///
+    /// ```
+    /// # use token_refresher::reader::{ReadError, Remedy, SecretReader, SecretVersion, Source, Wanted};
+    /// # use token_refresher::store::StoreError;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), ReadError> {
+    /// let source = Source::from_fn(|query| async move {
+    ///     match (query.secret_id.as_str(), query.wanted) {
+    ///         ("key", Wanted::Current) => Ok(SecretVersion::text("v2", "new")),
+    ///         ("key", Wanted::Previous) => Ok(SecretVersion::text("v1", "old")),
+    ///         _ => Err(StoreError::NotFound { said: "there is only `key`".to_owned() }),
+    ///     }
+    /// });
+    /// assert_eq!(SecretReader::text(source.clone(), "key").get().await?.expose().as_str(), "new");
+    /// let error = SecretReader::text(source, "clef").get().await.unwrap_err();
+    /// assert_eq!(error.remedy(), Remedy::FixSetting);
+    /// # Ok(()) }
+    /// ```
     pub fn from_fn<F>(read: impl Fn(Query) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<SecretVersion, StoreError>> + Send + 'static,
@@ -122,6 +139,13 @@ impl Source {
     /// # Errors
     ///
     /// [`InvalidSetting`](crate::setting::InvalidSetting) when no Region is set, or a setting cannot be one.
+    ///
+    /// ```no_run
+    /// # use token_refresher::{Reader, reader::Source};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let reader = Reader::new(Source::secrets_manager_from_env().await?, "myapp/prod/upwork");
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "secrets-manager")]
     pub async fn secrets_manager_from_env() -> Result<Self, crate::setting::InvalidSetting> {
         let http = crate::http_client::HttpClients::new(|name| std::env::var(name).ok())?;
@@ -133,12 +157,35 @@ impl Source {
     /// # Errors
     ///
     /// [`InvalidSetting`](crate::setting::InvalidSetting) when it has no Region, or one that cannot be one.
+    ///
+    /// ```
+    /// # use token_refresher::reader::Source;
+    /// # use aws_config::{BehaviorVersion, Region, SdkConfig};
+    /// // `aws_config::load_defaults(…).await`, as everywhere.
+    /// let config = SdkConfig::builder()
+    ///     .behavior_version(BehaviorVersion::v2026_01_12())
+    ///     .region(Region::new("eu-central-1"))
+    ///     .build();
+    /// assert_eq!(format!("{:?}", Source::secrets_manager(&config).unwrap()), "Source(Secrets Manager)");
+    /// ```
     #[cfg(feature = "secrets-manager")]
     pub fn secrets_manager(config: &aws_config::SdkConfig) -> Result<Self, crate::setting::InvalidSetting> {
         Ok(SecretsManager::new(config)?.into())
     }
 
     /// A directory store of this machine.
+    ///
+    /// ```
+    /// # use token_refresher::{Reader, clock::Clock, reader::Source, store::directory::DirectoryStore};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::TempDir::new()?;
+    /// # let folder = folder.path();
+    /// let store = DirectoryStore::open(folder, Clock::system())?;
+    /// store.create("crm/oauth", &r#"{"accessToken": "t0ps3cret", "expiresAt": 4070908800000}"#.into()).await?;
+    /// let reader = Reader::new(Source::directory(store), "crm/oauth");
+    /// assert_eq!(reader.access_token().await?.expose(), "t0ps3cret");
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "directory")]
     #[must_use]
     pub fn directory(store: DirectoryStore) -> Self {

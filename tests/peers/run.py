@@ -14,6 +14,7 @@ The command finds (with --tools: the paths only, and no peer is started):
     PEER_DOT_NO_REUSE_DETECTION_URL   Django OAuth Toolkit, no grace, reuse costs the spent token only
     PEER_LAMBDA_URL                   cargo-lambda's invoke API; its functions are token-refresher and function-1 to function-8,
                                       each with a Runtime API of its own at /.rt/<name>, and the nameless function _ with /.rt
+    PEER_AGENT_URL                    aws-secretsmanager-agent in front of moto; PEER_AGENT_TOKEN is the token it takes
     PEER_CARGO_LAMBDA, PEER_CFN_LINT, PEER_CHECKOV, PEER_SAM, PEER_AWS  the paths of these programs
     PEER_PYTHON                       a Python that has moto, botocore and cfn-lint
     PEER_NODE                         the folder of Node's packages, for scripts copied there
@@ -41,11 +42,12 @@ from typing import Callable
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "peers"
-VENV, NODE, LOG = TARGET / "venv", TARGET / "node", TARGET / "log"
+VENV, NODE, AGENT, LOG = TARGET / "venv", TARGET / "node", TARGET / "agent", TARGET / "log"
 # Each wants other versions of the same libraries than the peers do.
 CHECKOV, SAM = TARGET / "checkov", TARGET / "sam"
 
 HOST = "127.0.0.1"
+AGENT_TOKEN = "token-of-the-agent"
 READY_SECONDS = 90  # for one peer to answer; a loaded machine needs a tenth of it
 STARTS = 3  # a port can be taken between its choice and its use
 END_SECONDS = 5  # between SIGTERM and SIGKILL
@@ -212,6 +214,18 @@ def cargo_lambda(port: int) -> list:
     return [VENV / "bin/cargo-lambda", *watch]
 
 
+def secretsmanager_agent(folder: Path, moto: str) -> Peer:
+    """AWS's own agent. It is started when moto answers: it asks STS who it is."""
+
+    def command(port: int) -> list:
+        settings = folder / "agent.toml"
+        settings.write_text(f'http_port = "{port}"\nlog_to_file = false\nregion = "eu-central-1"\n')
+        return [AGENT / "bin/aws_secretsmanager_agent", "--config", settings]
+
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "eu-central-1"}
+    return Peer("agent", ["PEER_AGENT_URL"], command, "/ping", keys | {"AWS_ENDPOINT_URL": moto, "AWS_TOKEN": AGENT_TOKEN})
+
+
 def lambda_package(folder: Path) -> Path:
     """Writes a package whose binaries give cargo-lambda its function names; it reads the manifest and builds nothing."""
     (folder / "src/bin").mkdir(parents=True)
@@ -246,6 +260,12 @@ def install_all() -> dict[str, str]:
         install_python(venv, HERE / requirements)
     node_sources = [HERE / "package.json", HERE / "package-lock.json"]
     install(NODE, node_sources, [["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]])
+    agent_pin = HERE / "agent-requirements.txt"
+    # Quick to build: it is only talked to.
+    profile = ["--config", "profile.release.opt-level=0", "--config", "profile.release.codegen-units=16"]
+    name, version = agent_pin.read_text().splitlines()[-1].split("==")
+    cargo = ["cargo", "install", "--locked", *profile, "--root", AGENT, "--version", version, name]
+    install(AGENT, [agent_pin], [cargo])
     # Node looks for packages beside the script.
     for script in (HERE / "oidc_provider.mjs", HERE.parent / "template/simulate.mjs"):
         shutil.copy(script, NODE)
@@ -268,6 +288,11 @@ def run_with_peers(command: list[str], environment: dict[str, str], folder: Path
     for peer in started:
         peer.wait_until_ready()
         environment |= peer.addresses()
+    agent = secretsmanager_agent(folder, environment["PEER_MOTO_URL"])
+    agent.start(free_ports(1))
+    agent.wait_until_ready()
+    environment |= agent.addresses() | {"PEER_AGENT_TOKEN": AGENT_TOKEN}
+    started.append(agent)
 
     code = run(command, env=environment)
     for peer in started:

@@ -165,7 +165,7 @@ async fn a_version_that_does_not_come_is_waited_for_that_long_and_no_longer() {
         "secret `crm/oauth`: no new token from the function `token-refresher`: asked, and no new version within 10 s; \
          another run may hold the claim: try again in a minute, and see its log"
     );
-    assert!((at(8)..=at(10)).contains(&world.now()), "{}", world.now());
+    assert!((at(7)..=at(10)).contains(&world.now()), "{}", world.now());
 
     let world = World::new();
     let refresher = world.refresher(seconds(3600), |_| Ok(Reply::Busy));

@@ -67,6 +67,15 @@ impl RefresherFunction {
     /// # Errors
     ///
     /// [`InvalidSetting`] when it has no Region, or no credentials provider.
+    ///
+    /// ```
+    /// # use token_refresher::reader::RefresherFunction;
+    /// # use aws_config::{Region, SdkConfig};
+    /// // `aws_config::load_defaults(…).await`, as everywhere.
+    /// let config = SdkConfig::builder().region(Region::new("eu-central-1")).build();
+    /// let problem = RefresherFunction::lambda_with("token-refresher", &config).unwrap_err();
+    /// assert_eq!(problem.to_string(), "the SDK's configuration has no credentials provider");
+    /// ```
     #[cfg(feature = "secrets-manager")]
     pub fn lambda_with(function: impl Into<String>, config: &aws_config::SdkConfig) -> Result<Self, InvalidSetting> {
         let missing = |what: &str| InvalidSetting::new(format!("the SDK's configuration has no {what}"));
