@@ -17,7 +17,7 @@ The command finds (with --tools: the paths only, and no peer is started):
     PEER_AGENT_URL                    aws-secretsmanager-agent in front of moto; PEER_AGENT_TOKEN is the token it takes
     PEER_CARGO_LAMBDA, PEER_CFN_LINT, PEER_CHECKOV, PEER_SAM, PEER_AWS  the paths of these programs
     PEER_PYTHON                       a Python that has moto, botocore and cfn-lint
-    PEER_NODE                         the folder of Node's packages, for scripts copied there
+    PEER_NODE, PEER_NODE_FOLDER       Node, and where it finds the packages of package.json
 
 The exit code is the command's. What the peers need is installed under target/peers, once; their logs are in target/peers/log,
 and in the file "issued" there every token that a provider has issued.
@@ -276,7 +276,8 @@ def install_all() -> dict[str, str]:
         "PEER_SAM": f"{SAM}/bin/sam",
         "PEER_AWS": f"{VENV}/bin/aws",
         "PEER_PYTHON": f"{VENV}/bin/python",
-        "PEER_NODE": f"{NODE}",
+        "PEER_NODE": f"{shutil.which('node')}",
+        "PEER_NODE_FOLDER": f"{NODE}",
     }
 
 

@@ -40,7 +40,7 @@ def simulation(policies, action, resource, principal=READER, resource_policy=Non
 
 
 def judged(simulations: list[dict]) -> list[bool]:
-    script = os.path.join(os.environ["PEER_NODE"], "simulate.mjs")
+    script = os.path.join(os.environ["PEER_NODE_FOLDER"], "simulate.mjs")
     done = subprocess.run(["node", script], input=json.dumps(simulations), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)

@@ -24,11 +24,16 @@ pub struct Function {
 impl Function {
     /// Starts the program with this environment, what Lambda itself sets, and nothing else.
     pub fn spawn(binary: impl AsRef<Path>, runtime_api: &RuntimeApi, environment: &[(&str, &str)]) -> Self {
+        Self::run(Command::new(binary.as_ref()), runtime_api, environment)
+    }
+
+    /// The same with a program that takes arguments.
+    pub fn run(mut command: Command, runtime_api: &RuntimeApi, environment: &[(&str, &str)]) -> Self {
         // A file keeps all that was printed, in order, when the process is killed; a pipe would have to be emptied.
         let output = NamedTempFile::new().expect("a file for the output");
         let stdout = output.reopen().expect("the output file");
         let stderr = stdout.try_clone().expect("the output file");
-        let child = Command::new(binary.as_ref())
+        let child = command
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", runtime_api.address())
             .env("AWS_LAMBDA_FUNCTION_NAME", "token-refresher")
@@ -46,7 +51,7 @@ impl Function {
             .stdout(stdout)
             .stderr(stderr)
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", binary.as_ref().display()));
+            .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
         runtime_api.state.processes.send_modify(|processes| processes.started += 1);
         let child = Arc::new(Mutex::new(child));
         let (exit, status) = watch::channel(None);
