@@ -11,6 +11,8 @@ mod providers;
 mod proxy;
 #[path = "peers/reader.rs"]
 mod reader;
+#[path = "peers/readers.rs"]
+mod readers;
 #[path = "peers/secrets.rs"]
 mod secrets;
 

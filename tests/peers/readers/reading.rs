@@ -1,0 +1,132 @@
+//! A reading function's process: which program it is, and its answers. Knows nothing of tokens.
+
+use std::{path::PathBuf, process::Command, sync::OnceLock};
+
+use serde_json::{Value, json};
+
+use super::super::{
+    peer,
+    support::runtime_api::{Deadline, Function, Outcome, RuntimeApi},
+};
+
+/// The functions of `examples/readers`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Example {
+    PythonBoto3,
+    PythonExtension,
+    NodeSdk,
+    NodeExtension,
+}
+
+impl Example {
+    pub const ALL: [Self; 4] = [Self::PythonBoto3, Self::PythonExtension, Self::NodeSdk, Self::NodeExtension];
+
+    pub fn uses_the_extension(self) -> bool {
+        matches!(self, Self::PythonExtension | Self::NodeExtension)
+    }
+
+    fn command(self) -> Command {
+        match self {
+            Self::PythonBoto3 => python("python_boto3.py"),
+            Self::PythonExtension => python("python_extension.py"),
+            Self::NodeSdk => node("node_sdk.mjs"),
+            Self::NodeExtension => node("node_extension.mjs"),
+        }
+    }
+}
+
+impl Example {
+    /// How the example's own function reads these points in time: milliseconds since the epoch.
+    pub fn points_in_time(self, written: &[Value]) -> Vec<u64> {
+        let mut command = match self {
+            Self::PythonBoto3 | Self::PythonExtension => {
+                let module = if self == Self::PythonBoto3 { "python_boto3" } else { "python_extension" };
+                let mut command = Command::new(peer("PEER_PYTHON"));
+                let read = "[round(m.seconds_since_epoch(t) * 1000) for t in json.loads(sys.argv[1])]";
+                command.arg("-Bc").arg(format!("import json, sys, {module} as m; print({read})"));
+                command.current_dir(repository("examples/readers"));
+                command
+            }
+            Self::NodeSdk | Self::NodeExtension => {
+                let module = if self == Self::NodeSdk { "node_sdk" } else { "node_extension" };
+                let mut command = Command::new(peer("PEER_NODE"));
+                let read = "JSON.parse(process.argv[1]).map((t) => Math.floor(m.millisecondsSinceEpoch(t)))";
+                let script = format!("import * as m from './{module}.mjs'; console.log(JSON.stringify({read}))");
+                command.args(["--input-type=module", "--eval", &script]).current_dir(compiled());
+                command
+            }
+        };
+        let settings = [("SECRET_ID", "x"), ("API_URL", "x"), ("AWS_DEFAULT_REGION", "eu-central-1")];
+        let output = command.arg(json!(written).to_string()).envs(settings).output().expect("a program");
+        let said = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{self:?}: {error}: {said}"))
+    }
+}
+
+fn repository(path: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), path].iter().collect()
+}
+
+fn python(file: &str) -> Command {
+    let mut command = Command::new(peer("PEER_PYTHON"));
+    // Without -B it would leave its compilation beside the example; -u prints at once.
+    command.arg("-Bu").arg(repository("tests/peers/readers/runtime.py"));
+    command.arg(repository("examples/readers").join(file));
+    command
+}
+
+fn node(file: &str) -> Command {
+    let mut command = Command::new(peer("PEER_NODE"));
+    command.arg(repository("tests/peers/readers/runtime.mjs")).arg(compiled().join(file));
+    command
+}
+
+/// The TypeScript examples, checked and compiled once; where, beside the packages that they import.
+pub fn compiled() -> &'static PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let packages = PathBuf::from(peer("PEER_NODE_FOLDER"));
+        let folder = packages.join("readers");
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for file in ["node_sdk.mts", "node_extension.mts", "tsconfig.json"] {
+            std::fs::copy(repository("examples/readers").join(file), folder.join(file)).expect(file);
+        }
+        let mut compiler = Command::new(peer("PEER_NODE"));
+        compiler.arg(packages.join("node_modules/typescript/bin/tsc")).arg("--project").arg(&folder);
+        let output = compiler.output().expect("the TypeScript compiler");
+        assert!(output.status.success(), "tsc: {}", String::from_utf8_lossy(&output.stdout));
+        folder
+    })
+}
+
+/// A running function, and all it has ever answered.
+pub struct Reading {
+    api: RuntimeApi,
+    function: Function,
+    answers: String,
+}
+
+impl Reading {
+    pub async fn start(example: Example, environment: &[(&str, &str)]) -> Self {
+        let api = RuntimeApi::start().await;
+        let function = Function::run(example.command(), &api, environment);
+        Self { api, function, answers: String::new() }
+    }
+
+    /// Has it ask the API for these paths: what the API answered to each, or the function's error.
+    pub async fn get(&mut self, paths: &[&str]) -> Result<Value, String> {
+        let result = match self.api.invoke(&json!({"paths": paths}).to_string(), Deadline::InMs(60_000)).await {
+            Outcome::Response(answers) => Ok(answers),
+            Outcome::Error { error_type, message, .. } => Err(format!("{error_type}: {message}")),
+            Outcome::Gone => panic!("the function died: {}", self.function.output()),
+        };
+        self.answers.extend([format!("{result:?}\n")]);
+        result
+    }
+
+    /// All it has printed and answered.
+    pub fn said(&self) -> String {
+        format!("{}{}", self.function.output(), self.answers)
+    }
+}

@@ -1,0 +1,296 @@
+//! All that a reading function talks to, on one port: Secrets Manager and the extension (moto behind both), Lambda's
+//! Invoke (the refresher behind it) and the API that takes the tokens. Keeps what it was asked, in order; knows no
+//! function.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use aws_sdk_secretsmanager::config::Credentials;
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
+    sign::v4,
+};
+use chrono::{DateTime, NaiveDateTime};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    http::request::Parts,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use token_refresher::http_client::HttpClients;
+
+use super::super::{functions::Lambda, support::provider::Provider};
+
+pub const ACCESS_KEY_ID: &str = "test";
+pub const SECRET_ACCESS_KEY: &str = "unseen-secret-access-key";
+pub const SESSION_TOKEN: &str = "unseen-session-token";
+/// With characters that a path and its signature encode differently.
+pub const REFRESHER: &str = "arn:aws:lambda:eu-central-1:123456789012:function:token-refresher";
+/// How long the extension keeps what it has read, unless `SECRETS_MANAGER_TTL` says otherwise.
+const EXTENSION_TTL: Duration = Duration::from_mins(5);
+
+/// How the store behaves.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Store {
+    Works,
+    /// 500 to everything.
+    Fails,
+    /// 400, as for a role that may not read.
+    Denies,
+}
+
+/// Which tokens the API takes.
+#[derive(Clone, PartialEq)]
+pub enum Takes {
+    /// The one that the provider issued last.
+    Newest,
+    /// The same, unless it is this one.
+    NewestBut(String),
+    Nothing,
+}
+
+pub struct Surroundings {
+    pub port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    moto: String,
+    http: reqwest::Client,
+    refresher: Arc<Lambda>,
+    provider: Arc<Provider>,
+    seen: Mutex<Vec<String>>,
+    store: Mutex<Store>,
+    takes: Mutex<Takes>,
+    /// The next request to refresh finds another's under way, which has the only place there is.
+    is_busy: AtomicBool,
+    now_ms: AtomicU64,
+    /// What the extension has cached, by its query, and when.
+    extension: Mutex<HashMap<String, (u64, Bytes)>>,
+}
+
+impl Surroundings {
+    pub async fn start(moto: &str, refresher: Arc<Lambda>, provider: Arc<Provider>) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("a bound address").port();
+        let shared = Arc::new(Shared {
+            moto: moto.to_owned(),
+            http: HttpClients::new(|_| None).expect("an HTTP client").provider,
+            refresher,
+            provider,
+            seen: Mutex::default(),
+            store: Mutex::new(Store::Works),
+            takes: Mutex::new(Takes::Newest),
+            is_busy: AtomicBool::new(false),
+            now_ms: AtomicU64::new(0),
+            extension: Mutex::default(),
+        });
+        let its = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let shared = Arc::clone(&its);
+                let service = service_fn(move |request| Arc::clone(&shared).respond(request));
+                // An error is a function that went away.
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        Self { port, shared }
+    }
+
+    pub fn set_store(&self, store: Store) {
+        *self.shared.store.lock().expect("no one panicked") = store;
+    }
+
+    pub fn set_api(&self, takes: Takes) {
+        *self.shared.takes.lock().expect("no one panicked") = takes;
+    }
+
+    /// The API no longer takes the token that is the newest now.
+    pub fn refuse_the_newest(&self) {
+        self.set_api(Takes::NewestBut(self.shared.newest()));
+    }
+
+    pub fn be_busy_once(&self) {
+        self.shared.is_busy.store(true, Relaxed);
+    }
+
+    /// The time by which the extension's cache ages.
+    pub fn set_time(&self, now_ms: u64) {
+        self.shared.now_ms.store(now_ms, Relaxed);
+    }
+
+    /// What was asked since the last time, in order.
+    pub fn seen(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.seen.lock().expect("no one panicked"))
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Shared {
+    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.expect("a whole request").to_bytes();
+        let path = head.uri.path();
+        let mut answer = if let Some(path) = path.strip_prefix("/api") {
+            self.api(&head, path)
+        } else if path == "/secretsmanager/get" {
+            self.extension(&head).await
+        } else if path.starts_with("/2015-03-31/functions/") {
+            self.invoke(&head, &body).await
+        } else {
+            let asked: Value = serde_json::from_slice(&body).expect("JSON");
+            self.saw(format!(
+                "read {}",
+                asked["VersionStage"].as_str().or(asked["VersionId"].as_str()).expect("which")
+            ));
+            self.get_secret_value(&body).await
+        };
+        // The SDK for Node mends its clock by this, and tries again.
+        let now_ms = i64::try_from(self.now_ms.load(Relaxed)).expect("a time");
+        let now = DateTime::from_timestamp_millis(now_ms).expect("a time").format("%a, %d %b %Y %H:%M:%S GMT");
+        answer.headers_mut().insert("date", now.to_string().parse().expect("a header's value"));
+        Ok(answer)
+    }
+
+    fn saw(&self, what: String) {
+        self.seen.lock().expect("no one panicked").push(what);
+    }
+
+    fn newest(&self) -> String {
+        let issued = self.provider.every_token_issued();
+        issued.into_iter().rfind(|token| token.starts_with("unseen-access")).expect("a token")
+    }
+
+    fn api(&self, head: &Parts, path: &str) -> Answer {
+        let newest = self.newest();
+        let takes = self.takes.lock().expect("no one panicked").clone();
+        let given = head.headers.get("authorization").and_then(|value| value.to_str().ok());
+        let is_taken = given == Some(&format!("Bearer {newest}"));
+        let status = if is_taken && takes != Takes::Nothing && takes != Takes::NewestBut(newest) { 200 } else { 401 };
+        self.saw(format!("GET {path} {status}"));
+        answer(status, &json!({"path": path}).to_string())
+    }
+
+    async fn get_secret_value(&self, body: &[u8]) -> Answer {
+        match *self.store.lock().expect("no one panicked") {
+            Store::Works => {}
+            Store::Fails => return answer(500, r#"{"__type":"InternalServiceError","Message":"try later"}"#),
+            Store::Denies => return answer(400, r#"{"__type":"AccessDeniedException","Message":"not you"}"#),
+        }
+        let credential = format!("{ACCESS_KEY_ID}/20260101/eu-central-1/secretsmanager/aws4_request");
+        let request = self.http.post(&self.moto).body(body.to_vec());
+        let request = request
+            .header("x-amz-target", "secretsmanager.GetSecretValue")
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("authorization", format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=, Signature="));
+        let got = request.send().await.expect("moto");
+        answer(got.status().as_u16(), &got.text().await.expect("a body"))
+    }
+
+    /// The extension, as AWS documents it ("Use AWS Secrets Manager secrets in AWS Lambda functions"): the header, the
+    /// query's three members, the default stage, the cache. Its answer to a wrong header is not documented.
+    async fn extension(&self, head: &Parts) -> Answer {
+        let token = head.headers.get("x-aws-parameters-secrets-token");
+        if token.is_none_or(|token| token != SESSION_TOKEN) {
+            return answer(401, "the header is missing or wrong");
+        }
+        let query = head.uri.query().unwrap_or_default();
+        let members: HashMap<_, _> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let which = members.get("versionId").or(members.get("versionStage")).map_or("AWSCURRENT", String::as_str);
+        let now_ms = self.now_ms.load(Relaxed);
+        let cached = self.extension.lock().expect("no one panicked").get(query).cloned();
+        let ttl_ms = u64::try_from(EXTENSION_TTL.as_millis()).expect("a short time");
+        if let Some((_, body)) = cached.filter(|(since_ms, _)| now_ms < since_ms + ttl_ms) {
+            self.saw(format!("extension {which}, cached"));
+            return Response::new(body.into());
+        }
+        self.saw(format!("extension {which}"));
+        let mut call = json!({"SecretId": members["secretId"]});
+        for (member, name) in [("versionId", "VersionId"), ("versionStage", "VersionStage")] {
+            if let Some(value) = members.get(member) {
+                call[name] = value.as_str().into();
+            }
+        }
+        let got = self.get_secret_value(call.to_string().as_bytes()).await;
+        if got.status() != 200 {
+            return got;
+        }
+        let body = got.into_body().collect().await.expect("a body in memory").to_bytes();
+        self.extension.lock().expect("no one panicked").insert(query.to_owned(), (now_ms, body.clone()));
+        Response::new(body.into())
+    }
+
+    async fn invoke(self: &Arc<Self>, head: &Parts, body: &Bytes) -> Answer {
+        assert_signed(head, body);
+        let function = head.uri.path().split('/').nth(3).expect("a name").replace("%3A", ":");
+        assert_eq!(function, REFRESHER);
+        let event = String::from_utf8(body.to_vec()).expect("UTF-8");
+        let mut shown: Value = serde_json::from_str(&event).expect("JSON");
+        shown.as_object_mut().expect("an object").remove("secretId").expect("the secret's name");
+        self.saw(format!("invoke {shown}"));
+        if self.is_busy.swap(false, Relaxed) {
+            // The other's request is carried out meanwhile.
+            let its = Arc::clone(self);
+            tokio::spawn(async move { its.refresher.invoke(&event).await });
+            let reason = r#"{"Reason":"ReservedFunctionConcurrentInvocationLimitExceeded","message":"Rate Exceeded."}"#;
+            return with_header(answer(429, reason), "x-amzn-errortype", "TooManyRequestsException");
+        }
+        match self.refresher.invoke(&event).await {
+            Ok(report) => answer(200, &report.to_string()),
+            Err(failure) => {
+                let error = json!({"errorType": failure.error_type, "errorMessage": failure.message});
+                with_header(answer(200, &error.to_string()), "x-amz-function-error", "Unhandled")
+            }
+        }
+    }
+}
+
+fn answer(status: u16, body: &str) -> Answer {
+    let response = Response::builder().status(status).header("content-type", "application/json");
+    response.body(body.to_owned().into()).expect("a response")
+}
+
+fn with_header(mut answer: Answer, name: &'static str, value: &'static str) -> Answer {
+    answer.headers_mut().insert(name, value.parse().expect("a header's value"));
+    answer
+}
+
+/// Fails unless the request carries the signature that AWS's own implementation gives it.
+fn assert_signed(head: &Parts, body: &[u8]) {
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let time = NaiveDateTime::parse_from_str(header("x-amz-date"), "%Y%m%dT%H%M%SZ").expect("a date").and_utc();
+    let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), None, "tests");
+    let identity = credentials.into();
+    let parameters = v4::SigningParams::builder()
+        .identity(&identity)
+        .region("eu-central-1")
+        .name("lambda")
+        .time(SystemTime::from(time))
+        .settings(SigningSettings::default())
+        .build()
+        .expect("parameters")
+        .into();
+    let authorization = header("authorization");
+    let signed = authorization.split("SignedHeaders=").nth(1).and_then(|rest| rest.split(',').next()).expect("headers");
+    let own = ["x-amz-date", "x-amz-security-token"];
+    let signed = signed.split(';').filter(|name| !own.contains(name)).map(|name| (name, header(name)));
+    let url = format!("http://{}{}", header("host"), head.uri.path());
+    let request =
+        SignableRequest::new(head.method.as_str(), &url, signed, SignableBody::Bytes(body)).expect("a request");
+    let (instructions, signature) = sign(request, &parameters).expect("a signature").into_parts();
+    let expected = instructions.headers().find(|(name, _)| *name == "authorization").expect("a header").1;
+    assert!(authorization.ends_with(&signature), "signed otherwise than {expected}");
+}
