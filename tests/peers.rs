@@ -15,6 +15,8 @@ mod reader;
 mod readers;
 #[path = "peers/secrets.rs"]
 mod secrets;
+#[path = "peers/webhooks.rs"]
+mod webhooks;
 
 use functions::{CargoLambda, Failure, Lambda};
 use providers::Provider;

@@ -56,9 +56,13 @@ impl Secrets {
 
     /// Another version in place of the current one, as a person saves it in the console.
     pub async fn edit(&self, name: &str, document: &Value) -> String {
+        self.edit_text(name, &document.to_string()).await
+    }
+
+    pub async fn edit_text(&self, name: &str, text: &str) -> String {
         // Not an ordinary put: after a compare-and-swap promotion moto leaves AWSCURRENT on two versions then.
         let put = self.client.put_secret_value().secret_id(name).version_stages(EDITED);
-        let put = put.secret_string(document.to_string()).send().await.expect("a version");
+        let put = put.secret_string(text).send().await.expect("a version");
         let edited = put.version_id.expect("its id");
         self.promote(name, &edited).await;
         edited

@@ -1,5 +1,5 @@
-//! Whether a webhook was signed by its sender: Stripe, Slack and GitHub. Knows headers, bodies and keys; reads neither
-//! secrets nor the clock.
+//! Whether a webhook was signed by its sender: Stripe, Slack and GitHub. Knows headers, bodies and keys; reads
+//! neither secrets nor the clock.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -8,15 +8,15 @@ use sha2::Sha256;
 pub const TOLERANCE_SECONDS: u64 = 300;
 
 /// Who sends webhooks, each with its own way to sign them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sender {
     /// `Stripe-Signature: t=…,v1=…,v1=…`, over `t.body`: <https://docs.stripe.com/webhooks#verify-manually>.
     Stripe,
     /// `X-Slack-Signature: v0=…` and `X-Slack-Request-Timestamp`, over `v0:timestamp:body`:
     /// <https://docs.slack.dev/authentication/verifying-requests-from-slack>.
     Slack,
-    /// `X-Hub-Signature-256: sha256=…`, over the body. Without a time: whoever must not do a thing twice keeps the ids of
-    /// `X-GitHub-Delivery`. <https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries>.
+    /// `X-Hub-Signature-256: sha256=…`, over the body. Without a time: whoever must not do a thing twice keeps the
+    /// ids of `X-GitHub-Delivery`. <https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries>.
     GitHub,
 }
 
@@ -52,7 +52,8 @@ impl Sender {
         }
     }
 
-    /// Whether one of the keys has signed this body, at a time near `now` (seconds since the epoch) where the sender tells it.
+    /// Whether one of the keys has signed this body, at a time near `now` (seconds since the epoch) where the sender
+    /// tells it.
     ///
     /// `header` gets names in lower case.
     pub fn verify<'a>(

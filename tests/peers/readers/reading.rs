@@ -1,6 +1,10 @@
 //! A reading function's process: which program it is, and its answers. Knows nothing of tokens.
 
-use std::{path::PathBuf, process::Command, sync::OnceLock};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
 
 use serde_json::{Value, json};
 
@@ -16,11 +20,10 @@ pub enum Example {
     PythonExtension,
     NodeSdk,
     NodeExtension,
+    Rust,
 }
 
 impl Example {
-    pub const ALL: [Self; 4] = [Self::PythonBoto3, Self::PythonExtension, Self::NodeSdk, Self::NodeExtension];
-
     pub fn uses_the_extension(self) -> bool {
         matches!(self, Self::PythonExtension | Self::NodeExtension)
     }
@@ -31,6 +34,7 @@ impl Example {
             Self::PythonExtension => python("python_extension.py"),
             Self::NodeSdk => node("node_sdk.mjs"),
             Self::NodeExtension => node("node_extension.mjs"),
+            Self::Rust => rust("rust_reader"),
         }
     }
 }
@@ -55,6 +59,7 @@ impl Example {
                 command.args(["--input-type=module", "--eval", &script]).current_dir(compiled());
                 command
             }
+            Self::Rust => panic!("it leaves that to the crate"),
         };
         let settings = [("SECRET_ID", "x"), ("API_URL", "x"), ("AWS_DEFAULT_REGION", "eu-central-1")];
         let output = command.arg(json!(written).to_string()).envs(settings).output().expect("a program");
@@ -79,6 +84,13 @@ fn node(file: &str) -> Command {
     let mut command = Command::new(peer("PEER_NODE"));
     command.arg(repository("tests/peers/readers/runtime.mjs")).arg(compiled().join(file));
     command
+}
+
+/// An example of this package, as `tests/run` has it built.
+pub fn rust(name: &str) -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_token-refresher")).with_file_name("examples").join(name);
+    assert!(program.is_file(), "{} is not there: run tests/run, or cargo build --examples", program.display());
+    Command::new(program)
 }
 
 /// The TypeScript examples, checked and compiled once; where, beside the packages that they import.
