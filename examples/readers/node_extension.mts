@@ -40,6 +40,7 @@ interface Token {
 class StoreFailed extends Error {}
 
 let cached: Token | undefined;
+let refusedText: string | undefined;
 let askedAtMs = -Infinity;
 
 /** Milliseconds or seconds, as a number or a string of digits, or RFC 3339. */
@@ -82,8 +83,8 @@ function shared<T>(work: (argument: Token | undefined) => Promise<T>) {
 const load = shared(async () => {
   try {
     const token = await read();
-    // The extension's cache may be behind a version that was read by its id.
-    if (!cached || token.expiresAtMs > cached.expiresAtMs) cached = token;
+    // The extension's cache may still hold the version that was refused.
+    if (!cached || token.text !== refusedText) cached = token;
   } catch (error) {
     if (!cached || Date.now() >= cached.expiresAtMs || !(error instanceof StoreFailed)) throw error;
     console.log(`${SECRET_ID} could not be read, version ${cached.versionId} goes on: ${error.message}`);
@@ -144,6 +145,7 @@ async function askForRefresh(name: string, versionId: string): Promise<string> {
 
 /** What takes the place of a token that the API refused before its time. */
 const renew = shared(async (refused) => {
+  refusedText = refused?.text;
   cached = await read();
   if (cached.text === refused?.text && REFRESHER_FUNCTION && Date.now() >= askedAtMs + ASK_MS) {
     cached = await read({ versionId: await askForRefresh(REFRESHER_FUNCTION, cached.versionId) });

@@ -65,6 +65,7 @@ class StoreFailed(Exception):
 
 # Plain variables: an execution environment runs one invocation at a time, so there is nothing to lock.
 cached: Token | None = None
+refused_text: str | None = None
 asked_at = -ASK_SECONDS
 
 
@@ -113,8 +114,8 @@ def access_token() -> Token:
                 raise
             print(f"{SECRET_ID} could not be read, version {cached.version_id} goes on: {error}")
             token = cached
-        # The extension's cache may be behind a version that was read by its id.
-        if cached is None or token.expires_at > cached.expires_at:
+        # The extension's cache may still hold the version that was refused.
+        if cached is None or token.text != refused_text:
             cached = token
         cached.look_again_at = max(cached.look_again_at, now + PAUSE_SECONDS)
     if now >= cached.expires_at:
@@ -165,7 +166,8 @@ def ask_for_refresh(version_id: str) -> str:
 
 def token_after(refused: Token) -> Token:
     """What takes the place of a token that the API refused before its time."""
-    global cached
+    global cached, refused_text
+    refused_text = refused.text
     cached = read()
     if cached.text == refused.text and REFRESHER_FUNCTION and time.time() >= asked_at + ASK_SECONDS:
         cached = read(versionId=ask_for_refresh(cached.version_id))

@@ -104,10 +104,10 @@ async fn webhooks_are_taken_by_path_as_every_gateway_hands_them_over() {
         assert_eq!(webhooks.post(&encoded).await, taken(), "{sender}, in base64");
         // API Gateway's REST APIs (payload 1.0): headers as the sender writes them, the stage before the path.
         let headers = headers(sender, key, BODY);
-        let headers =
-            headers.as_object().expect("headers").iter().map(|(name, value)| (name.to_uppercase(), value.clone()));
+        let headers = headers.as_object().expect("headers").clone().into_iter();
+        let headers: Value = headers.map(|(name, value)| (name.to_uppercase(), value)).collect();
         let rest = json!({
-            "path": format!("/prod/{sender}"), "httpMethod": "POST", "headers": headers.collect::<Value>(), "body": BODY,
+            "path": format!("/prod/{sender}"), "httpMethod": "POST", "headers": headers, "body": BODY,
             "isBase64Encoded": false,
         });
         assert_eq!(webhooks.post(&rest).await, taken(), "{sender}, payload 1.0");
