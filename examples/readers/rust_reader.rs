@@ -13,8 +13,8 @@
 //! asked for a new token when the API refuses the current one. `{"paths": ["/v1/orders"]}` is answered with what the
 //! API said to each.
 //!
-//! The crate's features: `secrets-manager`, `invoke`, `reqwest`. In place of the first, `extension` reads through the
-//! AWS Parameters and Secrets Lambda Extension, and the function is a third as large.
+//! The crate's features: `secrets-manager`, `invoke`, `reqwest`. With `extension` in place of the first it reads through
+//! the AWS Parameters and Secrets Lambda Extension, and no SDK is compiled in.
 
 use std::{env, time::Duration};
 

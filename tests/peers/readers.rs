@@ -355,7 +355,7 @@ async fn a_store_that_denies_is_told_though_the_token_is_valid(example: Example)
 /// Calls in one invocation: Python and Rust make them one after the other, Node all at once.
 async fn many_calls_at_once_make_one_reading_and_one_refresh(example: Example) {
     let mut world = World::start(example, "many").await;
-    let paths = ["/1", "/2", "/3", "/4", "/5"];
+    let paths = ["/1", "/2", "/3", "/4", "/late"];
     let reads = |seen: &[String]| seen.iter().filter(|call| !call.starts_with("GET")).cloned().collect::<Vec<_>>();
     world.reading.get(&paths).await.expect("answers");
     let read = world.by_source(&["read AWSCURRENT"], &["extension AWSCURRENT"]);
