@@ -14,12 +14,14 @@
 // The extension answers from a cache of its own for SECRETS_MANAGER_TTL seconds (300, the most it can be) and cannot
 // be told to read past it; for tokens that live for less than 20 minutes set a quarter of their lifetime. A version
 // that is asked for by its id is always right, since a version never changes: after a refusal the refresher tells the
-// id of the current one.
+// id of the current one. Where SECRET_ID is a secret that tokens are published to (`publishTo`), whose ids are
+// others, name the token secret in TOKEN_SECRET_ID and set SECRETS_MANAGER_TTL to 0: this function has a cache of its
+// own.
 
 import { createHash, createHmac } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const { SECRET_ID = '', API_URL = '', REFRESHER_FUNCTION } = process.env;
+const { SECRET_ID = '', API_URL = '', REFRESHER_FUNCTION, TOKEN_SECRET_ID = SECRET_ID } = process.env;
 const { PARAMETERS_SECRETS_EXTENSION_HTTP_PORT = '2773' } = process.env;
 const { AWS_REGION = '', AWS_ACCESS_KEY_ID = '', AWS_SECRET_ACCESS_KEY = '', AWS_SESSION_TOKEN = '' } = process.env;
 
@@ -129,16 +131,16 @@ async function askForRefresh(name: string, versionId: string): Promise<string> {
   askedAtMs = Date.now();
   const giveUpAt = performance.now() + WAIT_MS;
   while (true) {
-    const event = { secretId: SECRET_ID, force: true, ifVersionId: versionId };
+    const event = { secretId: TOKEN_SECRET_ID, force: true, ifVersionId: versionId };
     const { status, report } = await invokeRefresher(name, event);
     if (status !== 429 && !report.outcome) {
       const what = report.errorType ?? report.Message ?? status;
-      throw new Error(`${SECRET_ID} was not refreshed: ${what}: ${report.errorMessage}`);
+      throw new Error(`${TOKEN_SECRET_ID} was not refreshed: ${what}: ${report.errorMessage}`);
     }
     const outcome = status === 429 ? "another's request is under way" : report.outcome;
     console.log(`asked for a refresh of ${SECRET_ID}, version ${versionId}: ${outcome}`);
-    const current = report.versionId ?? versionId;
-    if (current !== versionId || performance.now() >= giveUpAt) return current;
+    const isUnderWay = status === 429 || outcome === 'in_progress';
+    if (!isUnderWay || performance.now() >= giveUpAt) return report.versionId ?? versionId;
     await sleep(500);
   }
 }
@@ -148,7 +150,8 @@ const renew = shared(async (refused) => {
   refusedText = refused?.text;
   cached = await read();
   if (cached.text === refused?.text && REFRESHER_FUNCTION && Date.now() >= askedAtMs + ASK_MS) {
-    cached = await read({ versionId: await askForRefresh(REFRESHER_FUNCTION, cached.versionId) });
+    const versionId = await askForRefresh(REFRESHER_FUNCTION, cached.versionId);
+    cached = await read(TOKEN_SECRET_ID === SECRET_ID ? { versionId } : undefined);
   }
   if (cached.text !== refused?.text) return cached;
   throw new Error(`the API refuses version ${cached.versionId} of ${SECRET_ID}, and there is no newer one`);

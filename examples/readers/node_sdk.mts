@@ -6,15 +6,16 @@
 //     {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "<the secret's ARN>"}
 //     {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "<the refresher's ARN>"}
 //
-// Settings: SECRET_ID, API_URL, and, with the second statement, REFRESHER_FUNCTION (name or ARN), which is asked for
-// a new token when the API refuses the current one. `{"paths": ["/v1/orders"]}` is answered with what the API said to
-// each.
+// Settings: SECRET_ID, API_URL, and, with the second statement, REFRESHER_FUNCTION (name or ARN), which is asked for a
+// new token when the API refuses the current one; where SECRET_ID is a secret that tokens are published to
+// (`publishTo`), TOKEN_SECRET_ID names the token secret. `{"paths": ["/v1/orders"]}` is answered with what the API said
+// to each.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InvokeCommand, LambdaClient, TooManyRequestsException } from '@aws-sdk/client-lambda';
 import { GetSecretValueCommand, SecretsManagerClient } from '@aws-sdk/client-secrets-manager';
 
-const { SECRET_ID = '', API_URL = '', REFRESHER_FUNCTION } = process.env;
+const { SECRET_ID = '', API_URL = '', REFRESHER_FUNCTION, TOKEN_SECRET_ID = SECRET_ID } = process.env;
 
 const MARGIN_MS = 60_000; // this long before its expiry a token is looked for anew,
 const PAUSE_MS = 5_000; // and again this often, until the new one is there
@@ -90,12 +91,12 @@ async function accessToken(): Promise<Token> {
 /** Asks once. However many readers ask for the same version, one exchange is made. */
 async function askForRefresh(versionId: string): Promise<void> {
   askedAtMs = Date.now();
-  const Payload = JSON.stringify({ secretId: SECRET_ID, force: true, ifVersionId: versionId });
+  const Payload = JSON.stringify({ secretId: TOKEN_SECRET_ID, force: true, ifVersionId: versionId });
   try {
     const answer = await lambda.send(new InvokeCommand({ FunctionName: REFRESHER_FUNCTION, Payload }));
     const report = JSON.parse(answer.Payload?.transformToString() ?? '{}');
     const what = `${report.errorType}: ${report.errorMessage}`;
-    if (answer.FunctionError) throw new Error(`${SECRET_ID} was not refreshed: ${what}`);
+    if (answer.FunctionError) throw new Error(`${TOKEN_SECRET_ID} was not refreshed: ${what}`);
     console.log(`asked for a refresh of ${SECRET_ID}, version ${versionId}: ${report.outcome}`);
   } catch (error) {
     if (!(error instanceof TooManyRequestsException)) throw error;

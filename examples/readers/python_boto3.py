@@ -7,8 +7,8 @@ role needs:
     {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "<the refresher's ARN>"}
 
 Settings: SECRET_ID, API_URL, and, with the second statement, REFRESHER_FUNCTION (name or ARN), which is asked for a
-new token when the API refuses the current one. `{"paths": ["/v1/orders"]}` is answered with what the API said to
-each.
+new token when the API refuses the current one; where SECRET_ID is a secret that tokens are published to (`publishTo`),
+TOKEN_SECRET_ID names the token secret. `{"paths": ["/v1/orders"]}` is answered with what the API said to each.
 """
 
 import json
@@ -24,6 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 SECRET_ID, API_URL = os.environ["SECRET_ID"], os.environ["API_URL"]
 REFRESHER_FUNCTION = os.environ.get("REFRESHER_FUNCTION")
+TOKEN_SECRET_ID = os.environ.get("TOKEN_SECRET_ID", SECRET_ID)
 
 MARGIN_SECONDS = 60  # this long before its expiry a token is looked for anew,
 PAUSE_SECONDS = 5  # and again this often, until the new one is there
@@ -98,7 +99,7 @@ def ask_for_refresh(version_id: str) -> None:
     """Asks once. However many readers ask for the same version, one exchange is made."""
     global asked_at
     asked_at = time.time()
-    event = {"secretId": SECRET_ID, "force": True, "ifVersionId": version_id}
+    event = {"secretId": TOKEN_SECRET_ID, "force": True, "ifVersionId": version_id}
     once = Config(connect_timeout=2, read_timeout=60, retries={"total_max_attempts": 1})
     client = boto3.client("lambda", config=once)
     try:
@@ -107,7 +108,8 @@ def ask_for_refresh(version_id: str) -> None:
         return print(f"another's request to refresh {SECRET_ID} is under way")
     report = json.load(answer["Payload"])
     if "FunctionError" in answer:
-        raise RuntimeError(f"{SECRET_ID} was not refreshed: {report.get('errorType')}: {report.get('errorMessage')}")
+        what = f"{report.get('errorType')}: {report.get('errorMessage')}"
+        raise RuntimeError(f"{TOKEN_SECRET_ID} was not refreshed: {what}")
     print(f"asked for a refresh of {SECRET_ID}, version {version_id}: {report['outcome']}")
 
 

@@ -8,13 +8,13 @@ AWS-Parameters-and-Secrets-Lambda-Extension of your Region. Its role needs:
     {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "<the refresher's ARN>"}
 
 Settings: SECRET_ID, API_URL, and, with the second statement, REFRESHER_FUNCTION (name or ARN), which is asked for a
-new token when the API refuses the current one. `{"paths": ["/v1/orders"]}` is answered with what the API said to
-each.
+new token when the API refuses the current one. `{"paths": ["/v1/orders"]}` is answered with what the API said to each.
 
 The extension answers from a cache of its own for SECRETS_MANAGER_TTL seconds (300, the most it can be) and cannot be
 told to read past it; for tokens that live for less than 20 minutes set a quarter of their lifetime. A version that is
 asked for by its id is always right, since a version never changes: after a refusal the refresher tells the id of the
-current one.
+current one. Where SECRET_ID is a secret that tokens are published to (`publishTo`), whose ids are others, name the
+token secret in TOKEN_SECRET_ID and set SECRETS_MANAGER_TTL to 0: this function has a cache of its own.
 """
 
 import hmac
@@ -30,6 +30,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 SECRET_ID, API_URL = os.environ["SECRET_ID"], os.environ["API_URL"]
 REFRESHER_FUNCTION = os.environ.get("REFRESHER_FUNCTION")
+TOKEN_SECRET_ID = os.environ.get("TOKEN_SECRET_ID", SECRET_ID)
 EXTENSION_PORT = os.environ.get("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "2773")
 
 MARGIN_SECONDS = 60  # this long before its expiry a token is looked for anew,
@@ -153,13 +154,13 @@ def ask_for_refresh(version_id: str) -> str:
     asked_at = time.time()
     give_up_at = time.monotonic() + WAIT_SECONDS
     while True:
-        status, report = invoke_refresher({"secretId": SECRET_ID, "force": True, "ifVersionId": version_id})
+        status, report = invoke_refresher({"secretId": TOKEN_SECRET_ID, "force": True, "ifVersionId": version_id})
         if status != 429 and "outcome" not in report:
             what = report.get("errorType") or report.get("Message") or status
-            raise RuntimeError(f"{SECRET_ID} was not refreshed: {what}: {report.get('errorMessage')}")
+            raise RuntimeError(f"{TOKEN_SECRET_ID} was not refreshed: {what}: {report.get('errorMessage')}")
         outcome = "another's request is under way" if status == 429 else report["outcome"]
         print(f"asked for a refresh of {SECRET_ID}, version {version_id}: {outcome}")
-        if report.get("versionId", version_id) != version_id or time.monotonic() >= give_up_at:
+        if (status != 429 and outcome != "in_progress") or time.monotonic() >= give_up_at:
             return report.get("versionId", version_id)
         time.sleep(0.5)
 
@@ -170,7 +171,8 @@ def token_after(refused: Token) -> Token:
     refused_text = refused.text
     cached = read()
     if cached.text == refused.text and REFRESHER_FUNCTION and time.time() >= asked_at + ASK_SECONDS:
-        cached = read(versionId=ask_for_refresh(cached.version_id))
+        version_id = ask_for_refresh(cached.version_id)
+        cached = read(versionId=version_id) if TOKEN_SECRET_ID == SECRET_ID else read()
     if cached.text == refused.text:
         raise RuntimeError(f"the API refuses version {cached.version_id} of {SECRET_ID}, and there is no newer one")
     return cached

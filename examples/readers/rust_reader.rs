@@ -9,12 +9,13 @@
 //! {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "<the refresher's ARN>"}
 //! ```
 //!
-//! Settings: `SECRET_ID`, `API_URL`, and, with the second statement, `REFRESHER_FUNCTION` (name or ARN), which is
-//! asked for a new token when the API refuses the current one. `{"paths": ["/v1/orders"]}` is answered with what the
-//! API said to each.
+//! Settings: `SECRET_ID`, `API_URL`, and, with the second statement, `REFRESHER_FUNCTION` (name or ARN), which is asked
+//! for a new token when the API refuses the current one; where `SECRET_ID` is a secret that tokens are published to
+//! (`publishTo`), `TOKEN_SECRET_ID` names the token secret. `{"paths": ["/v1/orders"]}` is answered with what the API
+//! said to each.
 //!
-//! The crate's features: `secrets-manager`, `invoke`, `reqwest`. With `extension` in place of the first it reads through
-//! the AWS Parameters and Secrets Lambda Extension, and no SDK is compiled in.
+//! The crate's features: `secrets-manager`, `invoke`, `reqwest`. With `extension` in place of the first it reads
+//! through the AWS Parameters and Secrets Lambda Extension, and no SDK is compiled in.
 
 use std::{env, time::Duration};
 
@@ -77,7 +78,11 @@ async fn main() -> Result<(), Error> {
     // `Source::extension_from_env()?` with that feature.
     let mut token = Reader::builder(Source::secrets_manager_from_env().await?, env::var("SECRET_ID")?);
     if let Ok(function) = env::var("REFRESHER_FUNCTION") {
-        token = token.refresher(RefresherFunction::lambda(function)?);
+        let mut refresher = RefresherFunction::lambda(function)?;
+        if let Ok(token_secret_id) = env::var("TOKEN_SECRET_ID") {
+            refresher = refresher.of_secret(token_secret_id);
+        }
+        token = token.refresher(refresher);
     }
     // Any client of reqwest will do; this one has the reader's TLS and keeps its connections between events.
     let http = HttpClients::new(|name| env::var(name).ok())?.store;

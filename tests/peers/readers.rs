@@ -57,6 +57,13 @@ impl World {
         Self::start_for((LIFETIME_MS, 3_600), example, story, environment).await
     }
 
+    /// One whose function reads a secret that the token secret publishes to.
+    async fn start_published(example: Example) -> Self {
+        let world = Self::start(example, "published").await;
+        world.around.set_extension_ttl(0);
+        world
+    }
+
     /// The first token lives for so many milliseconds, those that the provider issues for so many seconds.
     async fn start_for(
         (lifetime_ms, next_lifetime_s): (u64, u64),
@@ -88,6 +95,12 @@ impl World {
             document["refreshMarginSeconds"] = 60.into();
             document["refreshedAt"] = start_ms.into();
         }
+        let is_published = story == "published";
+        let read = if is_published { format!("{name}-token") } else { name.clone() };
+        if is_published {
+            document["publishTo"] = read.as_str().into();
+            secrets.create_empty(&read).await;
+        }
         secrets.create(&name, &document).await;
         let refresher = Arc::new(Lambda::start(&secrets.url, &[("SECRET_ID", &name)]).await);
         let around = Surroundings::start(&secrets.url, Arc::clone(&refresher), Arc::clone(&provider)).await;
@@ -98,7 +111,8 @@ impl World {
         let address = format!("http://127.0.0.1:{}", around.port);
         let (api, port) = (format!("{address}/api"), around.port.to_string());
         let mut all = vec![
-            ("SECRET_ID", name.as_str()),
+            ("SECRET_ID", read.as_str()),
+            ("TOKEN_SECRET_ID", name.as_str()),
             ("API_URL", &api),
             ("CLOCK_FILE", clock.path().to_str().expect("a path in UTF-8")),
             ("AWS_REGION", "eu-central-1"),
@@ -213,7 +227,7 @@ async fn keeps_a_token_until_shortly_before_its_expiry_and_picks_up_the_next(exa
 }
 
 async fn a_401_is_met_with_one_reading_one_refresh_and_one_retry(example: Example) {
-    // So short that the next token is looked for while the extension still has the refused one, which would live longer.
+    // So short that the next token is looked for while the extension still has the refused one, which expires later.
     let lifetimes = (LIFETIME_MS, 240);
     let mut world = World::start_for(lifetimes, example, "refused", &[("REFRESHER_FUNCTION", REFRESHER)]).await;
     world.get().await;
@@ -352,6 +366,19 @@ async fn a_store_that_denies_is_told_though_the_token_is_valid(example: Example)
     world.assert_kept();
 }
 
+async fn a_401_is_met_the_same_way_by_readers_of_a_published_secret(example: Example) {
+    let mut world = World::start_published(example).await;
+    world.refresh_underneath().await;
+    world.get().await;
+    let (published, _) = world.secrets.labelled(&format!("{}-token", world.name), "AWSCURRENT").await;
+    world.around.refuse_the_newest();
+    let read = world.by_source(&["read AWSCURRENT"], &["extension AWSCURRENT"]);
+    let expected = ["GET /orders 401", read[0], &invoke(&published), read[0], "GET /orders 200"];
+    assert_eq!(world.get().await, expected);
+    assert_eq!(world.provider.exchanges(), 2);
+    world.assert_kept();
+}
+
 /// Calls in one invocation: Python and Rust make them one after the other, Node all at once.
 async fn many_calls_at_once_make_one_reading_and_one_refresh(example: Example) {
     let mut world = World::start(example, "many").await;
@@ -395,6 +422,7 @@ macro_rules! examples {
                     a_second_401_is_an_error_and_asks_for_nothing_more_for_ten_minutes
                     a_401_waits_for_a_refresh_that_is_under_way
                     a_refresh_that_fails_is_told_with_its_remedy
+                    a_401_is_met_the_same_way_by_readers_of_a_published_secret
                     without_a_refresher_a_401_is_met_with_one_reading
                     a_failing_store_is_bridged_while_the_token_is_valid
                     a_store_that_denies_is_told_though_the_token_is_valid
@@ -423,6 +451,7 @@ mod rust {
         a_401_asks_for_no_refresh_where_there_is_a_newer_version
         a_401_waits_for_a_refresh_that_is_under_way
         a_refresh_that_fails_is_told_with_its_remedy
+        a_401_is_met_the_same_way_by_readers_of_a_published_secret
         many_calls_at_once_make_one_reading_and_one_refresh
     }
 

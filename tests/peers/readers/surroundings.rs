@@ -36,9 +36,6 @@ pub const SECRET_ACCESS_KEY: &str = "unseen-secret-access-key";
 pub const SESSION_TOKEN: &str = "unseen-session-token";
 /// With characters that a path and its signature encode differently.
 pub const REFRESHER: &str = "arn:aws:lambda:eu-central-1:123456789012:function:token-refresher";
-/// How long the extension keeps what it has read, unless `SECRETS_MANAGER_TTL` says otherwise.
-const EXTENSION_TTL: Duration = Duration::from_mins(5);
-
 /// How the store behaves.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Store {
@@ -75,6 +72,8 @@ struct Shared {
     /// The next request to refresh finds another's under way, which has the only place there is.
     is_busy: AtomicBool,
     now_ms: AtomicU64,
+    /// How long the extension keeps what it has read: `SECRETS_MANAGER_TTL`.
+    ttl_ms: AtomicU64,
     /// What the extension has cached, by its query, and when.
     extension: Mutex<HashMap<String, (u64, Bytes)>>,
 }
@@ -93,6 +92,7 @@ impl Surroundings {
             takes: Mutex::new(Takes::Newest),
             is_busy: AtomicBool::new(false),
             now_ms: AtomicU64::new(0),
+            ttl_ms: AtomicU64::new(300_000),
             extension: Mutex::default(),
         });
         let its = Arc::clone(&shared);
@@ -129,6 +129,10 @@ impl Surroundings {
     /// The time by which the extension's cache ages.
     pub fn set_time(&self, now_ms: u64) {
         self.shared.now_ms.store(now_ms, Relaxed);
+    }
+
+    pub fn set_extension_ttl(&self, ttl_ms: u64) {
+        self.shared.ttl_ms.store(ttl_ms, Relaxed);
     }
 
     /// What was asked since the last time, in order.
@@ -221,7 +225,7 @@ impl Shared {
         let which = members.get("versionId").or(members.get("versionStage")).map_or("AWSCURRENT", String::as_str);
         let now_ms = self.now_ms.load(Relaxed);
         let cached = self.extension.lock().expect("no one panicked").get(query).cloned();
-        let ttl_ms = u64::try_from(EXTENSION_TTL.as_millis()).expect("a short time");
+        let ttl_ms = self.ttl_ms.load(Relaxed);
         if let Some((_, body)) = cached.filter(|(since_ms, _)| now_ms < since_ms + ttl_ms) {
             self.saw(format!("extension {which}, cached"));
             return Response::new(body.into());
