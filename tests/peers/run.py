@@ -141,7 +141,9 @@ def install(folder: Path, sources: list[Path], commands: list[list]) -> None:
 
 
 def install_python(folder: Path, requirements: Path) -> None:
-    pip = [folder / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", "--requirement", requirements]
+    # Most of what is installed is never imported; what is, Python compiles then.
+    options = ["--disable-pip-version-check", "--no-compile", "--requirement", requirements]
+    pip = [folder / "bin/python", "-m", "pip", "install", *options]
     install(folder, [requirements], [[sys.executable, "-m", "venv", folder], pip])
 
 

@@ -19,5 +19,7 @@ failed = len(result.failures) + len(result.errors)
 passed = max(0, result.testsRun - failed - len(result.skipped))
 seconds = time.monotonic() - started
 # The line that tests/run adds up.
-print(f"test result: {'FAILED' if failed else 'ok'}. {passed} passed; {failed} failed; {len(result.skipped)} ignored; in {seconds:.1f} s")
+print(
+    f"test result: {'FAILED' if failed else 'ok'}. {passed} passed; {failed} failed; {len(result.skipped)} ignored; in {seconds:.1f} s"
+)
 sys.exit(bool(failed or not result.testsRun))

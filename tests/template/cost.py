@@ -104,7 +104,17 @@ class SecretsManager(Answering):
                     self.answer(400, {"__type": "ResourceNotFoundException", "message": "no such version"})
                     return
                 labels, created, text = run.versions[version]
-                self.answer(200, {"ARN": ARN, "Name": "x", "VersionId": version, "VersionStages": labels, "CreatedDate": created, "SecretString": text})
+                self.answer(
+                    200,
+                    {
+                        "ARN": ARN,
+                        "Name": "x",
+                        "VersionId": version,
+                        "VersionStages": labels,
+                        "CreatedDate": created,
+                        "SecretString": text,
+                    },
+                )
             case "PutSecretValue":
                 version = asked["ClientRequestToken"]
                 assert version not in run.versions, "a run all alone puts no version twice"
@@ -118,7 +128,10 @@ class SecretsManager(Answering):
                 run.versions[asked["MoveToVersionId"]][0].append("AWSCURRENT")
                 self.answer(200, {"ARN": ARN, "Name": "x"})
             case "ListSecretVersionIds":
-                versions = [{"VersionId": id, "VersionStages": labels, "CreatedDate": created} for id, (labels, created, _) in run.versions.items()]
+                versions = [
+                    {"VersionId": id, "VersionStages": labels, "CreatedDate": created}
+                    for id, (labels, created, _) in run.versions.items()
+                ]
                 self.answer(200, {"ARN": ARN, "Name": "x", "Versions": versions})
             case _:
                 raise NotImplementedError(operation)
@@ -240,7 +253,11 @@ def report(months: dict[str, Month], alarms: int) -> str:
         dollars = [f"${amount / 100:.2f}" for amount in (*cents, sum(cents))]
         rows.append("| " + " | ".join([name, *numbers, *dollars]) + " |")
     of_the_stack = {metric for month in months.values() for metric in month.metrics if metric[1] == {"FunctionName"}}
-    stack = [(ALARM_MONTH, alarms, FREE_ALARMS), (DASHBOARD_MONTH, 1, FREE_DASHBOARDS), (METRIC_MONTH, len(of_the_stack), FREE_METRICS)]
+    stack = [
+        (ALARM_MONTH, alarms, FREE_ALARMS),
+        (DASHBOARD_MONTH, 1, FREE_DASHBOARDS),
+        (METRIC_MONTH, len(of_the_stack), FREE_METRICS),
+    ]
     alarm, dashboard, metrics = (price * count for price, count, _ in stack)
     # How many tokens the free tier has room for: each has its metrics, runs, seconds and log.
     one = max(months.values(), key=lambda month: month.log_gb)

@@ -11,17 +11,20 @@ import statistics
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from xml.sax.saxutils import escape
 
-from template import ROOT, STACK, Stack
+from template import ROOT, Stack
 
 PICTURE = ROOT / "docs/dashboard.svg"
 
 PERIOD, DAY, MARGIN = 300, 86_400, 900
 TICKS = range(0, DAY, PERIOD)
 # Name, lifetime of its access token, seconds until its refresh token ends.
-TOKENS = [("myapp/prod/upwork", 3600 * 4, None), ("myapp/prod/xero", 3600 * 2, 60 * 86_400), ("myapp/prod/zoom", 3600, 9 * 86_400)]
+TOKENS = [
+    ("myapp/prod/upwork", 3600 * 4, None),
+    ("myapp/prod/xero", 3600 * 2, 60 * 86_400),
+    ("myapp/prod/zoom", 3600, 9 * 86_400),
+]
 OUTAGE = (range(7 * 3600, 9 * 3600), "myapp/prod/xero", "ProviderUnavailable")
 WITHDRAWN = (range(22 * 3600, DAY), "myapp/prod/zoom", "ReauthorizationRequired")
 
@@ -102,13 +105,17 @@ class Picture:
             left, top = x + number % across * step, y + number // across * 62
             raised = self.is_raised(self.stack.resources[names[arn]]["Properties"])
             colour, state = ("#d13212", "In alarm") if raised else ("#1d8102", "OK")
-            self.parts.append(f'<rect x="{left:g}" y="{top:g}" width="{step - 10:g}" height="54" fill="{colour}" fill-opacity="0.1" stroke="{colour}"/>')
+            self.parts.append(
+                f'<rect x="{left:g}" y="{top:g}" width="{step - 10:g}" height="54" fill="{colour}" fill-opacity="0.1" stroke="{colour}"/>'
+            )
             self.text(left + 12, top + 22, names[arn], font_weight="bold")
             self.text(left + 12, top + 42, state, fill=colour)
 
     def is_raised(self, alarm) -> bool:
         last = DAY - PERIOD
-        name = {"Errors": "Failed", "Invocations": "Duration", "NumberOfMessagesSent": "Failed"}.get(alarm["MetricName"], alarm["MetricName"])
+        name = {"Errors": "Failed", "Invocations": "Duration", "NumberOfMessagesSent": "Failed"}.get(
+            alarm["MetricName"], alarm["MetricName"]
+        )
         if name in ("ReauthorizationRequired", "TokenNotStored"):
             found = [self.values.get(("Failed", name), {}).get(last)]
         else:
@@ -140,7 +147,11 @@ class Picture:
             statistic = options.get("stat") or properties["stat"]
             on_the_right = options.get("yAxis") == "right"
             colour = options.get("color", PALETTE[len(found)])
-            found.append(Series(options.get("label", before[1]), colour, on_the_right, aggregated(samples, statistic, properties["period"])))
+            found.append(
+                Series(
+                    options.get("label", before[1]), colour, on_the_right, aggregated(samples, statistic, properties["period"])
+                )
+            )
         return found
 
     def chart(self, properties, x, y, width, height):
@@ -159,7 +170,9 @@ class Picture:
             self.line([(left, level), (right, level)], "#eaeded" if value else "#aab7b8")
             self.text(left - 6, level + 4, short(value), text_anchor="end", font_size=11, fill="#545b64")
         for hour in range(0, 25, 4):
-            self.text(axis.place(hour * 3600), bottom + 16, f"{hour % 24:02}:00", text_anchor="middle", font_size=11, fill="#545b64")
+            self.text(
+                axis.place(hour * 3600), bottom + 16, f"{hour % 24:02}:00", text_anchor="middle", font_size=11, fill="#545b64"
+            )
         annotated = []
         for each in annotations:
             level = axis.level(each["value"])

@@ -56,12 +56,16 @@ def for_moto(packaged: Path, names: list[str]) -> dict:
             case {"Ref": str(name)} if name in missing:
                 return stack.ref(name)
             case {"Fn::Sub": str(text)}:
-                known = re.sub(r"\$\{((\w+)\.\w+)\}", lambda match: stack.get(match[1]) if match[2] in missing else match[0], text)
+                known = re.sub(
+                    r"\$\{((\w+)\.\w+)\}", lambda match: stack.get(match[1]) if match[2] in missing else match[0], text
+                )
                 return {"Fn::Sub": known}
             case {"Fn::If": [condition, yes, no]}:
                 return without(yes if stack.holds(condition) else no)
             case dict():
-                return {key: value for key, value in ((key, without(value)) for key, value in item.items()) if value is not NO_VALUE}
+                return {
+                    key: value for key, value in ((key, without(value)) for key, value in item.items()) if value is not NO_VALUE
+                }
             case list():
                 return [each for each in map(without, item) if each is not NO_VALUE]
         return item
@@ -84,7 +88,10 @@ class Deploy(unittest.TestCase):
         cls.s3 = client("s3")
         cls.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         cls.package, cls.deploy = readme.commands("Deploy", "aws cloudformation")
-        (cls.add, cls.outputs), (cls.attach,) = readme.commands("Adding a token", "aws cloudformation"), readme.commands("Adding a token", "aws iam")
+        (cls.add, cls.outputs), (cls.attach,) = (
+            readme.commands("Adding a token", "aws cloudformation"),
+            readme.commands("Adding a token", "aws iam"),
+        )
 
         cls.run_line(cls.package.replace("YOUR-BUCKET", BUCKET))
         cls.packaged = cls.folder / "packaged.yaml"
@@ -129,7 +136,9 @@ class Deploy(unittest.TestCase):
         made = function["Configuration"]
         digest = base64.b64encode(hashlib.sha256(self.zip.read_bytes()).digest()).decode()
         self.assertEqual(made["CodeSha256"], digest)
-        self.assertEqual((made["Runtime"], made["Handler"], made["MemorySize"], made["Timeout"]), ("provided.al2023", "bootstrap", 128, 60))
+        self.assertEqual(
+            (made["Runtime"], made["Handler"], made["MemorySize"], made["Timeout"]), ("provided.al2023", "bootstrap", 128, 60)
+        )
         variables = {"SECRET_ID": "myapp/prod/upwork", "REFRESH_MARGIN_SECONDS": "900", "CLAIM": "always"}
         self.assertEqual({name: str(value) for name, value in made["Environment"]["Variables"].items()}, variables)
         self.assertEqual(function["Concurrency"], {"ReservedConcurrentExecutions": 1})

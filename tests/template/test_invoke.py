@@ -28,10 +28,20 @@ def told(lines: list[str]) -> list[str]:
 class Invoke(unittest.TestCase):
     def setUp(self):
         self.moto, self.api = os.environ["PEER_MOTO_URL"], os.environ["PEER_LAMBDA_URL"]
-        with urllib.request.urlopen(urllib.request.Request(f"{os.environ['PEER_OIDC_CONTROL']}/login/public", method="POST")) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{os.environ['PEER_OIDC_CONTROL']}/login/public", method="POST")
+        ) as answer:
             tokens = json.load(answer)
-        document = {"accessToken": tokens["access_token"], "refreshToken": tokens["refresh_token"], "expiresAt": int(time.time() - 12) * 1000}
-        document |= {"tokenEndpoint": f"{os.environ['PEER_OIDC_ISSUER']}/token", "clientId": "public", "tokenEndpointAuthMethod": "none"}
+        document = {
+            "accessToken": tokens["access_token"],
+            "refreshToken": tokens["refresh_token"],
+            "expiresAt": int(time.time() - 12) * 1000,
+        }
+        document |= {
+            "tokenEndpoint": f"{os.environ['PEER_OIDC_ISSUER']}/token",
+            "clientId": "public",
+            "tokenEndpointAuthMethod": "none",
+        }
         credentials = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
         self.secrets = boto3.client("secretsmanager", endpoint_url=self.moto, region_name="eu-central-1", **credentials)
         self.secrets.create_secret(Name=SECRET, SecretString=json.dumps(document), ClientRequestToken=str(uuid.uuid4()))
@@ -77,7 +87,9 @@ class Invoke(unittest.TestCase):
         answers = []
         for line in lines:
             # The version that the forced refresh has made.
-            answer, lambdas = self.invoke(line.replace("VERSION", json.loads(answers[1])["versionId"]) if "VERSION" in line else line)
+            answer, lambdas = self.invoke(
+                line.replace("VERSION", json.loads(answers[1])["versionId"]) if "VERSION" in line else line
+            )
             self.assertEqual(lambdas["StatusCode"], 200)
             answers.append(answer)
         (shown,) = readme.blocks("Invoking by hand", "text")

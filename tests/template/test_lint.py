@@ -68,7 +68,12 @@ class Lint(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         theirs, ours = json.loads(done.stdout), plain(Stack().expanded["Resources"])
         self.assertEqual(theirs.keys(), ours.keys())
-        for member in (["Properties", "PolicyName"], ["Properties", "SecretId"], ["Properties", "Target", "Input"], ["Condition"]):
+        for member in (
+            ["Properties", "PolicyName"],
+            ["Properties", "SecretId"],
+            ["Properties", "Target", "Input"],
+            ["Condition"],
+        ):
             for name in ours:
                 found = []
                 for item in (theirs[name], ours[name]):

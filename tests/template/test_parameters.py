@@ -17,29 +17,79 @@ VALUES = {
     ),
     "SecretPrefix": (
         ["", "myapp/", "myapp/prod/", "/myapp/"],
-        ["myapp", "/", "//", "myapp/*", "my app/", "*/", "myapp/prod", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:a/"],
+        [
+            "myapp",
+            "/",
+            "//",
+            "myapp/*",
+            "my app/",
+            "*/",
+            "myapp/prod",
+            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:a/",
+        ],
     ),
     "PublishedSuffix": (["", "/access", "-readers"], ["/a b", "*", ":access", "x" * 101]),
     "ReaderRoleArns": (
         ["", ROLE + "reader", ROLE + "path/reader", f"{ROLE}a,{ROLE}b", ROLE + "team-*", "arn:aws-cn:iam::123456789012:role/a"],
-        ["reader", f"{ROLE}a, {ROLE}b", f"{ROLE}a,", "arn:aws:iam::123456789012:user/a", "arn:aws:iam::12345678901:role/a", "*", ROLE],
+        [
+            "reader",
+            f"{ROLE}a, {ROLE}b",
+            f"{ROLE}a,",
+            "arn:aws:iam::123456789012:user/a",
+            "arn:aws:iam::12345678901:role/a",
+            "*",
+            ROLE,
+        ],
     ),
     "ClientCredentialsSecretArn": (
         ["", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:client-AbCdEf"],
-        ["client", "arn:aws:ssm:eu-central-1:123456789012:parameter/client", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:*"],
+        [
+            "client",
+            "arn:aws:ssm:eu-central-1:123456789012:parameter/client",
+            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:*",
+        ],
     ),
     "KmsKeyArn": (
-        ["", "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab", "arn:aws:kms:eu-central-1:123456789012:key/mrk-1"],
+        [
+            "",
+            "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+            "arn:aws:kms:eu-central-1:123456789012:key/mrk-1",
+        ],
         ["alias/key", "arn:aws:kms:eu-central-1:123456789012:alias/key", "arn:aws:sns:eu-central-1:123456789012:key/a", "*"],
     ),
     "ScheduleExpression": (
         ["rate(5 minutes)", "rate(1 minute)", "rate(2 minutes)", "rate(1 hour)", "rate(12 hours)", "rate(1 day)"]
-        + ["cron(0/5 * * * ? *)", "cron(15 10 ? * MON-FRI *)", "cron(0 8,20 1 * ? 2026)", "cron(0 0 L * ? *)", "cron(0 0 ? * 6L *)"],
-        ["", "every 5", "rate(5 minute)", "rate(1 minutes)", "rate(0 minutes)", "rate(05 minutes)", "rate(5  minutes)", "rate(5 minutes) "]
-        + ["rate(-5 minutes)", "rate(5 seconds)", "at(2026-01-01T00:00:00)", "cron(*/5 * * * *)", "cron(0 0 * * * *)", "cron(0 0 ? * ? *)"]
+        + [
+            "cron(0/5 * * * ? *)",
+            "cron(15 10 ? * MON-FRI *)",
+            "cron(0 8,20 1 * ? 2026)",
+            "cron(0 0 L * ? *)",
+            "cron(0 0 ? * 6L *)",
+        ],
+        [
+            "",
+            "every 5",
+            "rate(5 minute)",
+            "rate(1 minutes)",
+            "rate(0 minutes)",
+            "rate(05 minutes)",
+            "rate(5  minutes)",
+            "rate(5 minutes) ",
+        ]
+        + [
+            "rate(-5 minutes)",
+            "rate(5 seconds)",
+            "at(2026-01-01T00:00:00)",
+            "cron(*/5 * * * *)",
+            "cron(0 0 * * * *)",
+            "cron(0 0 ? * ? *)",
+        ]
         + ["cron(a * * * ? *)", "cron(0/5 * * * ? * *)"],
     ),
-    "ScheduleTimezone": (["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+1"], ["", "utc", "Europe Berlin", "+01:00"]),
+    "ScheduleTimezone": (
+        ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+1"],
+        ["", "utc", "Europe Berlin", "+01:00"],
+    ),
     "PermissionsBoundaryArn": (
         ["", "arn:aws:iam::123456789012:policy/boundary", "arn:aws:iam::aws:policy/PowerUserAccess"],
         ["boundary", ROLE + "boundary", "arn:aws:iam::123456789012:policy/"],

@@ -84,7 +84,9 @@ class Resources(unittest.TestCase):
             statements = [each for document in documents for each in document["Statement"] if "kms:" in str(each["Action"])]
             self.assertEqual(len(statements), 0 if name == "defaults" else 1 + len(NAMES))
             for statement in statements:
-                self.assertEqual(statement["Condition"], {"StringEquals": {"kms:ViaService": "secretsmanager.eu-central-1.amazonaws.com"}})
+                self.assertEqual(
+                    statement["Condition"], {"StringEquals": {"kms:ViaService": "secretsmanager.eu-central-1.amazonaws.com"}}
+                )
                 self.assertEqual(statement["Resource"], KEY)
 
     def test_a_role_is_assumed_by_its_service_for_this_account_only(self):
@@ -113,7 +115,9 @@ class Resources(unittest.TestCase):
             schedules = stack.of_type("AWS::Scheduler::Schedule").values()
             self.assertEqual([json.loads(each["Target"]["Input"]) for each in schedules], [{"secretId": name} for name in NAMES])
             readers = stack.of_type("AWS::IAM::ManagedPolicy").values()
-            self.assertEqual([each["PolicyDocument"]["Statement"][0]["Action"] for each in readers], ["secretsmanager:GetSecretValue"] * 2)
+            self.assertEqual(
+                [each["PolicyDocument"]["Statement"][0]["Action"] for each in readers], ["secretsmanager:GetSecretValue"] * 2
+            )
             policies = [output["Value"] for name, output in stack.outputs.items() if name.startswith("ReaderPolicy")]
             self.assertEqual(len(policies), len(NAMES))
 
@@ -123,7 +127,15 @@ class Resources(unittest.TestCase):
         for name, resource in before.resources.items():
             self.assertEqual(after.resources[name], resource, name)
         added = after.resources.keys() - before.resources.keys()
-        kinds = {"Schedule", "RefreshPolicy", "ReaderPolicy", "Secret", "SecretPolicy", "PublishedSecret", "PublishedSecretPolicy"}
+        kinds = {
+            "Schedule",
+            "RefreshPolicy",
+            "ReaderPolicy",
+            "Secret",
+            "SecretPolicy",
+            "PublishedSecret",
+            "PublishedSecretPolicy",
+        }
         self.assertEqual({re.sub("myapp.*", "", name) for name in added}, kinds)
 
     def test_the_policies_of_as_many_tokens_as_the_readme_says_fit_into_a_role(self):
@@ -137,8 +149,12 @@ class Resources(unittest.TestCase):
             self.assertLess(sum(len(json.dumps(each, separators=(",", ":"))) for each in policies), 10_240)
 
     def test_as_many_tokens_as_the_readme_says_fit_into_a_stack(self):
-        numbers = re.search(r"a stack takes about (\d+) tokens,\s(\d+) with `CreateSecrets=yes`, (\d+) with `PublishedSuffix`, too", readme.text)
-        for tokens, options in zip(numbers.groups(), [{}, {"CreateSecrets": "yes"}, {"CreateSecrets": "yes", "PublishedSuffix": "/access"}]):
+        numbers = re.search(
+            r"a stack takes about (\d+) tokens,\s(\d+) with `CreateSecrets=yes`, (\d+) with `PublishedSuffix`, too", readme.text
+        )
+        for tokens, options in zip(
+            numbers.groups(), [{}, {"CreateSecrets": "yes"}, {"CreateSecrets": "yes", "PublishedSuffix": "/access"}]
+        ):
             names = [f"myapp/prod/token-{number:04}" for number in range(int(tokens))]
             stack = Stack(names, SecretPrefix="myapp/prod/", AlarmEmail="someone@example.com", **options)
             # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
@@ -241,7 +257,11 @@ class Watching(unittest.TestCase):
         body = dashboard(stack)
         taken = set()
         for widget in body["widgets"]:
-            cells = {(x, y) for x in range(widget["x"], widget["x"] + widget["width"]) for y in range(widget["y"], widget["y"] + widget["height"])}
+            cells = {
+                (x, y)
+                for x in range(widget["x"], widget["x"] + widget["width"])
+                for y in range(widget["y"], widget["y"] + widget["height"])
+            }
             self.assertTrue(all(x < 24 for x, _ in cells) and not cells & taken, widget["properties"]["title"])
             taken |= cells
         shown = body["widgets"][0]["properties"]["alarms"]
@@ -258,8 +278,15 @@ class Watching(unittest.TestCase):
             looked_at.add((alarm["Namespace"], alarm["MetricName"], frozenset(each["Name"] for each in alarm["Dimensions"])))
         ours = {metric for metric in looked_at if metric[0] == "TokenRefresher"}
         self.assertEqual(ours - emitted.keys(), set(), "looked at, and never emitted")
-        self.assertEqual({name for _, name, _ in emitted} - {name for _, name, _ in ours}, set(), "emitted, and looked at by no one")
-        of_aws = {("AWS/Lambda", "Errors"), ("AWS/Lambda", "Invocations"), ("AWS/Lambda", "Duration"), ("AWS/SQS", "NumberOfMessagesSent")}
+        self.assertEqual(
+            {name for _, name, _ in emitted} - {name for _, name, _ in ours}, set(), "emitted, and looked at by no one"
+        )
+        of_aws = {
+            ("AWS/Lambda", "Errors"),
+            ("AWS/Lambda", "Invocations"),
+            ("AWS/Lambda", "Duration"),
+            ("AWS/SQS", "NumberOfMessagesSent"),
+        }
         self.assertEqual({metric[:2] for metric in looked_at - ours}, of_aws)
         units = {name: unit for (_, name, _), unit in emitted.items()}
         for _, name, _ in ours:
@@ -278,13 +305,19 @@ def dashboard_metrics(stack: Stack) -> set:
         before = []
         for row in widget["properties"]["metrics"]:
             if isinstance(row[0], dict):
-                search = re.fullmatch(r"""SEARCH\('\{([^}]+)\} FunctionName="([^"]+)" MetricName="(\w+)"', '\w+', \d+\)""", row[0]["expression"])
+                search = re.fullmatch(
+                    r"""SEARCH\('\{([^}]+)\} FunctionName="([^"]+)" MetricName="(\w+)"', '\w+', \d+\)""", row[0]["expression"]
+                )
                 assert search and search[2] == STACK, row
                 namespace, *dimensions = search[1].split(",")
                 found.add((namespace, search[3], frozenset(dimensions)))
                 continue
             cells = [cell for cell in row if isinstance(cell, str)]
-            before = before if cells == ["..."] else [old if new == "." else new for new, old in zip(cells, before or cells, strict=True)]
+            before = (
+                before
+                if cells == ["..."]
+                else [old if new == "." else new for new, old in zip(cells, before or cells, strict=True)]
+            )
             assert "." not in before and before[3::2] == [STACK], row
             found.add((before[0], before[1], frozenset(before[2::2])))
     return found

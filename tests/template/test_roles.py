@@ -61,7 +61,15 @@ class Roles(unittest.TestCase):
         log = stack.value_of("LogGroup", "Arn").removesuffix("*") + "log-stream:a"
         queue = stack.value_of("DeadLetters", "Arn")
         used = ["GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage", "ListSecretVersionIds"]
-        unused = ["DeleteSecret", "UpdateSecret", "DescribeSecret", "PutResourcePolicy", "DeleteResourcePolicy", "RotateSecret", "TagResource"]
+        unused = [
+            "DeleteSecret",
+            "UpdateSecret",
+            "DescribeSecret",
+            "PutResourcePolicy",
+            "DeleteResourcePolicy",
+            "RotateSecret",
+            "TagResource",
+        ]
         rows = [(f"secretsmanager:{action}", MINE, True) for action in used]
         rows += [(f"secretsmanager:{action}", secret_arn(NAMES[1]), True) for action in used]
         rows += [(f"secretsmanager:{action}", OTHERS, False) for action in used]
@@ -78,13 +86,20 @@ class Roles(unittest.TestCase):
         rows += [("lambda:InvokeFunction", stack.value_of("Function", "Arn"), False), ("kms:Decrypt", KEY, False)]
         rows += [("iam:PassRole", stack.value_of("FunctionRole", "Arn"), False), ("cloudwatch:PutMetricData", "*", False)]
         role, policies = stack.value_of("FunctionRole", "Arn"), stack.policies("FunctionRole")
-        keys = lambda action: {"resource_policy": KEY_POLICY, "context": VIA} if action.startswith("kms:") else {}
-        self.judge((simulation(policies, action, resource, role, **keys(action)), expected) for action, resource, expected in rows)
+        self.judge(
+            (simulation(policies, action, resource, role, KEY_POLICY if "kms:" in action else None), expected)
+            for action, resource, expected in rows
+        )
 
     def test_with_a_prefix_the_function_may_use_all_below_it(self):
         stack = Stack(SecretPrefix="myapp/prod/")
         role, policies = stack.value_of("FunctionRole", "Arn"), stack.policies("FunctionRole")
-        rows = [(MINE, True), (secret_arn("myapp/prod/of/tomorrow"), True), (OTHERS, False), (secret_arn("myapp/production"), False)]
+        rows = [
+            (MINE, True),
+            (secret_arn("myapp/prod/of/tomorrow"), True),
+            (OTHERS, False),
+            (secret_arn("myapp/production"), False),
+        ]
         for action in ("GetSecretValue", "PutSecretValue"):
             self.judge((simulation(policies, f"secretsmanager:{action}", arn, role), expected) for arn, expected in rows)
         self.judge([(simulation(policies, "secretsmanager:DeleteSecret", MINE, role), False)])
@@ -93,7 +108,12 @@ class Roles(unittest.TestCase):
         stack = Stack(PublishedSuffix="/access")
         role, policies = stack.value_of("FunctionRole", "Arn"), stack.policies("FunctionRole")
         published, others = secret_arn(NAMES[0] + "/access"), secret_arn("myapp/test/upwork/access")
-        rows = [("GetSecretValue", True), ("PutSecretValue", True), ("UpdateSecretVersionStage", True), ("ListSecretVersionIds", False)]
+        rows = [
+            ("GetSecretValue", True),
+            ("PutSecretValue", True),
+            ("UpdateSecretVersionStage", True),
+            ("ListSecretVersionIds", False),
+        ]
         self.judge((simulation(policies, f"secretsmanager:{action}", published, role), expected) for action, expected in rows)
         self.judge((simulation(policies, f"secretsmanager:{action}", others, role), False) for action, _ in rows)
         readers = [next(iter(stack.of_type("AWS::IAM::ManagedPolicy").values()))["PolicyDocument"]]
@@ -118,7 +138,11 @@ class Roles(unittest.TestCase):
 
     def test_a_reader_may_read_its_one_token_and_nothing_else(self):
         policies = [next(iter(Stack().of_type("AWS::IAM::ManagedPolicy").values()))["PolicyDocument"]]
-        rows = [("GetSecretValue", MINE, True), ("GetSecretValue", secret_arn(NAMES[1]), False), ("GetSecretValue", OTHERS, False)]
+        rows = [
+            ("GetSecretValue", MINE, True),
+            ("GetSecretValue", secret_arn(NAMES[1]), False),
+            ("GetSecretValue", OTHERS, False),
+        ]
         rows += [(action, MINE, False) for action in ("PutSecretValue", "DescribeSecret", "ListSecretVersionIds", "DeleteSecret")]
         self.judge((simulation(policies, f"secretsmanager:{action}", arn), expected) for action, arn, expected in rows)
 
@@ -151,7 +175,12 @@ class Roles(unittest.TestCase):
         ]
         roles = stack.of_type("AWS::IAM::Role")
         self.judge(
-            (simulation([], "sts:AssumeRole", stack.value_of(role, "Arn"), service, roles[role]["AssumeRolePolicyDocument"], context), expected)
+            (
+                simulation(
+                    [], "sts:AssumeRole", stack.value_of(role, "Arn"), service, roles[role]["AssumeRolePolicyDocument"], context
+                ),
+                expected,
+            )
             for role, service, context, expected in rows
         )
 
@@ -160,7 +189,10 @@ class Roles(unittest.TestCase):
         function = Stack().value_of("FunctionRole", "Arn")
         principals = [function, READER, WRITER, ADMIN, ROOT]
         read = {"secretsmanager:GetSecretValue"}
-        write = {f"secretsmanager:{action}" for action in ("PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "RotateSecret")}
+        write = {
+            f"secretsmanager:{action}"
+            for action in ("PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "RotateSecret")
+        }
         # Whoever administers the account can still take the policy off.
         mend = {"secretsmanager:DeleteResourcePolicy", "secretsmanager:PutResourcePolicy", "secretsmanager:DescribeSecret"}
         everyone, team = set(principals), f"arn:aws:iam::{ACCOUNT}:role/team/*,{ADMIN}"
@@ -173,7 +205,11 @@ class Roles(unittest.TestCase):
             ({"ReaderRoleArns": READER, "WriterRoleArns": WRITER}, ({function, READER}, {function, WRITER}), None),
             ({"PublishedSuffix": "/access"}, ({function}, everyone), ({function}, {function})),
             ({"PublishedSuffix": "/access", "ReaderRoleArns": READER}, ({function}, everyone), ({function, READER}, {function})),
-            ({"PublishedSuffix": "/access", "WriterRoleArns": WRITER}, ({function}, {function, WRITER}), ({function}, {function, WRITER})),
+            (
+                {"PublishedSuffix": "/access", "WriterRoleArns": WRITER},
+                ({function}, {function, WRITER}),
+                ({function}, {function, WRITER}),
+            ),
         ]:
             stack = Stack(CreateSecrets="yes", **given)
             rows = []
