@@ -104,7 +104,7 @@ async fn readers_in_many_processes_that_meet_a_401_cause_one_exchange_and_all_ge
     let refresher = RefresherFunction::lambda_with("function-8", &sdk(&peer("PEER_LAMBDA_URL"))).unwrap();
     // Each has a cache of its own, as each process of a function has.
     let reader =
-        |source| Reader::builder(source, name).refresher(refresher.clone()).patience(Duration::from_secs(60)).build();
+        |source| Reader::builder(source, name).refresher(refresher.clone()).patience(Duration::from_mins(1)).build();
     let readers: Vec<_> = (0..4).flat_map(|_| [reader(moto()), reader(agent())]).collect();
 
     let first = all(&readers).await;
@@ -115,7 +115,9 @@ async fn readers_in_many_processes_that_meet_a_401_cause_one_exchange_and_all_ge
     assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
 
     let spent = text(&secrets.current(name).await, "refreshToken");
-    readers.iter().for_each(|reader| reader.rejected(&first));
+    for reader in &readers {
+        reader.rejected(&first);
+    }
     let second = all(&readers).await;
     assert_eq!(second.expose(), text(&secrets.current(name).await, "accessToken"));
     assert_ne!(second.expose(), first.expose());
