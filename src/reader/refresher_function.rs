@@ -74,9 +74,8 @@ impl RefresherFunction {
         Self { name: name.into(), secret_id: None, invoke }
     }
 
-    /// Names the token secret, where another secret is read: one that the refresher publishes to.
-    ///
-    /// Its version ids must be those of the token secret, for a rejection names the version that was read.
+    /// Names the token secret, where another secret is read: the one that its `publishTo` names. The refresher knows the versions
+    /// of either.
     ///
     /// ```
     /// # use token_refresher::reader::{ReadError, RefresherFunction, Reply, SecretVersion, Source};
@@ -125,13 +124,12 @@ impl RefresherFunction {
             #[cfg(feature = "invoke")]
             Invoke::Lambda(lambda) => lambda.invoke(event.to_string()).await?,
         };
-        // A published copy's versions need not be there under the ids of the token secret.
-        read_reply(reply).map(|id| id.filter(|_| secret_id == read))
+        read_reply(reply, if secret_id == read { "versionId" } else { "publishedVersionId" })
     }
 }
 
-/// What a reply says of the version to wait for.
-fn read_reply(reply: Reply) -> Result<Option<VersionId>, NotRefreshed> {
+/// What a reply says of the version to wait for, which its report has under this name.
+fn read_reply(reply: Reply, version_id: &str) -> Result<Option<VersionId>, NotRefreshed> {
     match reply {
         Reply::Busy => Ok(None),
         Reply::Error { error_type, message } => Err(NotRefreshed::Failed { error_type, message }),
@@ -139,7 +137,7 @@ fn read_reply(reply: Reply) -> Result<Option<VersionId>, NotRefreshed> {
             Some("backing_off") => {
                 Err(NotRefreshed::BackingOff { retry_at: report["retryAt"].as_str().map(str::to_owned) })
             }
-            Some(_) => Ok(report["versionId"].as_str().map(VersionId::from)),
+            Some(_) => Ok(report[version_id].as_str().map(VersionId::from)),
             None => Err(NotRefreshed::Rejected { said: "it answered no report: it is no refresher".to_owned() }),
         },
     }
@@ -174,7 +172,13 @@ mod tests {
                 Err(NotRefreshed::Failed { error_type: "Panicked".to_owned(), message: "m".to_owned() }),
             ),
         ] {
-            assert_eq!(read_reply(reply.clone()), expected, "{reply:?}");
+            assert_eq!(read_reply(reply.clone(), "versionId"), expected, "{reply:?}");
+        }
+        for (report, expected) in [
+            (json!({"outcome": "refreshed", "versionId": "v2", "publishedVersionId": "p2"}), Some("p2".into())),
+            (json!({"outcome": "refreshed", "versionId": "v2"}), None),
+        ] {
+            assert_eq!(read_reply(Reply::Report(report), "publishedVersionId"), Ok(expected));
         }
     }
 }

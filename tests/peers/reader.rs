@@ -126,3 +126,33 @@ async fn readers_in_many_processes_that_meet_a_401_cause_one_exchange_and_all_ge
     provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a refresh token that works");
     function.assert_kept(&secrets.all_ever_held(name).await);
 }
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn readers_of_a_published_secret_have_the_token_secret_refreshed_and_never_see_it() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let (name, published) = ("readers/apart/oauth", "readers/apart/access");
+    let mut document = provider.secret(&provider.log_in().await);
+    document["publishTo"] = json!(published);
+    secrets.create(name, &document).await;
+    secrets.create_empty(published).await;
+    let function = CargoLambda::start(7, &secrets.url, name).await;
+    let refresher =
+        RefresherFunction::lambda_with("function-7", &sdk(&peer("PEER_LAMBDA_URL"))).unwrap().of_secret(name);
+    function.invoke_from_the_command_line("{}").await;
+    let reader = |source| Reader::builder(source, published).refresher(refresher.clone()).build();
+    let readers = [reader(moto()), reader(agent()), reader(moto())];
+
+    let first = all(&readers).await;
+    assert_eq!(first.member::<String>("clientId").unwrap(), None);
+    let spent = text(&secrets.current(name).await, "refreshToken");
+    for reader in &readers {
+        reader.rejected(&first);
+    }
+    let second = all(&readers).await;
+    assert_ne!(second.expose(), first.expose());
+    assert_eq!(second.expose(), text(&secrets.current(name).await, "accessToken"));
+    assert_eq!(second.version_id().as_str(), secrets.labelled(published, "AWSCURRENT").await.0);
+    assert_eq!(provider.times_presented(&spent).await, 1);
+    function.assert_kept(&secrets.all_ever_held(name).await);
+}
