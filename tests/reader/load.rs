@@ -126,7 +126,7 @@ async fn in_a_simulated_minute_no_expired_token_is_handed_out_and_one_load_runs(
     }
 }
 
-/// The same on the machine's clock and all its cores: `LOAD_SECONDS=60 cargo test --release --test reader load`.
+/// The same on the machine's clock and all its cores: `LOAD_SECONDS=60 cargo test --test reader on_the_machines_clock`.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_the_machines_clock_too_for_as_long_as_one_asks_for() {
     let seconds = std::env::var("LOAD_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(2);
