@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `source` | where secrets are read from |
 //! | `policy` | for how long something read may be used, and when to look again |
-//! | `cache` | one secret in memory, and that one load runs at a time |
+//! | `entry`, `cache` | one version in memory; one secret in memory, and that one load runs at a time |
 //! | `flight` | what a load does: read, ask the refresher, wait for the new version |
 //! | `refresher_function` | how the refresher is asked |
 //! | `access_token`, `secret_reader` | what is handed out |
@@ -21,6 +21,7 @@ use crate::{
 
 mod access_token;
 mod cache;
+mod entry;
 mod error;
 mod flight;
 mod policy;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 
-use super::cache::Entry;
+use super::entry::Entry;
 use crate::{
     secret::Secret,
     store::VersionId,

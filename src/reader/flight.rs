@@ -9,7 +9,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    cache::{Entry, Inner, Outcome, Unusable},
+    cache::{Inner, Outcome, Unusable},
+    entry::Entry,
     error::{NotRefreshed, ReadError},
     policy::{self, Times},
     refresher_function::{Occasion, RefresherFunction},

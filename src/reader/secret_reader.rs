@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::{
-    cache::{Cache, Decode, Entry, Settings, Unusable},
+    cache::{Cache, Decode, Settings, Unusable},
+    entry::Entry,
     error::ReadError,
     policy,
     source::{Source, Wanted},

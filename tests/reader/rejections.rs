@@ -259,7 +259,8 @@ async fn of_a_published_copy_the_token_secret_is_refreshed() {
     let world = World::new();
     let refresher = world.refresher(seconds(1), |world| {
         world.put("v2", token("v2", 1));
-        let report = json!({"outcome": "refreshed", "versionId": "an id of the token secret", "publishedVersionId": "v2"});
+        let report =
+            json!({"outcome": "refreshed", "versionId": "an id of the token secret", "publishedVersionId": "v2"});
         Ok(Reply::Report(report))
     });
     let reader = world.builder().refresher(refresher.of_secret("crm/oauth-full")).build();
