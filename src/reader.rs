@@ -128,7 +128,8 @@ impl Reader {
     /// refresher function is named, that is asked for one refresh of just this version, and the new one is waited for; without one
     /// the same token is answered. Where all this brings no new version, further rejections of the same one do nothing for
     /// five seconds, or thirty where the refresher was asked; a rejection of a version that is no longer in memory does nothing
-    /// either. So a thousand tasks with the same 401 cause one read and one refresh.
+    /// either. So a thousand tasks with the same 401 cause one read and one refresh. And a reader has one token replaced in ten
+    /// minutes: an API that refuses every token would otherwise use up the versions that the secret may have in a day.
     ///
     /// The Lambda extension cannot be told to read past its own cache (`SECRETS_MANAGER_TTL`, 300 s): behind it a token that
     /// someone else has replaced is found that late. After a refresh that was asked for here the new version is read by its

@@ -43,6 +43,8 @@ pub(super) struct Inner<V> {
     pub current: ArcSwapOption<Entry<V>>,
     /// The refresher is not asked for a first token before this time (milliseconds since the epoch).
     pub asks_from: AtomicI64,
+    /// Nor for one in place of a rejected one before this time.
+    pub replaces_from: AtomicI64,
     state: Mutex<State<V>>,
 }
 
@@ -93,7 +95,8 @@ enum Joined<V> {
 impl<V: Send + Sync + 'static> Cache<V> {
     pub fn new(settings: Settings<V>) -> Self {
         let state = Mutex::new(State { flight: None, failed: None });
-        Self(Arc::new(Inner { settings, current: ArcSwapOption::empty(), asks_from: AtomicI64::new(i64::MIN), state }))
+        let [asks_from, replaces_from] = [i64::MIN; 2].map(AtomicI64::new);
+        Self(Arc::new(Inner { settings, current: ArcSwapOption::empty(), asks_from, replaces_from, state }))
     }
 
     pub fn secret_id(&self) -> &str {

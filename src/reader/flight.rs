@@ -26,6 +26,10 @@ const READ_TIMEOUT: TimeDelta = TimeDelta::seconds(10);
 const PAUSE_AFTER_READING: TimeDelta = TimeDelta::seconds(5);
 const PAUSE_AFTER_ASKING: TimeDelta = TimeDelta::seconds(30);
 
+/// How often at most a reader has a token replaced that the provider rejected: an API that refuses every token would otherwise
+/// have one refresh forced after the other, until the secret has no room for more versions.
+const PAUSE_AFTER_REPLACING: TimeDelta = TimeDelta::minutes(10);
+
 /// The pauses between looks for a version that is to come.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
@@ -87,13 +91,23 @@ impl<V: Send + Sync + 'static> Inner<V> {
     /// is asked for another one, if there is one; if not, the same token is answered.
     async fn replace(&self, rejected: &Arc<Entry<V>>) -> Outcome<V> {
         let found = self.read(&self.settings.again).await.map_err(|error| self.failed(error))?;
+        let now = self.settings.clock.now();
         match found.value {
             Ok((value, times)) if found.id != rejected.version_id => Ok(self.hold(found.id, value, times)),
             Ok(_) => match &self.settings.refresher {
-                Some(refresher) => {
-                    self.ask(refresher, Occasion::Rejected(&rejected.version_id), &rejected.version_id).await
+                Some(refresher) if now.timestamp_millis() >= self.replaces_from.load(Relaxed) => {
+                    let version_id = &rejected.version_id;
+                    let replaced = self.ask(refresher, Occasion::Rejected(version_id), version_id).await;
+                    // Where no refresh was tried, none has cost a version.
+                    if matches!(
+                        replaced,
+                        Ok(_) | Err(ReadError::NotRefreshed { reason: NotRefreshed::Failed { .. }, .. })
+                    ) {
+                        self.replaces_from.store((now + PAUSE_AFTER_REPLACING).timestamp_millis(), Relaxed);
+                    }
+                    replaced
                 }
-                None => Ok(Arc::clone(rejected)),
+                _ => Ok(Arc::clone(rejected)),
             },
             Err(Unusable::Invalid(problem)) => Err(self.invalid(problem)),
             Err(Unusable::NoToken(expired_at)) => self.first_token(&found.id, expired_at).await,

@@ -176,7 +176,8 @@ async fn a_version_that_does_not_come_is_waited_for_that_long_and_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_fails_is_told_once_and_not_asked_for_again_for_thirty_seconds() {
+async fn a_refresh_that_fails_is_told_once_and_asked_for_again_in_ten_minutes_or_where_none_was_tried_in_thirty_seconds()
+ {
     let failed = |error_type: &str| Reply::Error { error_type: error_type.to_owned(), message: "m".to_owned() };
     for (answer, remedy) in [
         (Ok(failed("ReauthorizationRequired")), Remedy::Consent),
@@ -196,13 +197,33 @@ async fn a_refresh_that_fails_is_told_once_and_not_asked_for_again_for_thirty_se
         let (one, other) = tokio::join!(reader.access_token(), reader.access_token());
         assert_eq!(one.as_ref().unwrap_err(), other.as_ref().unwrap_err(), "told to all who waited");
         assert_eq!(one.unwrap_err().remedy(), remedy, "{answer:?}");
-        for (second, events) in [(2, 1), (30, 1), (31, 2)] {
+        // A rejection that brought nothing keeps others from being heeded for five seconds.
+        let again = if answer.is_ok() { 600 } else { 31 };
+        for (second, events) in [(2, 1), (again - 6, 1), (again, 2)] {
             world.until(second).await;
             reader.rejected(&token_1);
             let told = reader.access_token().await;
             assert_eq!(told.is_ok(), events == 1, "after {second} s");
             assert_eq!(world.state().events.len(), events, "after {second} s");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_refuses_every_token_has_one_replaced_in_ten_minutes() {
+    let world = World::new();
+    let refresher = world.refresher(seconds(1), |world| {
+        let id = format!("v{}", 1 + world.state().events.len());
+        world.put(&id, token(&id, 1));
+        Ok(report("refreshed", &id))
+    });
+    let (reader, mut newest) = reader_of_v1(&world, world.builder().refresher(refresher).build()).await;
+    for (second, refreshes) in [(0, 1), (2, 1), (60, 1), (594, 1), (600, 2), (601, 2), (1194, 2), (1200, 3)] {
+        world.until(second).await;
+        reader.rejected(&newest);
+        newest = reader.access_token().await.unwrap();
+        assert_eq!(world.state().events.len(), refreshes, "after {second} s");
+        assert_eq!(newest.expose(), format!("v{}", 1 + refreshes), "after {second} s");
     }
 }
 
