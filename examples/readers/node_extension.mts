@@ -14,14 +14,15 @@
 // The extension answers from a cache of its own for SECRETS_MANAGER_TTL seconds (300, the most it can be) and cannot
 // be told to read past it; for tokens that live for less than 20 minutes set a quarter of their lifetime. A version
 // that is asked for by its id is always right, since a version never changes: after a refusal the refresher tells the
-// id of the current one. Where SECRET_ID is a secret that tokens are published to (`publishTo`), whose ids are
-// others, name the token secret in TOKEN_SECRET_ID and set SECRETS_MANAGER_TTL to 0: this function has a cache of its
-// own.
+// id of the current one. Where SECRET_ID is a secret that tokens are published to (`publishTo`), TOKEN_SECRET_ID
+// names the token secret.
 
 import { createHash, createHmac } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const { SECRET_ID = '', API_URL = '', REFRESHER_FUNCTION, TOKEN_SECRET_ID = SECRET_ID } = process.env;
+// Where the refresher's report has the id of the version that is current in the secret read here.
+const CURRENT = TOKEN_SECRET_ID === SECRET_ID ? 'versionId' : 'publishedVersionId';
 const { PARAMETERS_SECRETS_EXTENSION_HTTP_PORT = '2773' } = process.env;
 const { AWS_REGION = '', AWS_ACCESS_KEY_ID = '', AWS_SECRET_ACCESS_KEY = '', AWS_SESSION_TOKEN = '' } = process.env;
 
@@ -140,7 +141,7 @@ async function askForRefresh(name: string, versionId: string): Promise<string> {
     const outcome = status === 429 ? "another's request is under way" : report.outcome;
     console.log(`asked for a refresh of ${SECRET_ID}, version ${versionId}: ${outcome}`);
     const isUnderWay = status === 429 || outcome === 'in_progress';
-    if (!isUnderWay || performance.now() >= giveUpAt) return report.versionId ?? versionId;
+    if (!isUnderWay || performance.now() >= giveUpAt) return report[CURRENT] ?? versionId;
     await sleep(500);
   }
 }
@@ -151,7 +152,7 @@ const renew = shared(async (refused) => {
   cached = await read();
   if (cached.text === refused?.text && REFRESHER_FUNCTION && Date.now() >= askedAtMs + ASK_MS) {
     const versionId = await askForRefresh(REFRESHER_FUNCTION, cached.versionId);
-    cached = await read(TOKEN_SECRET_ID === SECRET_ID ? { versionId } : undefined);
+    cached = await read({ versionId });
   }
   if (cached.text !== refused?.text) return cached;
   throw new Error(`the API refuses version ${cached.versionId} of ${SECRET_ID}, and there is no newer one`);

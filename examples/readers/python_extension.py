@@ -13,8 +13,8 @@ new token when the API refuses the current one. `{"paths": ["/v1/orders"]}` is a
 The extension answers from a cache of its own for SECRETS_MANAGER_TTL seconds (300, the most it can be) and cannot be
 told to read past it; for tokens that live for less than 20 minutes set a quarter of their lifetime. A version that is
 asked for by its id is always right, since a version never changes: after a refusal the refresher tells the id of the
-current one. Where SECRET_ID is a secret that tokens are published to (`publishTo`), whose ids are others, name the
-token secret in TOKEN_SECRET_ID and set SECRETS_MANAGER_TTL to 0: this function has a cache of its own.
+current one. Where SECRET_ID is a secret that tokens are published to (`publishTo`), TOKEN_SECRET_ID names the token
+secret.
 """
 
 import hmac
@@ -31,6 +31,8 @@ from urllib.parse import quote, urlencode, urlsplit
 SECRET_ID, API_URL = os.environ["SECRET_ID"], os.environ["API_URL"]
 REFRESHER_FUNCTION = os.environ.get("REFRESHER_FUNCTION")
 TOKEN_SECRET_ID = os.environ.get("TOKEN_SECRET_ID", SECRET_ID)
+# Where the refresher's report has the id of the version that is current in the secret read here.
+CURRENT = "versionId" if TOKEN_SECRET_ID == SECRET_ID else "publishedVersionId"
 EXTENSION_PORT = os.environ.get("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "2773")
 
 MARGIN_SECONDS = 60  # this long before its expiry a token is looked for anew,
@@ -161,7 +163,7 @@ def ask_for_refresh(version_id: str) -> str:
         outcome = "another's request is under way" if status == 429 else report["outcome"]
         print(f"asked for a refresh of {SECRET_ID}, version {version_id}: {outcome}")
         if (status != 429 and outcome != "in_progress") or time.monotonic() >= give_up_at:
-            return report.get("versionId", version_id)
+            return report.get(CURRENT, version_id)
         time.sleep(0.5)
 
 
@@ -171,8 +173,7 @@ def token_after(refused: Token) -> Token:
     refused_text = refused.text
     cached = read()
     if cached.text == refused.text and REFRESHER_FUNCTION and time.time() >= asked_at + ASK_SECONDS:
-        version_id = ask_for_refresh(cached.version_id)
-        cached = read(versionId=version_id) if TOKEN_SECRET_ID == SECRET_ID else read()
+        cached = read(versionId=ask_for_refresh(cached.version_id))
     if cached.text == refused.text:
         raise RuntimeError(f"the API refuses version {cached.version_id} of {SECRET_ID}, and there is no newer one")
     return cached

@@ -61,6 +61,9 @@ pub struct Surroundings {
     shared: Arc<Shared>,
 }
 
+/// How long the extension keeps what it has read: the default of `SECRETS_MANAGER_TTL`.
+const EXTENSION_TTL_MS: u64 = 300_000;
+
 struct Shared {
     moto: String,
     http: reqwest::Client,
@@ -72,8 +75,6 @@ struct Shared {
     /// The next request to refresh finds another's under way, which has the only place there is.
     is_busy: AtomicBool,
     now_ms: AtomicU64,
-    /// How long the extension keeps what it has read: `SECRETS_MANAGER_TTL`.
-    ttl_ms: AtomicU64,
     /// What the extension has cached, by its query, and when.
     extension: Mutex<HashMap<String, (u64, Bytes)>>,
 }
@@ -92,7 +93,6 @@ impl Surroundings {
             takes: Mutex::new(Takes::Newest),
             is_busy: AtomicBool::new(false),
             now_ms: AtomicU64::new(0),
-            ttl_ms: AtomicU64::new(300_000),
             extension: Mutex::default(),
         });
         let its = Arc::clone(&shared);
@@ -129,10 +129,6 @@ impl Surroundings {
     /// The time by which the extension's cache ages.
     pub fn set_time(&self, now_ms: u64) {
         self.shared.now_ms.store(now_ms, Relaxed);
-    }
-
-    pub fn set_extension_ttl(&self, ttl_ms: u64) {
-        self.shared.ttl_ms.store(ttl_ms, Relaxed);
     }
 
     /// What was asked since the last time, in order.
@@ -225,8 +221,7 @@ impl Shared {
         let which = members.get("versionId").or(members.get("versionStage")).map_or("AWSCURRENT", String::as_str);
         let now_ms = self.now_ms.load(Relaxed);
         let cached = self.extension.lock().expect("no one panicked").get(query).cloned();
-        let ttl_ms = self.ttl_ms.load(Relaxed);
-        if let Some((_, body)) = cached.filter(|(since_ms, _)| now_ms < since_ms + ttl_ms) {
+        if let Some((_, body)) = cached.filter(|(since_ms, _)| now_ms < since_ms + EXTENSION_TTL_MS) {
             self.saw(format!("extension {which}, cached"));
             return Response::new(body.into());
         }
