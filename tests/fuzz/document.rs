@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use token_refresher::token_secret::{
-    NewTokens, RefreshTokenExpiry, TokenSecret,
+    NewTokens, RefreshTokenExpiry, TokenSecret, check_publication,
     document::Document,
     member::{Member, Style},
     time_form::TimeForm,
@@ -33,6 +33,7 @@ pub fn target(input: &[u8]) {
         Ok(secret) => {
             assert_written_back(&document, &secret);
             assert_merged(&document, &secret);
+            assert_published(&document, &secret);
         }
         Err(problem) => {
             let message = problem.to_string();
@@ -85,6 +86,21 @@ fn assert_written_back(before: &Document, secret: &TokenSecret) {
         let no_rest = secret.with_new_tokens(&new, 0);
         assert!(no_rest.expose().len() <= text.expose().len());
         assert_is(&TokenSecret::parse(no_rest.expose()).expect("with the limit, too"), &new, secret);
+    }
+}
+
+/// What readers are told is part of the document, as it stands there, and takes no token secret's place.
+fn assert_published(document: &Document, secret: &TokenSecret) {
+    assert!(check_publication(secret.to_text().expose()).is_err(), "a token secret counts as a publication");
+    let publication = secret.publication();
+    assert_eq!(publication.is_some(), secret.tokens.access_token.is_some());
+    let Some(publication) = publication else { return };
+    assert_eq!(check_publication(publication.expose()), Ok(()));
+    let publication = Document::parse(publication.expose()).expect("a publication is a document");
+    let published: Vec<_> = Member::PUBLISHED.into_iter().map(names).collect();
+    for (name, value) in publication.members() {
+        assert!(published.iter().any(|(camel, snake)| name == *camel || name == *snake), "{name} is published");
+        assert_eq!(document.get(name), Some(value), "{name} is published as it stands");
     }
 }
 
