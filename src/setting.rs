@@ -1,4 +1,5 @@
-//! A setting that cannot be used, as an error: which, what was found, and what is allowed. Knows no setting by name.
+//! A setting that cannot be used, as an error: which, what was found, and what is allowed. Of all settings it knows the one
+//! that two clients of AWS share.
 
 use std::fmt;
 
@@ -21,6 +22,19 @@ impl InvalidSetting {
         let found: String = found.chars().filter(|c| !c.is_control()).take(64).collect();
         Self::new(format!("{name} is \"{found}\"; allowed is {allowed}"))
     }
+}
+
+/// Whether a Region can be one; `of_what` is in it.
+#[cfg(any(feature = "secrets-manager", feature = "invoke"))]
+pub(crate) fn check_region(found: &str, of_what: &str) -> Result<(), InvalidSetting> {
+    const EXAMPLE: &str = "such as \"eu-central-1\"";
+    if found.is_empty() {
+        return Err(InvalidSetting::new(format!("AWS_REGION is not set; it is the Region of {of_what}, {EXAMPLE}")));
+    }
+    if !found.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Err(InvalidSetting::found("AWS_REGION", found, &format!("the name of a Region, {EXAMPLE}")));
+    }
+    Ok(())
 }
 
 impl fmt::Display for InvalidSetting {

@@ -18,7 +18,12 @@ use super::{
     action::{GET, LIST, MOVE, PUT},
     service_error,
 };
-use crate::{http_client::SdkHttpClient, secret::Secret, setting::InvalidSetting, shown::shown};
+use crate::{
+    http_client::SdkHttpClient,
+    secret::Secret,
+    setting::{InvalidSetting, check_region},
+    shown::shown,
+};
 
 /// How long one try of a call may take.
 const TRY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -67,21 +72,7 @@ impl SecretsManager {
     ///
     /// As those of [`Self::from_env`].
     pub fn new(config: &SdkConfig) -> Result<Self, InvalidSetting> {
-        match config.region().map_or("", |region| region.as_ref()) {
-            "" => {
-                return Err(InvalidSetting::new(
-                    "AWS_REGION is not set; it is the Region of the secret, such as \"eu-central-1\"",
-                ));
-            }
-            found if !found.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') => {
-                return Err(InvalidSetting::found(
-                    "AWS_REGION",
-                    found,
-                    "the name of a Region, such as \"eu-central-1\"",
-                ));
-            }
-            _ => {}
-        }
+        check_region(config.region().map_or("", |region| region.as_ref()), "the secret")?;
         let mut settings = aws_sdk_secretsmanager::config::Builder::from(config);
         for name in ["AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL"] {
             match std::env::var(name).as_deref().map(str::trim) {

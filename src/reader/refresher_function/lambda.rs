@@ -21,7 +21,7 @@ use super::{Invoke, RefresherFunction, Reply};
 use crate::{
     http_client::{HttpClients, read_bounded},
     reader::error::NotRefreshed,
-    setting::InvalidSetting,
+    setting::{InvalidSetting, check_region},
     shown::shown,
 };
 
@@ -117,12 +117,8 @@ impl RefresherFunction {
         check(&function)?;
         // arn:aws:lambda:REGION:ACCOUNT:function:NAME
         let of_arn = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).map(str::to_owned);
-        let region = of_arn.or(region).filter(|region| !region.is_empty()).ok_or_else(|| {
-            InvalidSetting::new("AWS_REGION is not set; it is the Region of the function, such as \"eu-central-1\"")
-        })?;
-        if !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(InvalidSetting::found("AWS_REGION", &region, "the name of a Region, such as \"eu-central-1\""));
-        }
+        let region = of_arn.or(region).unwrap_or_default();
+        check_region(&region, "the function")?;
         let endpoint =
             ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| Some((name, var(name)?)));
         let endpoint = match endpoint {
