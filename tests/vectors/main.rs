@@ -1,0 +1,173 @@
+//! The formats that outlive a version of this program, compared to the letter with what is kept in this folder: see
+//! `docs/compatibility.md`. A vector is never changed; a new one may be added.
+//!
+//! A test that fails writes what the code makes of the inputs below `target/tmp`. To add a vector, add its inputs and copy its
+//! results from there.
+
+use std::{fs, path::Path};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use token_refresher::{
+    clock::Clock,
+    ledger::{self, ClientDigest, Record, TokenKey},
+    oauth::request::Client,
+    secret::Secret,
+    store::{Label, SecretStore, Selector, StoreError, VersionId, directory::DirectoryStore},
+    token_secret::{Tokens, client_settings::ClientSettings, document::Document},
+};
+
+fn vectors(name: &str) -> Value {
+    let path = format!("tests/vectors/{name}.json");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Compares the vectors of a file with what the code makes of their inputs.
+fn assert_unchanged(name: &str, computed: &Value) {
+    let kept = vectors(name);
+    if kept != *computed {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
+        let text = serde_json::to_string_pretty(computed).unwrap() + "\n";
+        fs::write(&path, text).unwrap();
+        panic!("tests/vectors/{name}.json no longer holds: the code makes {} of its inputs", path.display());
+    }
+}
+
+fn text<'a>(case: &'a Value, member: &str) -> Option<&'a str> {
+    case[member].as_str()
+}
+
+fn time(case: &Value, member: &str) -> Option<DateTime<Utc>> {
+    text(case, member).map(|time| time.parse().unwrap())
+}
+
+fn key(case: &Value) -> TokenKey {
+    let tokens = Tokens {
+        refresh_token: text(case, "refreshToken").unwrap().into(),
+        access_token: text(case, "accessToken").map(Secret::from),
+        refreshed_at: time(case, "refreshedAt"),
+    };
+    TokenKey::of(text(case, "arn").unwrap(), &tokens)
+}
+
+fn client_digest(case: &Value) -> ClientDigest {
+    let document = Document::parse(&case["client"].to_string()).unwrap();
+    ClientDigest::of(&Client::new(ClientSettings::read(&document).unwrap()).unwrap())
+}
+
+/// All ids that are derived from the tokens and the client of a case.
+fn ids(case: &Value) -> Value {
+    let (key, client) = (key(case), client_digest(case));
+    json!({
+        "key": key.to_string(),
+        "client": client.to_string(),
+        "claim 0": key.claim(0),
+        "claim 1": key.claim(1),
+        "claim 99": key.claim(99),
+        "staged": key.successor(),
+        "staged second": key.other_successor(&text(case, "body").unwrap().into()),
+        "published": key.published(&text(case, "publication").unwrap().into()),
+        "refusal": key.refusal(client, time(case, "now").unwrap()),
+    })
+}
+
+#[test]
+fn ids_are_what_they_have_always_been() {
+    let mut computed = vectors("ids");
+    for case in computed["cases"].as_array_mut().unwrap() {
+        case["ids"] = ids(case);
+    }
+    for case in computed["merged"].as_array_mut().unwrap() {
+        let [members_of, tokens_of] = ["membersOf", "tokensOf"].map(|name| VersionId::from(text(case, name).unwrap()));
+        case["id"] = json!(ledger::merged(&members_of, &tokens_of));
+    }
+    assert!(computed["cases"].as_array().unwrap().len() >= 10);
+    assert_unchanged("ids", &computed);
+}
+
+/// A record as it is read by a run that holds the tokens of the first case of `ids.json`.
+fn record(text: &str) -> Value {
+    match Record::read(&text.into(), &key(&vectors("ids")["cases"][0])) {
+        Some(Record::Claim(claim)) => json!({
+            "claim": claim.attempt,
+            "leaseEndsAt": claim.lease_ends_at.to_rfc3339(),
+            "client": claim.client_settings,
+        }),
+        Some(Record::Refusal { attempt, refusal }) => json!({
+            "refusal after claim": attempt,
+            "kind": format!("{:?}", refusal.kind),
+            "status": refusal.status,
+            "error": refusal.error,
+            "description": refusal.description,
+        }),
+        None => json!("not a record of these tokens"),
+    }
+}
+
+#[test]
+fn records_are_read_as_they_have_always_been() {
+    let mut computed = vectors("records");
+    for case in computed["read"].as_array_mut().unwrap() {
+        case["record"] = record(text(case, "text").unwrap());
+    }
+    assert_unchanged("records", &computed);
+}
+
+/// A directory store over a copy of the kept state files, and the folder of the copy.
+fn directory_store() -> (tempfile::TempDir, DirectoryStore) {
+    let folder = tempfile::TempDir::new().unwrap();
+    for file in fs::read_dir("tests/vectors/directory").unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let store = DirectoryStore::open(folder.path(), Clock::system()).unwrap();
+    (folder, store)
+}
+
+#[tokio::test]
+async fn state_files_of_the_directory_store_are_read_as_they_have_always_been() {
+    let (_folder, store) = directory_store();
+    let [first, claim, staged] = [
+        "95f52372-bcc0-40af-a413-6131cf190522",
+        "d6a2a2f6-df62-836c-bfe9-8bd8f14fb2f4",
+        "470be543-4be8-85d4-9ea3-77277e7289dd",
+    ]
+    .map(VersionId::from);
+    let first_text = "{\"refreshToken\":\"vector-refresh-1\",\"note\":\"é \\\" \\n\"}";
+    let staged_text = r#"{"refreshToken":"vector-refresh-2"}"#;
+    for (label, id, text) in [
+        (Label::Previous, &first, first_text),
+        (Label::Claim, &claim, r#"{"about":"a claim"}"#),
+        (Label::Staged, &staged, staged_text),
+        (Label::Current, &staged, staged_text),
+    ] {
+        let version = store.get("crm/prod/oauth", Selector::Label(label)).await.unwrap();
+        assert_eq!((&version.id, version.body.expose()), (id, text), "{label:?}");
+        assert_eq!(version.created.to_rfc3339(), "2026-01-01T12:00:00.250+00:00");
+        assert_eq!(version.arn, "local:/var/lib/tokens/crm%2Fprod%2Foauth.json");
+    }
+    let listed = store.list("crm/prod/oauth").await.unwrap();
+    assert_eq!(
+        listed.into_iter().map(|listed| (listed.id, listed.labelled)).collect::<Vec<_>>(),
+        [(first, true), (claim, true), (staged, true)]
+    );
+    let one = store.get("one-version", Selector::Label(Label::Current)).await.unwrap();
+    assert_eq!(one.body.expose(), "not even JSON");
+    let claim = store.get("one-version", Selector::Label(Label::Claim)).await;
+    assert!(matches!(claim, Err(StoreError::NotFound { .. })), "{claim:?}");
+}
+
+#[tokio::test]
+async fn state_files_of_the_directory_store_are_written_as_they_have_always_been() {
+    let (folder, store) = directory_store();
+    for name in ["crm/prod/oauth", "one-version"] {
+        let file = format!("{}.json", name.replace('/', "%2F"));
+        let current = store.get(name, Selector::Label(Label::Current)).await.unwrap();
+        // The same text under the same id again changes nothing, and writes the file.
+        store.put(name, &current.id, Label::Staged, &current.body).await.unwrap();
+        let [kept, written] =
+            [Path::new("tests/vectors/directory"), folder.path()].map(|folder| fs::read(folder.join(&file)));
+        assert_eq!(String::from_utf8(written.unwrap()), String::from_utf8(kept.unwrap()), "{file}");
+    }
+}
