@@ -11,13 +11,14 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{
     oauth::{request::Client, response::Refusal},
     secret::Secret,
     store::VersionId,
-    token_secret::Tokens,
+    token_secret::{Tokens, client_settings::TokenEndpointAuthMethod},
 };
 
 /// How long a recorded refusal holds: a provider's incident must not need a person.
@@ -104,12 +105,17 @@ impl ClientDigest {
     /// The digest of a client's settings.
     #[must_use]
     pub fn of(client: &Client) -> Self {
-        let method = format!("{:?}", client.auth_method);
+        // Part of a stored format: never change one of these texts.
+        let method = match client.auth_method {
+            TokenEndpointAuthMethod::ClientSecretPost => "ClientSecretPost",
+            TokenEndpointAuthMethod::ClientSecretBasic => "ClientSecretBasic",
+            TokenEndpointAuthMethod::None => "None",
+        };
         let mut parts = vec![
             Some(client.token_endpoint.as_str()),
             Some(client.client_id.expose()),
             client.client_secret.as_ref().map(Secret::expose),
-            Some(method.as_str()),
+            Some(method),
         ];
         for extras in [&client.extra_parameters, &client.extra_headers] {
             parts.push(None);
@@ -179,10 +185,29 @@ pub enum Record {
     },
 }
 
-/// The JSON of a record. A person who meets one in the console should see what it is.
+/// What a version turned out to be that was read as a record of some tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordRead {
+    /// A record of these tokens.
+    Record(Record),
+    /// A record that a later version of this program wrote: respected as a claim of unknown content.
+    OfLaterVersion,
+    /// A record of other tokens, or no record.
+    Other,
+}
+
+/// The version of the record format that is written. A record without one is of version 1.
+const FORMAT_VERSION: u32 = 1;
+
+/// The JSON of a record. A person who sees one in the console should see what it is.
+///
+/// Members may be added without a new version: those that are not known are ignored.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct RecordText {
+    #[serde(skip_deserializing)]
+    v: u32,
+    #[serde(default)]
     about: String,
     /// The [`TokenKey`].
     token: String,
@@ -208,6 +233,7 @@ impl Record {
             Self::Refusal { attempt, refusal } => (*attempt, None, Some(refusal.clone())),
         };
         let text = RecordText {
+            v: FORMAT_VERSION,
             about: ABOUT.to_owned(),
             token: key.to_string(),
             attempt,
@@ -219,9 +245,22 @@ impl Record {
         Secret::from(serde_json::json!(text).to_string())
     }
 
-    /// Reads a record of these tokens. `None`: it is something else, or a record of other tokens.
+    /// Reads a record of these tokens.
     #[must_use]
-    pub fn read(text: &Secret, key: &TokenKey) -> Option<Self> {
+    pub fn read(text: &Secret, key: &TokenKey) -> RecordRead {
+        let Ok(members) = serde_json::from_str::<Map<String, Value>>(text.expose()) else { return RecordRead::Other };
+        if members.get("token").and_then(Value::as_str).is_some_and(|token| token != key.to_string()) {
+            return RecordRead::Other;
+        }
+        match members.get("v") {
+            None => {}
+            Some(v) if *v == FORMAT_VERSION => {}
+            Some(_) => return RecordRead::OfLaterVersion,
+        }
+        Self::read_version_1(text, key).map_or(RecordRead::Other, RecordRead::Record)
+    }
+
+    fn read_version_1(text: &Secret, key: &TokenKey) -> Option<Self> {
         let text: RecordText = serde_json::from_str(text.expose()).ok()?;
         if text.token != key.to_string() {
             return None;
@@ -336,12 +375,12 @@ mod tests {
         };
         for record in [claim, refusal] {
             let text = record.to_text(&key, &holder());
-            assert_eq!(Record::read(&text, &key), Some(record.clone()));
-            assert_eq!(Record::read(&text, &other), None);
+            assert_eq!(Record::read(&text, &key), RecordRead::Record(record.clone()));
+            assert_eq!(Record::read(&text, &other), RecordRead::Other);
             assert_ne!(record.to_text(&key, &holder()), text, "two runs' records never look alike");
         }
         for garbage in ["", "{}", "[]", r#"{"refreshToken":"r"}"#] {
-            assert_eq!(Record::read(&garbage.into(), &key), None, "{garbage}");
+            assert_eq!(Record::read(&garbage.into(), &key), RecordRead::Other, "{garbage}");
         }
     }
 

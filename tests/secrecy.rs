@@ -214,7 +214,9 @@ async fn shown() -> BTreeMap<&'static str, String> {
     let echoed = |status| response::read(status, None, echo.to_string().as_bytes(), now(), &secrets);
     let Answer::Refused(refusal) = echoed(400) else { panic!("not refused") };
     let Answer::Unavailable(trouble) = echoed(503) else { panic!("not unavailable") };
-    all.add("ledger::Record", &(Record::Refusal { attempt: 0, refusal: refusal.clone() }, Record::Claim(claim)));
+    let refused = Record::Refusal { attempt: 0, refusal: refusal.clone() };
+    all.add("ledger::RecordRead", &Record::read(&refused.to_text(&key, "a run"), &key));
+    all.add("ledger::Record", &(refused, Record::Claim(claim)));
     all.add("oauth::response::Refusal", &refusal);
     all.add("oauth::response::Trouble", &trouble);
     all.add("token_secret::document::NotADocument", &Document::parse("\"unseen-text\"").unwrap_err());

@@ -8,7 +8,7 @@ use crate::{
     config,
     error::{Error, History},
     event::Mode,
-    ledger::{self, Claim, ClientDigest, Record, TokenKey},
+    ledger::{self, Claim, ClientDigest, Record, RecordRead, TokenKey},
     oauth::response::Refusal,
     policy::{self, Standing},
     report::Outcome,
@@ -178,7 +178,7 @@ impl<S: SecretStore, X> Run<'_, S, X> {
         let id = key.refusal(client, self.now());
         let version = self.find(Selector::Id(&id)).await?;
         Ok(version.and_then(|version| match Record::read(&version.body, key) {
-            Some(Record::Refusal { refusal, .. }) => Some(refusal),
+            RecordRead::Record(Record::Refusal { refusal, .. }) => Some(refusal),
             _ => None,
         }))
     }
@@ -187,25 +187,31 @@ impl<S: SecretStore, X> Run<'_, S, X> {
     /// refusal of these came after it; then the ids are tried in turn. `None`: it cannot be read yet.
     async fn newest_claim(&self, key: &TokenKey) -> Result<Option<Newest>, Error> {
         let labelled = self.find(Selector::Label(Label::Claim)).await?;
-        let refused = match &labelled {
-            None => None,
-            Some(version) => match Record::read(&version.body, key) {
-                Some(Record::Claim(claim)) => {
+        let (mut refused, mut of_later_version) = (None, None);
+        if let Some(version) = labelled {
+            match Record::read(&version.body, key) {
+                RecordRead::Record(Record::Claim(claim)) => {
                     return Ok(Some(Newest { claim, created: version.created, refused: false }));
                 }
-                Some(Record::Refusal { attempt, .. }) => Some(attempt),
-                None => None,
-            },
-        };
+                RecordRead::Record(Record::Refusal { attempt, .. }) => refused = Some(attempt),
+                RecordRead::OfLaterVersion => of_later_version = Some(version),
+                RecordRead::Other => {}
+            }
+        }
         let mut newest = None;
         let first = refused.unwrap_or(0);
         for attempt in first..first.saturating_add(MAX_CLAIMS) {
             let Some(version) = self.find(Selector::Id(&key.claim(attempt))).await? else { break };
             let claim = match Record::read(&version.body, key) {
-                Some(Record::Claim(claim)) => claim,
+                RecordRead::Record(Record::Claim(claim)) => claim,
                 _ => policy::claim_of_last_resort(attempt, &version),
             };
             newest = Some(Newest { claim, created: version.created, refused: refused == Some(attempt) });
+        }
+        if let (Some(newest), Some(version)) = (&mut newest, of_later_version) {
+            // Whatever it says, it came last: its lease counts from then.
+            newest.claim = policy::claim_of_last_resort(newest.claim.attempt, &version);
+            newest.created = version.created;
         }
         Ok(newest)
     }

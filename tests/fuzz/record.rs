@@ -2,7 +2,7 @@
 
 use chrono::{Datelike, SubsecRound};
 use token_refresher::{
-    ledger::{Record, TokenKey},
+    ledger::{Record, RecordRead, TokenKey},
     secret::Secret,
     token_secret::Tokens,
 };
@@ -14,15 +14,15 @@ pub fn target(input: &[u8]) {
     let tokens = Tokens { refresh_token: "r".into(), access_token: None, refreshed_at: None };
     let [ours, others] = ["ours", "others"].map(|arn| TokenKey::of(arn, &tokens));
     let text = Secret::from(String::from_utf8_lossy(input).replace(KEY, &ours.to_string()));
-    assert_eq!(Record::read(&text, &others), None, "other tokens' record is none");
-    let Some(record) = Record::read(&text, &ours) else { return };
+    assert!(!matches!(Record::read(&text, &others), RecordRead::Record(_)), "other tokens' record is none");
+    let RecordRead::Record(record) = Record::read(&text, &ours) else { return };
     if matches!(&record, Record::Claim(claim) if claim.lease_ends_at.year() > 9999) {
         // Through its offset only; no run writes that, and no lease is believed to be longer than a quarter of an hour.
         return;
     }
     let written = record.to_text(&ours, "a run");
-    assert_eq!(Record::read(&written, &others), None, "other tokens' record is none");
-    let again = Record::read(&written, &ours).expect("what was written is read");
+    assert_eq!(Record::read(&written, &others), RecordRead::Other, "other tokens' record is none");
+    let RecordRead::Record(again) = Record::read(&written, &ours) else { panic!("what was written is read") };
     assert_eq!(again, to_the_millisecond(record));
     assert_eq!(again.to_text(&ours, "a run"), written, "written twice is written once");
     assert_ne!(again.to_text(&ours, "another run"), written, "two runs' records never look alike");

@@ -1,7 +1,11 @@
 //! Processes that end, answers that are lost, reads that lag, at every step; and what the next run makes of it.
 
 use serde_json::json;
-use token_refresher::{report::Outcome, store::StoreError};
+use token_refresher::{
+    ledger::TokenKey,
+    report::Outcome,
+    store::{StoreError, VersionId},
+};
 
 use crate::{
     counting::{
@@ -14,7 +18,7 @@ use crate::{
         provider::{Answer, Provider, World as Manners},
         secrets_manager::{Effect, Fault, MOVE, PUT},
     },
-    world::{LONG_AGO, Over, World, milliseconds, seconds},
+    world::{LONG_AGO, NAME, Over, World, milliseconds, seconds},
 };
 
 async fn a_claim_is_respected_until_its_lease_ends_and_then_taken_over(over: Over) {
@@ -101,6 +105,36 @@ async fn force_and_another_client_override_the_back_off_and_never_a_lease(over: 
         assert_eq!(world.vault.text(), before);
         insist(Outcome::Refreshed).await;
         world.assert_sound();
+    }
+}
+
+async fn a_record_of_a_later_version_is_waited_out_as_a_claim_of_unknown_content(over: Over) {
+    for refusal in [false, true] {
+        for event in [json!({}), json!({"force": true})] {
+            let world = World::due(over).await;
+            world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+            let key = TokenKey::of(world.vault.versions().arn(), &world.current().tokens);
+            let id = if refusal { VersionId::from("9b2f6c1e-0000-8000-8000-000000000003") } else { key.claim(1) };
+            let later_record = json!({"v": 2, "token": key.to_string(), "holds": "what this version does not know"});
+            let put_at = world.clock.now() + seconds(30);
+            world.clock.set(put_at);
+            world.vault.edit(NAME, |versions, now| {
+                let labels = ["OAUTH_CLAIM".to_owned()];
+                versions.put(&id, &later_record.to_string().into(), Some(&labels), now).expect("room");
+            });
+            let versions = world.vault.versions();
+            for waited in [seconds(0), seconds(900) - milliseconds(1)] {
+                world.clock.set(put_at + waited);
+                let report = world.process().invoke(event.clone()).await.unwrap();
+                assert_eq!((report.outcome, report.retry_at), (Outcome::InProgress, Some(put_at + seconds(900))));
+            }
+            assert_eq!(world.vault.versions(), versions, "nothing is touched");
+            // A second claim backs off for a minute more; force does not.
+            let scheduled = event == json!({});
+            world.clock.set(put_at + seconds(if scheduled && !refusal { 960 } else { 900 }));
+            assert_eq!(world.process().invoke(event).await.unwrap().outcome, Outcome::Refreshed);
+            world.assert_sound();
+        }
     }
 }
 
@@ -356,6 +390,7 @@ over_both_stores!(
     a_claim_is_respected_until_its_lease_ends_and_then_taken_over,
     each_attempt_backs_off_longer_than_the_one_before,
     force_and_another_client_override_the_back_off_and_never_a_lease,
+    a_record_of_a_later_version_is_waited_out_as_a_claim_of_unknown_content,
     the_newest_claim_is_found_when_the_label_is_on_other_tokens,
     the_claim_that_two_runs_take_over_goes_to_one,
     a_claim_that_cannot_be_read_yet_is_in_progress,

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use token_refresher::{
     clock::Clock,
-    ledger::{self, ClientDigest, Record, TokenKey},
+    ledger::{self, ClientDigest, Record, RecordRead, TokenKey},
     oauth::request::Client,
     secret::Secret,
     store::{Label, SecretStore, Selector, StoreError, VersionId, directory::DirectoryStore},
@@ -89,19 +89,31 @@ fn ids_are_what_they_have_always_been() {
 /// A record as it is read by a run that holds the tokens of the first case of `ids.json`.
 fn record(text: &str) -> Value {
     match Record::read(&text.into(), &key(&vectors("ids")["cases"][0])) {
-        Some(Record::Claim(claim)) => json!({
+        RecordRead::Record(Record::Claim(claim)) => json!({
             "claim": claim.attempt,
             "leaseEndsAt": claim.lease_ends_at.to_rfc3339(),
             "client": claim.client_settings,
         }),
-        Some(Record::Refusal { attempt, refusal }) => json!({
+        RecordRead::Record(Record::Refusal { attempt, refusal }) => json!({
             "refusal after claim": attempt,
             "kind": format!("{:?}", refusal.kind),
             "status": refusal.status,
             "error": refusal.error,
             "description": refusal.description,
         }),
-        None => json!("not a record of these tokens"),
+        RecordRead::OfLaterVersion => json!("a record of a later version"),
+        RecordRead::Other => json!("not a record of these tokens"),
+    }
+}
+
+#[test]
+fn records_are_written_as_they_have_always_been() {
+    let (records, key) = (vectors("records"), key(&vectors("ids")["cases"][0]));
+    for name in ["a claim of version 1", "a refused grant of version 1"] {
+        let case = records["read"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap();
+        let text = Secret::from(text(case, "text").unwrap());
+        let RecordRead::Record(record) = Record::read(&text, &key) else { panic!("{name} is a record") };
+        assert_eq!(record.to_text(&key, "7f000001-0000-4000-8000-000000000001").expose(), text.expose(), "{name}");
     }
 }
 
