@@ -11,7 +11,7 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use crate::{secret::append, setting::InvalidSetting};
+use crate::{error::InvalidSetting, secret::append};
 
 #[cfg(feature = "secrets-manager")]
 mod sdk;

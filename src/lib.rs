@@ -1,33 +1,26 @@
 #![forbid(unsafe_code)]
-//! Keeps third-party OAuth tokens in AWS Secrets Manager alive.
+//! Keeps third-party OAuth tokens in AWS Secrets Manager alive, and reads them.
 //!
-//! A token secret is a JSON object; a run reads it, leaves it alone while its access token is far from expiry, otherwise
-//! exchanges the refresh token at the provider and writes the new tokens back, so that no refresh token is spent twice, no
-//! one's change is overwritten and no issued token is lost.
+//! # Reading a token
 //!
-//! # The map, in reading order
+//! Most users of this library want [`Reader`]: it returns the access token from memory, reads it again before it expires, and has it
+//! replaced when an API rejects it.
 //!
-//! | module | knows |
-//! |---|---|
-//! | `secret` | text that must not be seen |
-//! | `shown` | text from outside that may be |
-//! | `token_secret` | the JSON of a token secret: read, and written back with new tokens |
-//! | `event`, `report`, `error`, `config` | what goes in and comes out |
-//! | `policy` | decisions: due, leased, backing off, room for versions |
-//! | `ledger` | the version ids that belong to one state of a token, and the records under them |
-//! | `oauth` | the exchange: request, one POST, response |
-//! | `store` | versions and labels: the trait, Secrets Manager, a local directory |
-//! | `refresh` | the protocol: the order of IO |
-//! | `handler`, `observation`, `telemetry` | the way in; what is seen of a run, and how it is logged and measured |
-//! | `clock`, `http_client` | time, the wire |
-//! | `reader` | the other side: [`Reader`] hands out what the refresher writes |
+//! ```
+//! use token_refresher::{Reader, reader::{ReadError, SecretVersion, Source}};
 //!
-//! Arrows go one way: `handler` → `refresh` → `policy`, `ledger`, `oauth`, `store` → `token_secret` → `secret`, and
-//! `reader` → `store`. `oauth` and `store` do not know each other, nor do `reader` and `refresh`.
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), ReadError> {
+//! // In a function: `Source::secrets_manager_from_env().await?` or `Source::extension_from_env()?`.
+//! let secret = r#"{"accessToken": "t0ps3cret", "expiresAt": "2099-01-01T00:00:00Z"}"#;
+//! let source = Source::from_fn(move |_query| async move { Ok(SecretVersion::text("v1", secret)) });
 //!
-//! # Features
+//! let reader = Reader::new(source, "myapp/prod/upwork");
+//! let token = reader.access_token().await?;
+//! assert_eq!(token.expose(), "t0ps3cret");
+//! # Ok(()) }
+//! ```
 //!
-//! A function that reads tokens turns the default feature off and takes what it reads from:
+//! A function that reads tokens turns the default feature off and takes the features it needs:
 //!
 //! | feature | what it adds | crates |
 //! |---|---|---|
@@ -35,42 +28,46 @@
 //! | `extension` | [`Source`](reader::Source)s on this machine: the AWS Parameters and Secrets Lambda Extension, the agent | hyper |
 //! | `secrets-manager` | Secrets Manager as a source | the AWS SDK, reqwest, rustls |
 //! | `directory` | a directory as a source | |
-//! | `invoke` | asking a deployed refresher for a new token | reqwest, rustls, aws-sigv4 |
+//! | `invoke` | asks a deployed refresher for a new token | reqwest, rustls, aws-sigv4 |
 //! | `reqwest` | `Reader::send` | reqwest |
-//! | `refresher` (default) | all else, with `secrets-manager` and `directory` | |
+//! | `refresher` (default) | everything else, with `secrets-manager` and `directory` | |
+//!
+//! # The modules, in reading order
+//!
+//! | module | content |
+//! |---|---|
+//! | `secret`, `sanitize` | text that must not be printed; text from outside that may be |
+//! | `error`, `clock`, `region`, `http_client`, `crash` | what all parts share |
+//! | `token_secret` | the JSON of a token secret: read, and written back with new tokens |
+//! | `oauth` | the exchange: grant, client, request, response |
+//! | `store` | versions and labels: the trait, Secrets Manager, a local directory |
+//! | `protocol` | the order of IO, and the decisions without IO |
+//! | `lambda` | events, reports, the log, metrics, settings |
+//! | `reader` | the other side: [`Reader`] reads what the refresher writes |
+//!
+//! Imports go one way: `lambda` → `protocol` → `oauth`, `store` → `token_secret` → `secret`, and `reader` → `store`. `oauth` and `store`
+//! do not know each other, nor do `reader` and `protocol`.
 
 pub mod clock;
+pub mod error;
 pub mod reader;
+pub mod sanitize;
 pub mod secret;
-pub mod setting;
-pub mod shown;
 pub mod store;
 pub mod token_secret;
 
-#[cfg(feature = "_https")]
-pub mod http_client;
-
 pub use reader::Reader;
 
+#[cfg(feature = "_https")]
+pub mod http_client;
+#[cfg(any(feature = "secrets-manager", feature = "invoke"))]
+mod region;
+
 #[cfg(feature = "refresher")]
-pub mod config;
+pub mod crash;
 #[cfg(feature = "refresher")]
-pub mod error;
-#[cfg(feature = "refresher")]
-pub mod event;
-#[cfg(feature = "refresher")]
-pub mod handler;
-#[cfg(feature = "refresher")]
-pub mod ledger;
+pub mod lambda;
 #[cfg(feature = "refresher")]
 pub mod oauth;
 #[cfg(feature = "refresher")]
-pub mod observation;
-#[cfg(feature = "refresher")]
-pub mod policy;
-#[cfg(feature = "refresher")]
-pub mod refresh;
-#[cfg(feature = "refresher")]
-pub mod report;
-#[cfg(feature = "refresher")]
-pub mod telemetry;
+pub mod protocol;

@@ -6,7 +6,7 @@
 //! | `source` | where secrets are read from |
 //! | `policy` | for how long something read may be used, and when to look again |
 //! | `entry`, `cache` | one version in memory; one secret in memory, and that one load runs at a time |
-//! | `flight` | what a load does: read, ask the refresher, wait for the new version |
+//! | `load` | what a load does: read, ask the refresher, wait for the new version |
 //! | `refresher_function` | how the refresher is asked |
 //! | `access_token`, `secret_reader` | what is handed out |
 //! | `send` | a request with the token, and one more after a 401 |
@@ -23,7 +23,7 @@ mod access_token;
 mod cache;
 mod entry;
 mod error;
-mod flight;
+mod load;
 mod policy;
 mod refresher_function;
 mod secret_reader;

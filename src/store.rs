@@ -1,34 +1,24 @@
-//! What the protocol asks of a place that keeps secrets: versions, labels, put-if-absent and compare-and-swap, as AWS
-//! Secrets Manager documents them. Knows nothing of OAuth.
+//! What the protocol needs of a place that keeps secrets: versions, labels, put-if-absent and compare-and-swap, as AWS Secrets
+//! Manager documents them. Knows nothing of OAuth, and no particular store.
 
 use std::{fmt, future::Future};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::secret::Secret;
+use crate::{error::Advice, secret::Secret};
 
+#[cfg(any(feature = "secrets-manager", feature = "extension"))]
+pub mod aws;
 #[cfg(feature = "directory")]
 pub mod directory;
+#[cfg(all(feature = "directory", feature = "secrets-manager"))]
+pub mod named;
 #[cfg(feature = "secrets-manager")]
 pub mod secrets_manager;
-#[cfg(any(feature = "secrets-manager", feature = "extension"))]
-mod service_error;
-#[cfg(feature = "extension")]
-pub(crate) use service_error::meaning as error_of_service;
 #[cfg(feature = "directory")]
 pub mod versions;
-
-/// How many versions a secret may have: "Approximately 100", of which only unlabelled ones older than
-/// 24 hours make room by themselves (Secrets Manager quotas, User Guide).
-pub const VERSION_QUOTA: usize = 100;
-
-/// For how long an unlabelled version is certain to be kept (Secrets Manager User Guide, "Secret version").
-pub const UNLABELLED_KEPT: chrono::TimeDelta = chrono::TimeDelta::hours(24);
-
-/// The size limit of one version: 65,536 bytes (Secrets Manager quotas).
-pub const MAX_VERSION_BYTES: usize = 65_536;
 
 /// The id of one version of a secret: 32 to 64 characters, chosen by the writer (`ClientRequestToken`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,36 +45,9 @@ impl fmt::Display for VersionId {
     }
 }
 
-/// The actions a store is asked for, as Secrets Manager and its policies name them.
-pub mod action {
-    /// Reads one version.
-    pub const GET: &str = "secretsmanager:GetSecretValue";
-    /// Puts a version.
-    pub const PUT: &str = "secretsmanager:PutSecretValue";
-    /// Moves a label.
-    pub const MOVE: &str = "secretsmanager:UpdateSecretVersionStage";
-    /// Lists versions.
-    pub const LIST: &str = "secretsmanager:ListSecretVersionIds";
-
-    /// How to allow an action on a secret: a policy statement for the role, or a word on files.
-    #[must_use]
-    pub fn permission(action: &str, secret_id: &str) -> String {
-        if !action.contains(':') {
-            return "check who owns the file and its folder".to_owned();
-        }
-        let resource = if action.starts_with("kms:") {
-            "<ARN of the secret's KMS key>".to_owned()
-        } else if secret_id.starts_with("arn:") {
-            secret_id.to_owned()
-        } else {
-            format!("arn:aws:secretsmanager:*:*:secret:{secret_id}-??????")
-        };
-        let statement = serde_json::json!({"Effect": "Allow", "Action": action, "Resource": resource});
-        format!("add to the function's role: {statement}")
-    }
-}
-
-/// The staging labels this program uses. Never `AWSPENDING`: it belongs to rotation, and any ordinary write takes it off.
+/// The staging labels this program uses. Never `AWSPENDING`: it belongs to rotation, and every ordinary write removes it.
+///
+/// The names are a format (`docs/compatibility.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
     /// `AWSCURRENT`: the version that readers get.
@@ -93,7 +56,7 @@ pub enum Label {
     Previous,
     /// `OAUTH_CLAIM`: the newest claim, or the newest recorded refusal.
     Claim,
-    /// `OAUTH_STAGED`: the newest tokens obtained, current or about to be.
+    /// `OAUTH_STAGED`: the newest staged version, current or about to be.
     Staged,
 }
 
@@ -122,17 +85,17 @@ pub enum Selector<'a> {
 /// One version as read.
 #[derive(Clone, Debug)]
 pub struct Version {
-    /// The secret's ARN (a directory store makes up one that is as unique).
+    /// The secret's ARN (a directory store makes one up that is as unique).
     pub arn: String,
     /// The version's id.
     pub id: VersionId,
-    /// When the version was made, by the store's clock.
+    /// When the version was put, by the store's clock.
     pub created: DateTime<Utc>,
     /// Its text.
     pub body: Secret,
 }
 
-/// What a version holds, for a reader that takes either.
+/// What a version holds, for a reader that accepts both.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// `SecretString`.
@@ -155,51 +118,83 @@ impl fmt::Debug for Content {
 pub struct Listed {
     /// The version's id.
     pub id: VersionId,
-    /// When the version was made, by the store's clock.
+    /// When the version was put, by the store's clock.
     pub created: DateTime<Utc>,
-    /// Whether any staging label is on it.
+    /// Whether the version has a staging label.
     pub labelled: bool,
 }
 
-/// Why a store did not do what it was asked. `said` is the store's own text: it names no secret value.
+/// How much a store keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many versions a secret may have. Unlabelled ones that are old enough make room for new ones by themselves.
+    pub versions: usize,
+    /// The size of one version, in bytes.
+    pub version_bytes: usize,
+    /// How long an unlabelled version is certain to be kept.
+    pub unlabelled_kept: TimeDelta,
+}
+
+impl Limits {
+    /// Those of Secrets Manager, which other stores keep to as well.
+    ///
+    /// "Approximately 100" versions and 65,536 bytes: Secrets Manager User Guide, "Quotas". 24 hours: "Secret version" there.
+    pub const SECRETS_MANAGER: Self =
+        Self { versions: 100, version_bytes: 65_536, unlabelled_kept: TimeDelta::hours(24) };
+}
+
+/// What a store does in one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// [`SecretStore::get`].
+    Get,
+    /// [`SecretStore::put`].
+    Put,
+    /// [`SecretStore::move_current`].
+    MoveCurrent,
+    /// [`SecretStore::list`].
+    List,
+}
+
+/// Why a store did not do what was asked. `detail` is the store's own text: it contains no secret value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
-    /// There is no such secret, or no such version of it.
+    /// The secret, or this version of it, does not exist.
     NotFound {
         /** The store's text. */
-        said: String,
+        detail: String,
     },
     /// The caller may not do this.
     AccessDenied {
         /** The action to allow. */
         action: &'static str,
         /** The store's text. */
-        said: String,
+        detail: String,
     },
-    /// A put: this version id is taken by other content.
+    /// A put: this version id exists with other content.
     Exists,
     /// A move: the label is not where the caller last saw it.
     Moved,
     /// A put: there is no room for another version.
     Quota {
         /** The store's text. */
-        said: String,
+        detail: String,
     },
     /// A read: the version holds bytes, not text.
     Binary,
-    /// The store refused for good; asking again will not help.
+    /// The store refused for good; the same call will fail again.
     Rejected {
         /** The action refused. */
         action: &'static str,
         /** The store's text. */
-        said: String,
+        detail: String,
     },
     /// Throttled, failing or out of reach, after retries. A write may have been done all the same.
     Unavailable {
         /** The action that failed. */
         action: &'static str,
         /** The store's text. */
-        said: String,
+        detail: String,
     },
 }
 
@@ -207,13 +202,13 @@ impl StoreError {
     /// The same error, with more in its text.
     #[must_use]
     pub fn adding(mut self, what: &str) -> Self {
-        if let Self::NotFound { said }
-        | Self::AccessDenied { said, .. }
-        | Self::Quota { said }
-        | Self::Rejected { said, .. }
-        | Self::Unavailable { said, .. } = &mut self
+        if let Self::NotFound { detail }
+        | Self::AccessDenied { detail, .. }
+        | Self::Quota { detail }
+        | Self::Rejected { detail, .. }
+        | Self::Unavailable { detail, .. } = &mut self
         {
-            *said = format!("{said}; {what}");
+            *detail = format!("{detail}; {what}");
         }
         self
     }
@@ -222,12 +217,12 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound { said } | Self::Quota { said } => f.write_str(said),
-            Self::AccessDenied { action, said } => write!(f, "not allowed to {action}: {said}"),
-            Self::Exists => f.write_str("the version id is taken by other content"),
-            Self::Moved => f.write_str("the label has moved meanwhile"),
+            Self::NotFound { detail } | Self::Quota { detail } => f.write_str(detail),
+            Self::AccessDenied { action, detail } => write!(f, "not allowed to {action}: {detail}"),
+            Self::Exists => f.write_str("the version id exists with other content"),
+            Self::Moved => f.write_str("the label has been moved meanwhile"),
             Self::Binary => f.write_str("the version holds bytes, not text"),
-            Self::Rejected { action, said } | Self::Unavailable { action, said } => write!(f, "{action}: {said}"),
+            Self::Rejected { action, detail } | Self::Unavailable { action, detail } => write!(f, "{action}: {detail}"),
         }
     }
 }
@@ -236,12 +231,22 @@ impl std::error::Error for StoreError {}
 
 /// Reads and writes the versions of secrets. All operations are eventually consistent: a read may lag behind a write.
 ///
-/// Errors are [`StoreError`]; each method says which ones have a meaning of their own there.
+/// Errors are [`StoreError`]; each method names the ones with a meaning of their own. A new store passes the conformance suite
+/// in `tests/store`: see `docs/adding-a-store.md`.
 pub trait SecretStore: Send + Sync {
-    /// Reads one version. [`StoreError::NotFound`] when the secret or the version is not there.
+    /// How much the store keeps.
+    fn limits(&self) -> Limits;
+
+    /// The name of an operation in the store's own words, for messages: the action that a policy allows.
+    fn action(&self, operation: Operation) -> &'static str;
+
+    /// What to do about an error of this store.
+    fn advice(&self, error: &StoreError, secret_id: &str) -> Advice;
+
+    /// Reads one version. [`StoreError::NotFound`] when the secret or the version does not exist.
     fn get(&self, secret_id: &str, which: Selector<'_>) -> impl Future<Output = Result<Version, StoreError>> + Send;
 
-    /// Puts a version under `id` and moves `label` (not [`Label::Current`]) to it; AWSCURRENT stays where it is.
+    /// Puts a version under `id` and moves `label` (not [`Label::Current`]) to it; AWSCURRENT does not move.
     ///
     /// Put-if-absent: the same id with the same text again succeeds and changes nothing; with other text it fails with
     /// [`StoreError::Exists`]. No room for it: [`StoreError::Quota`].
@@ -265,4 +270,18 @@ pub trait SecretStore: Send + Sync {
 
     /// All versions, unlabelled ones too.
     fn list(&self, secret_id: &str) -> impl Future<Output = Result<Vec<Listed>, StoreError>> + Send;
+
+    /// Reads one version for a reader, which accepts text and bytes.
+    ///
+    /// Errors are those of [`Self::get`]; a store that keeps bytes returns them instead of [`StoreError::Binary`].
+    fn read(
+        &self,
+        secret_id: &str,
+        which: Selector<'_>,
+    ) -> impl Future<Output = Result<(VersionId, Content), StoreError>> + Send {
+        async move {
+            let version = self.get(secret_id, which).await?;
+            Ok((version.id, Content::Text(version.body)))
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use crate::{secret::Secret, shown::shown};
+use crate::{sanitize::sanitize_line, secret::Secret};
 
 pub mod client_settings;
 pub mod document;
@@ -248,7 +248,7 @@ pub fn check_publication(text: &str) -> Result<(), String> {
     let mut names = document.members().map(|(name, _)| name);
     match names.find(|name| !Member::PUBLISHED.iter().any(|member| member.is_called(name))) {
         None => Ok(()),
-        Some(name) => Err(format!("it has a member `{}`, which is never published", shown(name, 64))),
+        Some(name) => Err(format!("it has a member `{}`, which is never published", sanitize_line(name, 64))),
     }
 }
 

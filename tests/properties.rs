@@ -6,11 +6,14 @@ use std::{collections::HashSet, time::Duration};
 use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
 use proptest::{prelude::*, test_runner::RngSeed};
 use token_refresher::{
-    event::Mode,
-    ledger::{Claim, ClientDigest, TokenKey, merged},
-    oauth::request::Client,
-    policy::{self, Decision, Standing, standing},
-    store::{Listed, VERSION_QUOTA, VersionId},
+    oauth::{client::Client, grant::Grant},
+    protocol::{
+        Mode,
+        decision::{self, ClaimState, Decision, claim_state},
+        ids::{ClientDigest, TokenKey, merged},
+        record::Claim,
+    },
+    store::{Limits, Listed, VersionId},
     token_secret::{
         TokenSecret, Tokens,
         client_settings::ClientSettings,
@@ -22,6 +25,11 @@ use token_refresher::{
 
 /// From here on a number counts milliseconds, below it seconds.
 const FIRST_MILLISECONDS: i64 = 100_000_000_000;
+
+/// The key of tokens that are exchanged by their refresh token.
+fn key_of(arn: &str, tokens: &Tokens) -> TokenKey {
+    TokenKey::of(arn, &Grant::RefreshToken(tokens.refresh_token.clone()), tokens)
+}
 
 fn config() -> ProptestConfig {
     ProptestConfig { cases: 2000, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
@@ -95,7 +103,7 @@ fn token(expires_at: i64, refreshed_at: Option<i64>, margin: Option<i64>) -> Tok
 
 fn is_due(token: &TokenSecret, default_margin_seconds: u64, now: DateTime<Utc>) -> bool {
     let margin = Duration::from_secs(default_margin_seconds);
-    matches!(policy::decide(token, |_| true, &Mode::Scheduled, margin, now), Decision::Refresh(_))
+    matches!(decision::decide(token, |_| true, &Mode::Scheduled, margin, now), Decision::Refresh(_))
 }
 
 fn client() -> ClientDigest {
@@ -120,18 +128,18 @@ fn any_tokens() -> impl Strategy<Value = (String, Tokens)> {
 
 fn all_ids(key: &TokenKey) -> Vec<VersionId> {
     let now = DateTime::UNIX_EPOCH;
-    let mut ids = vec![key.successor(), key.refusal(client(), now), key.other_successor(&"body".into())];
+    let mut ids = vec![key.staged(), key.refusal(client(), now), key.staged_second(&"body".into())];
     ids.extend((0..4).map(|attempt| key.claim(attempt)));
     ids.push(merged(&ids[0], &ids[1]));
     ids.push(merged(&ids[1], &ids[0]));
     ids
 }
 
-fn rank(standing: Standing) -> u8 {
+fn rank(standing: ClaimState) -> u8 {
     match standing {
-        Standing::Leased { .. } => 0,
-        Standing::BackingOff { .. } => 1,
-        Standing::Free => 2,
+        ClaimState::Leased { .. } => 0,
+        ClaimState::BackingOff { .. } => 1,
+        ClaimState::Free => 2,
     }
 }
 
@@ -160,7 +168,7 @@ fn keys_differ_however_the_same_bytes_are_shared_out() {
         for refresh_token in texts {
             for access_token in texts.into_iter().map(|text| Some(text.into())).chain([None]) {
                 let tokens = Tokens { refresh_token: refresh_token.into(), access_token, refreshed_at: None };
-                keys.insert(TokenKey::of(arn, &tokens).to_string());
+                keys.insert(key_of(arn, &tokens).to_string());
             }
         }
     }
@@ -259,7 +267,7 @@ proptest! {
     #[test]
     fn ids_are_the_same_for_the_same_tokens_only((arn, tokens) in any_tokens(), (other_arn, other) in any_tokens()) {
         let same = arn == other_arn && tokens == other;
-        let (ids, other_ids) = (all_ids(&TokenKey::of(&arn, &tokens)), all_ids(&TokenKey::of(&other_arn, &other)));
+        let (ids, other_ids) = (all_ids(&key_of(&arn, &tokens)), all_ids(&key_of(&other_arn, &other)));
         prop_assert_eq!(ids == other_ids, same);
         let distinct: HashSet<_> = ids.iter().chain(&other_ids).collect();
         prop_assert_eq!(distinct.len(), if same { ids.len() } else { 2 * ids.len() });
@@ -277,7 +285,7 @@ proptest! {
         let key = |members: String| {
             let refreshed_at = form.write(refreshed_at);
             let text = format!(r#"{{"refreshToken":"r","accessToken":"a","refreshedAt":{refreshed_at}{members}}}"#);
-            TokenKey::of("arn", &TokenSecret::parse(&text).unwrap().tokens)
+            key_of("arn", &TokenSecret::parse(&text).unwrap().tokens)
         };
         let plain = key(String::new());
         prop_assert_eq!(key(format!(r#","expiresAt":{}"#, form.write(expiry))), plain);
@@ -289,7 +297,7 @@ proptest! {
         seconds in -1_000_000_000..10_000_000_000_i64,
         apart in prop_oneof![-50_000..50_000_i64, Just(21_599), Just(21_600), Just(-1)],
     ) {
-        let key = TokenKey::of("arn", &TokenSecret::parse(r#"{"refreshToken":"r"}"#).unwrap().tokens);
+        let key = key_of("arn", &TokenSecret::parse(r#"{"refreshToken":"r"}"#).unwrap().tokens);
         let id = |seconds| key.refusal(client(), DateTime::from_timestamp(seconds, 0).unwrap());
         let window = |seconds: i64| seconds.div_euclid(21_600);
         prop_assert_eq!(id(seconds) == id(seconds + apart), window(seconds) == window(seconds + apart));
@@ -302,17 +310,17 @@ proptest! {
         (claim, created) in any_claim(), patient in any::<bool>(), after in 0..4000_i64, later in 0..4000_i64,
     ) {
         let now = created + TimeDelta::seconds(after);
-        let found = standing(&claim, created, patient, now);
+        let found = claim_state(&claim, created, patient, now);
         let one_later = Claim { attempt: claim.attempt + 1, ..claim.clone() };
-        prop_assert!(rank(found) <= rank(standing(&claim, created, patient, now + TimeDelta::seconds(later))));
-        prop_assert!(rank(found) <= rank(standing(&claim, created, false, now)), "patience is for those who have it");
-        prop_assert!(rank(found) >= rank(standing(&one_later, created, patient, now)), "no try comes sooner for failing");
+        prop_assert!(rank(found) <= rank(claim_state(&claim, created, patient, now + TimeDelta::seconds(later))));
+        prop_assert!(rank(found) <= rank(claim_state(&claim, created, false, now)), "patience is for those who have it");
+        prop_assert!(rank(found) >= rank(claim_state(&one_later, created, patient, now)), "no try comes sooner for failing");
         match found {
-            Standing::Leased { until } => prop_assert!(now < until && until <= created + TimeDelta::minutes(15)),
-            Standing::BackingOff { retry_at } => prop_assert!(patient && now < retry_at && retry_at <= created + TimeDelta::minutes(45)),
-            Standing::Free => {}
+            ClaimState::Leased { until } => prop_assert!(now < until && until <= created + TimeDelta::minutes(15)),
+            ClaimState::BackingOff { retry_at } => prop_assert!(patient && now < retry_at && retry_at <= created + TimeDelta::minutes(45)),
+            ClaimState::Free => {}
         }
-        prop_assert_eq!(standing(&claim, created, patient, created + TimeDelta::minutes(45)), Standing::Free);
+        prop_assert_eq!(claim_state(&claim, created, patient, created + TimeDelta::minutes(45)), ClaimState::Free);
     }
 
     #[test]
@@ -320,20 +328,20 @@ proptest! {
         versions in any_versions(), more in any_versions(), now in any_time(), later in 0..200_000_i64,
     ) {
         let before = listed(&versions, now);
-        let room = policy::room(&before, now);
-        prop_assert!(room <= VERSION_QUOTA && room + before.len() >= VERSION_QUOTA);
-        prop_assert!(policy::room(&before, now + TimeDelta::seconds(later)) >= room);
+        let room = decision::room(&before, Limits::SECRETS_MANAGER, now);
+        prop_assert!(room <= Limits::SECRETS_MANAGER.versions && room + before.len() >= Limits::SECRETS_MANAGER.versions);
+        prop_assert!(decision::room(&before, Limits::SECRETS_MANAGER, now + TimeDelta::seconds(later)) >= room);
         let all = [before, listed(&more, now)].concat();
-        prop_assert!(policy::room(&all, now) <= room);
+        prop_assert!(decision::room(&all, Limits::SECRETS_MANAGER, now) <= room);
         let labelled = all.iter().filter(|version| version.labelled).count();
         let in_two_weeks = now + TimeDelta::days(14);
-        prop_assert_eq!(policy::room(&all, in_two_weeks), VERSION_QUOTA.saturating_sub(labelled));
+        prop_assert_eq!(decision::room(&all, Limits::SECRETS_MANAGER, in_two_weeks), Limits::SECRETS_MANAGER.versions.saturating_sub(labelled));
     }
 
     #[test]
     fn a_deadline_worked_to_is_never_past_nor_over_a_quarter_of_an_hour_off(now in any_time(), given in any_time(), off in -10..1000_i64) {
         for given in [given, now + TimeDelta::seconds(off)] {
-            let deadline = policy::deadline(given, now);
+            let deadline = decision::deadline(given, now);
             prop_assert!(deadline >= now && deadline - now <= TimeDelta::minutes(15));
             prop_assert!(deadline == given || deadline == now + TimeDelta::seconds(60));
         }

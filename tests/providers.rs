@@ -12,13 +12,15 @@ use support::{
 };
 use token_refresher::{
     clock::Clock,
-    error::{Error, History},
+    error::Advice,
     http_client::HttpClients,
     oauth::{
-        Exchange, exchange,
-        request::Client,
-        response::{Answer as Answered, Trouble},
+        client::Client,
+        exchanger::{Exchange, Exchanger},
+        grant::Grant,
+        response::{TokenResponse, TransportError},
     },
+    protocol::{Error, error::History},
     token_secret::{TokenSecret, client_settings::ClientSettings},
 };
 
@@ -29,7 +31,7 @@ const OLD_REFRESH: &str = "unseen-old-refresh-token-of-the-test";
 const SENT_AT: i64 = 1_767_225_900;
 
 /// What is to be written of an answer besides its tokens.
-struct Granted {
+struct Written {
     /// Whether it names a new refresh token.
     rotates: bool,
     expires_in: i64,
@@ -40,7 +42,7 @@ struct Granted {
     rest: Option<&'static str>,
 }
 
-const BEARER: Granted = Granted {
+const BEARER: Written = Written {
     rotates: true,
     expires_in: 3600,
     token_type: "Bearer",
@@ -49,13 +51,13 @@ const BEARER: Granted = Granted {
     rest: None,
 };
 
-const LOWER_CASE: Granted = Granted { token_type: "bearer", ..BEARER };
+const LOWER_CASE: Written = Written { token_type: "bearer", ..BEARER };
 
-const GRANTED: [(&str, Granted); 19] = [
-    ("atlassian-refresh", Granted { scope: Some("offline_access read:jira-work"), ..BEARER }),
+const GRANTED: [(&str, Written); 19] = [
+    ("atlassian-refresh", Written { scope: Some("offline_access read:jira-work"), ..BEARER }),
     (
         "auth0-refresh",
-        Granted {
+        Written {
             expires_in: 86_400,
             scope: Some("openid profile offline_access"),
             rest: Some(r#"{"id_token":"eyJhbGciOiJSUzI1NiJ9.invented-auth0-id-payload.096fc4a3"}"#),
@@ -64,7 +66,7 @@ const GRANTED: [(&str, Granted); 19] = [
     ),
     (
         "entra-refresh",
-        Granted {
+        Written {
             expires_in: 4711,
             scope: Some("https://graph.microsoft.com/Mail.Read https://graph.microsoft.com/.default"),
             rest: Some(r#"{"ext_expires_in":4711}"#),
@@ -74,7 +76,7 @@ const GRANTED: [(&str, Granted); 19] = [
     // Numbers as strings.
     (
         "entra-v1-string-expires-in",
-        Granted {
+        Written {
             expires_in: 3599,
             scope: Some("user_impersonation"),
             rest: Some(
@@ -86,16 +88,16 @@ const GRANTED: [(&str, Granted); 19] = [
     // A form, where JSON was asked for; an empty scope is none.
     (
         "github-app-refresh-form",
-        Granted { expires_in: 28_800, refresh_token_expires_in: Some(15_897_600), ..LOWER_CASE },
+        Written { expires_in: 28_800, refresh_token_expires_in: Some(15_897_600), ..LOWER_CASE },
     ),
     (
         "github-app-refresh-json",
-        Granted { expires_in: 28_800, refresh_token_expires_in: Some(15_897_600), ..LOWER_CASE },
+        Written { expires_in: 28_800, refresh_token_expires_in: Some(15_897_600), ..LOWER_CASE },
     ),
     // No refresh token: ours stays.
     (
         "google-refresh",
-        Granted {
+        Written {
             rotates: false,
             expires_in: 3599,
             scope: Some("openid https://www.googleapis.com/auth/userinfo.email"),
@@ -103,11 +105,11 @@ const GRANTED: [(&str, Granted); 19] = [
             ..BEARER
         },
     ),
-    ("hubspot-refresh", Granted { expires_in: 1800, ..LOWER_CASE }),
+    ("hubspot-refresh", Written { expires_in: 1800, ..LOWER_CASE }),
     // `refresh_expires_in` of 0: it never ends.
     (
         "keycloak-refresh-offline",
-        Granted {
+        Written {
             expires_in: 300,
             scope: Some("profile offline_access email"),
             rest: Some(r#"{"not-before-policy":0,"session_state":"80a96e21-0942-447e-b1d7-21da55d3ff4a"}"#),
@@ -116,7 +118,7 @@ const GRANTED: [(&str, Granted); 19] = [
     ),
     (
         "okta-refresh",
-        Granted {
+        Written {
             scope: Some("offline_access openid"),
             rest: Some(r#"{"id_token":"eyJraWQiOiJva3RhIn0.invented-okta-id-payload.30f9a2d4"}"#),
             ..BEARER
@@ -124,7 +126,7 @@ const GRANTED: [(&str, Granted); 19] = [
     ),
     (
         "paypal-string-expires-in",
-        Granted {
+        Written {
             rotates: false,
             expires_in: 28_800,
             scope: Some("openid email https://uri.paypal.com/services/paypalattributes"),
@@ -132,11 +134,11 @@ const GRANTED: [(&str, Granted); 19] = [
         },
     ),
     // A name of its own for the refresh token's end.
-    ("quickbooks-refresh", Granted { refresh_token_expires_in: Some(8_726_400), ..LOWER_CASE }),
+    ("quickbooks-refresh", Written { refresh_token_expires_in: Some(8_726_400), ..LOWER_CASE }),
     // No lifetime, and an instance that everyone who reads the token needs.
     (
         "salesforce-refresh",
-        Granted {
+        Written {
             rotates: false,
             scope: Some("refresh_token api"),
             rest: Some(
@@ -147,7 +149,7 @@ const GRANTED: [(&str, Granted); 19] = [
     ),
     (
         "slack-refresh",
-        Granted {
+        Written {
             expires_in: 43_200,
             token_type: "bot",
             scope: Some("chat:write,channels:read"),
@@ -157,10 +159,10 @@ const GRANTED: [(&str, Granted); 19] = [
             ..BEARER
         },
     ),
-    ("upwork-refresh", Granted { expires_in: 86_399, ..BEARER }),
+    ("upwork-refresh", Written { expires_in: 86_399, ..BEARER }),
     (
         "xero-refresh",
-        Granted {
+        Written {
             expires_in: 1800,
             scope: Some("openid profile email accounting.transactions offline_access"),
             rest: Some(r#"{"id_token":"eyJhbGciOiJSUzI1NiJ9.invented-xero-id-payload.4d7be019"}"#),
@@ -169,7 +171,7 @@ const GRANTED: [(&str, Granted); 19] = [
     ),
     (
         "zoom-refresh",
-        Granted {
+        Written {
             expires_in: 3599,
             scope: Some("meeting:read:meeting user:read:user"),
             rest: Some(r#"{"api_url":"https://api.zoom.us"}"#),
@@ -179,7 +181,7 @@ const GRANTED: [(&str, Granted); 19] = [
     // No type of token.
     (
         "linkedin-refresh",
-        Granted {
+        Written {
             expires_in: 5_183_999,
             token_type: "",
             scope: Some("r_basicprofile,w_member_social"),
@@ -189,7 +191,7 @@ const GRANTED: [(&str, Granted); 19] = [
     ),
     (
         "shopify-refresh",
-        Granted {
+        Written {
             token_type: "",
             scope: Some("read_orders,write_products"),
             refresh_token_expires_in: Some(7_776_000),
@@ -288,19 +290,19 @@ fn client(provider: &Provider) -> Client {
 }
 
 /// One exchange with a provider that answers as recorded. Its address, and what came back.
-async fn exchanged(name: &str) -> (String, Answered) {
+async fn exchanged(name: &str) -> (String, TokenResponse) {
     let provider = Provider::always(Answer::recorded(name));
     let client = client(&provider);
     let endpoint = client.endpoint_shown();
     let request = Exchange {
         client,
-        refresh_token: OLD_REFRESH.into(),
+        grant: Grant::RefreshToken(OLD_REFRESH.into()),
         access_token: Some(OLD_ACCESS.into()),
         // Too little time to ask again after the two seconds that one fixture names.
         deadline: Utc::now() + TimeDelta::milliseconds(1_900),
     };
     let http = HttpClients::new(|_| None).unwrap().provider;
-    let answer = exchange(&http, &Clock::system(), request).await;
+    let answer = Exchanger::over_http(http, Clock::system()).exchange(request).await;
     assert_eq!(provider.exchanges(), 1, "{name}");
     (endpoint, answer)
 }
@@ -308,8 +310,8 @@ async fn exchanged(name: &str) -> (String, Answered) {
 /// The text that a token secret has after a refresh that the provider answered as recorded.
 async fn refreshed(name: &str, secret: &str) -> String {
     let (_, answer) = exchanged(name).await;
-    let Answered::Granted(granted) = answer else { panic!("{name}: {answer:?}") };
-    let new = granted.into_new_tokens(sent_at(), std::time::Duration::from_hours(1));
+    let TokenResponse::Issued(issued) = answer else { panic!("{name}: {answer:?}") };
+    let new = issued.into_new_tokens(sent_at(), std::time::Duration::from_hours(1));
     let text = TokenSecret::parse(secret).unwrap().with_new_tokens(&new, 60_000);
     text.expose().to_owned()
 }
@@ -417,9 +419,15 @@ async fn what_an_earlier_answer_said_stays_unless_it_no_longer_holds() {
 async fn a_refusal_is_named_by_what_mends_it_and_told_without_a_token() {
     for (name, error_type, shown) in REFUSED {
         let (endpoint, answer) = exchanged(name).await;
-        let Answered::Refused(refusal) = answer else { panic!("{name}: {answer:?}") };
-        let error = Error::Refused { secret_id: "crm".to_owned(), endpoint, refusal, history: History::First };
-        assert_eq!(error.error_type(), error_type, "{name}");
+        let TokenResponse::Refused(refusal) = answer else { panic!("{name}: {answer:?}") };
+        let error = Error::Refused {
+            secret_id: "crm".to_owned(),
+            endpoint,
+            refusal,
+            history: History::First,
+            grant_advice: Advice::new("consent again"),
+        };
+        assert_eq!(error.error_type().as_str(), error_type, "{name}");
         assert!(error.to_string().contains(shown), "{name}: {error}");
         assert_shows_no_token(name, &format!("{error} {error:?}"));
     }
@@ -429,10 +437,10 @@ async fn a_refusal_is_named_by_what_mends_it_and_told_without_a_token() {
 async fn an_answer_to_go_nowhere_by_is_told_without_a_token() {
     for (name, shown, maybe_spent) in UNAVAILABLE {
         let (_, answer) = exchanged(name).await;
-        let Answered::Unavailable(trouble) = answer else { panic!("{name}: {answer:?}") };
+        let TokenResponse::Failed(trouble) = answer else { panic!("{name}: {answer:?}") };
         let (what, spent) = match &trouble {
-            Trouble::MaybeSpent(what) => (what, true),
-            Trouble::NotReached(what) | Trouble::Busy { what, .. } => (what, false),
+            TransportError::MaybeSpent(what) => (what, true),
+            TransportError::NotSent(what) | TransportError::Busy { what, .. } => (what, false),
         };
         assert_eq!((what.as_str(), spent), (shown, maybe_spent), "{name}");
         assert_shows_no_token(name, &format!("{trouble:?}"));

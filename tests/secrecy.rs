@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Debug,
     fs,
-    future::{Ready, ready},
+    future::ready,
     path::Path,
     sync::{
         Arc,
@@ -18,23 +18,26 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use token_refresher::{
     clock::Clock,
-    config::Config,
-    error::Error,
-    handler::Handler,
+    error::{Advice, ErrorType},
     http_client::HttpClients,
-    ledger::{Claim, ClientDigest, Record, TokenKey},
+    lambda::{handler::Handler, settings::Settings},
     oauth::{
-        Exchange,
-        request::Client,
-        response::{self, Answer, Granted},
+        client::Client,
+        exchanger::{Exchange, Exchanger},
+        grant::Grant,
+        response::{self, IssuedTokens, TokenResponse},
     },
-    observation::Observation,
+    protocol::{
+        Error, Refresher, Request,
+        ids::{ClientDigest, TokenKey},
+        observation::Observation,
+        record::{Claim, Record},
+    },
     reader::{Reader, RefresherFunction, Reply, SecretReader, SecretVersion, SendError, Source},
-    refresh::{Refresher, Request},
     secret::Secret,
     store::{
-        Label, Listed, SecretStore, Selector, StoreError, Version, VersionId, secrets_manager::SecretsManager,
-        versions::Versions,
+        Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId,
+        secrets_manager::SecretsManager, versions::Versions,
     },
     token_secret::{NewTokens, TokenSecret, document::Document, readable::ReadableToken},
 };
@@ -45,40 +48,49 @@ const MARK: &str = "unseen";
 /// Types whose fields are all without secrets: names, times, numbers, our own words.
 const NO_SECRET: &[&str] = &[
     "clock::Clock",
-    "config::Claim",
-    "error::History",
+    "protocol::options::ClaimMode",
+    "protocol::error::History",
     // What the invoker sent: names of secrets and versions.
-    "event::Event",
-    "event::Mode",
+    "lambda::event::Event",
+    "protocol::options::Mode",
     "oauth::response::Meaning",
     "oauth::response::RefusalKind",
-    "observation::Observation",
-    "observation::Seen",
-    "policy::Decision",
-    "policy::Standing",
+    "protocol::observation::Observation",
+    "protocol::observation::Observed",
+    "protocol::decision::Decision",
+    "protocol::decision::ClaimState",
     "reader::error::NotRefreshed",
-    "reader::error::Remedy",
+    "error::Remedy",
     // Private, and only times.
     "reader::policy::Times",
     "reader::refresher_function::Occasion",
     // Names of secrets and versions.
     "reader::source::Query",
     "reader::source::Wanted",
-    "refresh::Request",
-    "report::Outcome",
-    "report::Reason",
-    "report::Report",
-    "setting::InvalidSetting",
+    "protocol::options::Request",
+    "protocol::outcome::Outcome",
+    "protocol::outcome::Reason",
+    "lambda::report::Report",
+    "error::InvalidSetting",
     "store::Label",
     "store::Listed",
     "store::Selector",
     "store::VersionId",
     "store::directory::DirectoryStore",
     // A report, or the texts of an error.
-    "telemetry::Ended",
-    "telemetry::Failure",
-    "telemetry::Format",
-    "telemetry::Level",
+    "lambda::log::RunEnd",
+    "lambda::log::Failure",
+    "lambda::log::Format",
+    "lambda::log::Level",
+    "error::Advice",
+    "error::Audience",
+    "error::ErrorType",
+    "lambda::log::Sink",
+    "oauth::exchanger::Exchanger",
+    "protocol::outcome::Completed",
+    "store::Limits",
+    "store::Operation",
+    "store::named::NamedStore",
     "token_secret::RefreshTokenExpiry",
     "token_secret::client_settings::TokenEndpointAuthMethod",
     "token_secret::member::Member",
@@ -86,7 +98,7 @@ const NO_SECRET: &[&str] = &[
     "token_secret::time_form::TimeForm",
     "token_secret::time_form::Unit",
     // Private, shown nowhere, and out of reach of this test: an ARN, an id, a time, a length and a TokenSecret.
-    "refresh::Held",
+    "protocol::TokenVersion",
 ];
 
 /// The types that hold a secret, or words of a place that knows one, each as `Debug` shows it.
@@ -114,11 +126,11 @@ fn token_text() -> Secret {
     text.to_string().into()
 }
 
-fn granted() -> Granted {
+fn issued() -> IssuedTokens {
     let body = json!({"access_token": "unseen-new", "refresh_token": "unseen-newer", "id_token": "unseen-id-token"});
     match response::read(200, None, body.to_string().as_bytes(), now(), &[]) {
-        Answer::Granted(granted) => granted,
-        other => panic!("not granted: {other:?}"),
+        TokenResponse::Issued(issued) => issued,
+        other => panic!("not issued: {other:?}"),
     }
 }
 
@@ -127,15 +139,31 @@ fn granted() -> Granted {
 struct Full;
 
 impl SecretStore for Full {
+    fn limits(&self) -> Limits {
+        Limits::SECRETS_MANAGER
+    }
+
+    fn action(&self, _: Operation) -> &'static str {
+        "call"
+    }
+
+    fn advice(&self, _: &StoreError, _: &str) -> Advice {
+        Advice::new("wait")
+    }
+
     async fn get(&self, _: &str, which: Selector<'_>) -> Result<Version, StoreError> {
         match which {
             Selector::Label(Label::Current) => Ok(version()),
-            _ => Err(StoreError::NotFound { said: String::new() }),
+            _ => Err(StoreError::NotFound { detail: String::new() }),
         }
     }
 
     async fn put(&self, _: &str, _: &VersionId, label: Label, _: &Secret) -> Result<(), StoreError> {
-        if label == Label::Claim { Ok(()) } else { Err(StoreError::Unavailable { action: "put", said: String::new() }) }
+        if label == Label::Claim {
+            Ok(())
+        } else {
+            Err(StoreError::Unavailable { action: "put", detail: String::new() })
+        }
     }
 
     async fn move_current(&self, _: &str, _: &VersionId, _: &VersionId) -> Result<(), StoreError> {
@@ -152,11 +180,9 @@ fn version() -> Version {
     Version { arn: "arn".to_owned(), id: "v".repeat(36).into(), created, body: token_text() }
 }
 
-fn grants(_: Exchange) -> Ready<Answer> {
-    ready(Answer::Granted(granted()))
+fn exchanger() -> Exchanger {
+    Exchanger::from_fn(|_| ready(TokenResponse::Issued(issued())))
 }
-
-type Grants = fn(Exchange) -> Ready<Answer>;
 
 /// Time that passes while one waits.
 fn clock() -> Clock {
@@ -178,21 +204,22 @@ async fn shown() -> BTreeMap<&'static str, String> {
     let client = Client::new(token.client.clone()).unwrap();
     let exchange = Exchange {
         client: client.clone(),
-        refresh_token: token.tokens.refresh_token.clone(),
+        grant: Grant::of(&token),
         access_token: token.tokens.access_token.clone(),
         deadline: now(),
     };
-    let new: NewTokens = granted().into_new_tokens(now(), token_refresher::token_secret::DEFAULT_LIFETIME);
+    let new: NewTokens = issued().into_new_tokens(now(), token_refresher::token_secret::DEFAULT_LIFETIME);
     all.add("secret::Secret", &text);
     all.add("token_secret::document::Document", &Document::parse(text.expose()).unwrap());
     all.add("token_secret::Tokens", &token.tokens);
     all.add("token_secret::client_settings::ClientSettings", &token.client);
     all.add("token_secret::TokenSecret", &token);
     all.add("token_secret::NewTokens", &new);
-    all.add("oauth::response::Granted", &granted());
-    all.add("oauth::response::Answer", &Answer::Granted(granted()));
-    all.add("oauth::request::Client", &client);
-    all.add("oauth::Exchange", &exchange);
+    all.add("oauth::response::IssuedTokens", &issued());
+    all.add("oauth::response::TokenResponse", &TokenResponse::Issued(issued()));
+    all.add("oauth::client::Client", &client);
+    all.add("oauth::grant::Grant", &Grant::of(&token));
+    all.add("oauth::exchanger::Exchange", &exchange);
     all.add("store::Version", &version());
     let id: VersionId = "v".repeat(36).into();
     let versions = Versions::create("arn", &id, &text, now()).unwrap();
@@ -200,39 +227,40 @@ async fn shown() -> BTreeMap<&'static str, String> {
     all.add("store::versions::Kept", &versions);
 
     // What is derived from them.
-    let key = TokenKey::of("arn", &token.tokens);
+    let key = TokenKey::of("arn", &Grant::of(&token), &token.tokens);
     let digest = ClientDigest::of(&client);
     let claim = Claim { attempt: 0, lease_ends_at: now(), client_settings: Some(digest.to_string()) };
-    all.add("ledger::TokenKey", &key);
-    all.add("ledger::ClientDigest", &digest);
-    all.add("ledger::Claim", &claim);
+    all.add("protocol::ids::TokenKey", &key);
+    all.add("protocol::ids::ClientDigest", &digest);
+    all.add("protocol::record::Claim", &claim);
 
     // What is said of them: by a provider that echoes what it was sent, and of texts that are not what they should be.
     let secrets: Vec<&Secret> =
         client.secrets().chain([&token.tokens.refresh_token]).chain(token.tokens.access_token.as_ref()).collect();
     let echo = json!({"error": "no unseen-secret", "error_description": "unseen-refresh unseen-access unseen-header"});
     let echoed = |status| response::read(status, None, echo.to_string().as_bytes(), now(), &secrets);
-    let Answer::Refused(refusal) = echoed(400) else { panic!("not refused") };
-    let Answer::Unavailable(trouble) = echoed(503) else { panic!("not unavailable") };
+    let TokenResponse::Refused(refusal) = echoed(400) else { panic!("not refused") };
+    let TokenResponse::Failed(trouble) = echoed(503) else { panic!("not unavailable") };
     let refused = Record::Refusal { attempt: 0, refusal: refusal.clone() };
-    all.add("ledger::RecordRead", &Record::read(&refused.to_text(&key, "a run"), &key));
-    all.add("ledger::Record", &(refused, Record::Claim(claim)));
-    all.add("oauth::response::Refusal", &refusal);
-    all.add("oauth::response::Trouble", &trouble);
+    all.add("protocol::record::RecordRead", &Record::read(&refused.to_text(&key, "a run"), &key));
+    all.add("protocol::record::Record", &(refused, Record::Claim(claim)));
+    all.add("oauth::response::ErrorResponse", &refusal);
+    all.add("oauth::response::TransportError", &trouble);
     all.add("token_secret::document::NotADocument", &Document::parse("\"unseen-text\"").unwrap_err());
     let problems = [r#"{"refreshToken":["unseen"]}"#, r#"{"refreshToken":"r","expiresAt":"unseen"}"#, "unseen"];
     all.add("token_secret::SecretProblem", &problems.map(|text| TokenSecret::parse(text).unwrap_err()));
 
     // What lives as long as the process.
-    let settings = |name: &str| {
+    let var = |name: &str| {
         Some(match name {
             "CLIENT_ID" | "CLIENT_SECRET" => "unseen-setting".to_owned(),
             "TOKEN_ENDPOINT" => "https://id.example/?key=unseen".to_owned(),
             _ => return None,
         })
     };
-    let config = Config::from_vars(settings).unwrap();
-    all.add("config::Config", &config);
+    let settings = Settings::from_vars(var).unwrap();
+    all.add("lambda::settings::Settings", &settings);
+    all.add("protocol::options::Options", &settings.options);
     let http = HttpClients::new(|_| None).unwrap();
     all.add("http_client::HttpClients", &http);
     all.add("http_client::sdk::SdkHttpClient", &token_refresher::http_client::SdkHttpClient(http.store));
@@ -243,19 +271,19 @@ async fn shown() -> BTreeMap<&'static str, String> {
         .credentials_provider(SharedCredentialsProvider::new(credentials));
     all.add("store::secrets_manager::SecretsManager", &SecretsManager::new(&sdk.build()).unwrap());
 
-    let mode = token_refresher::event::Mode::Scheduled;
+    let mode = token_refresher::protocol::Mode::Scheduled;
     let deadline = now() + TimeDelta::minutes(1);
-    let refresher = Refresher::new(Full, grants as Grants, clock(), config.clone());
+    let refresher = Refresher::new(Full, exchanger(), clock(), settings.options.clone());
     let error =
         refresher.run(Request { secret_id: "a", mode: &mode, deadline }, &Observation::default()).await.unwrap_err();
-    assert_eq!(error.error_type(), "TokenNotStored");
-    all.add("refresh::Refresher", &refresher);
-    assert!(all.0["refresh::Refresher"].contains("Issued"), "the tokens are in memory");
-    all.add("refresh::place::Issued", &refresher);
-    let handler = Handler::new(Full, grants as Grants, clock(), config);
+    assert_eq!(error.error_type(), ErrorType::TokenNotStored);
+    all.add("protocol::Refresher", &refresher);
+    assert!(all.0["protocol::Refresher"].contains("UnstoredTokens"), "the tokens are in memory");
+    all.add("protocol::stage::UnstoredTokens", &refresher);
+    let handler = Handler::new(Full, exchanger(), clock(), settings);
     handler.handle(&json!({"secretId": "a"}), deadline).await.unwrap_err();
-    all.add("handler::Handler", &handler);
-    all.add("error::Error", &(error, Error::of_store("a", StoreError::Binary, None)));
+    all.add("lambda::handler::Handler", &handler);
+    all.add("protocol::error::Error", &(error, Error::of_store(&Full, "a", StoreError::Binary, None)));
     let directory = tempfile::TempDir::new().unwrap();
     let store = token_refresher::store::directory::DirectoryStore::open(directory.path(), Clock::system()).unwrap();
     fs::write(directory.path().join("a.json"), text.expose()).unwrap();

@@ -1,7 +1,7 @@
-//! The whole story on this machine, without AWS: a small authorization server, a token in a directory store, and the real
-//! handler driven through everything that can happen to it. Ends with exit code 1 where a step ends otherwise than told.
+//! A demonstration on this machine, without AWS: a small authorization server, a token in a directory store, and the real handler, in
+//! normal runs and with faults. Exits with 1 if any step has an unexpected outcome.
 //!
-//! Each run is a handler of its own, as if Lambda had started another instance. Time is moved, not waited for.
+//! Each run has a handler of its own, as if Lambda had started another instance. Time is moved, not waited for.
 
 use std::{
     collections::BTreeMap,
@@ -19,12 +19,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use token_refresher::{
     clock::Clock,
-    config::Config,
-    error::Error,
-    handler::Handler,
     http_client::HttpClients,
-    oauth,
-    report::{Outcome, Report},
+    lambda::{handler::Handler, report::Report, settings::Settings},
+    oauth::exchanger::Exchanger,
+    protocol::{Error, outcome::Outcome},
     secret::Secret,
     store::{Label, SecretStore, Selector, directory::DirectoryStore},
 };
@@ -38,60 +36,63 @@ const TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(1);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
-    let mut story = Story::begin().await?;
+    let mut demo = Demonstration::start().await?;
     println!("{:<47} {:<26} {:>5} {:>9} {:>8} {:>5}", "step", "outcome", "calls", "exchanges", "versions", "ms");
 
-    story.step("far from expiry", json!({}), "skipped", 0).await?;
-    story.until_due();
-    story.step("inside its margin", json!({}), "refreshed", 1).await?;
-    story.step("forced by hand", json!({"force": true}), "refreshed", 1).await?;
+    demo.step("far from expiry", json!({}), "skipped", 0).await?;
+    demo.until_due();
+    demo.step("inside its margin", json!({}), "refreshed", 1).await?;
+    demo.step("forced by hand", json!({"force": true}), "refreshed", 1).await?;
 
-    story.until_due();
-    story.eight_at_once().await?;
+    demo.until_due();
+    demo.eight_at_once().await?;
 
-    story.until_due();
-    story.killed("a run killed after its claim", 2).await?;
-    story.step("  the next run, within the lease", json!({}), "in_progress", 0).await?;
-    story.pass(TimeDelta::seconds(63));
-    story.step("  the next run, after the lease", json!({}), "refreshed", 1).await?;
+    demo.until_due();
+    demo.killed("a run killed after its claim", 2).await?;
+    demo.step("  the next run, within the lease", json!({}), "in_progress", 0).await?;
+    demo.pass(TimeDelta::seconds(63));
+    demo.step("  the next run, after the lease", json!({}), "refreshed", 1).await?;
 
-    story.until_due();
-    let old_copy = story.current().await?;
-    story.killed("a run killed after staging the new tokens", 3).await?;
-    story.step("  the next run puts them in place", json!({}), "recovered", 0).await?;
+    demo.until_due();
+    let old_copy = demo.current().await?;
+    demo.killed("a run killed after staging the new tokens", 3).await?;
+    demo.step("  the next run promotes them", json!({}), "recovered", 0).await?;
 
-    story.store.put_value(SECRET_ID, &old_copy).await?;
-    story.step("an old copy pasted back over them", json!({}), "recovered", 0).await?;
+    demo.store.put_value(SECRET_ID, &old_copy).await?;
+    demo.step("an old copy pasted back over them", json!({}), "recovered", 0).await?;
 
-    story.until_due();
-    story.provider.withdraw_consent();
-    story.step("consent withdrawn", json!({}), "ReauthorizationRequired", 1).await?;
-    story.pass(TimeDelta::minutes(5));
-    story.step("  the next run does not ask again", json!({}), "ReauthorizationRequired", 0).await?;
+    demo.until_due();
+    demo.provider.withdraw_consent();
+    demo.step("consent withdrawn", json!({}), "ReauthorizationRequired", 1).await?;
+    demo.pass(TimeDelta::minutes(5));
+    demo.step("  the next run does not ask again", json!({}), "ReauthorizationRequired", 0).await?;
 
-    if story.surprises == 0 {
-        println!("\nEvery step ended as told: no refresh token was spent twice, and none was lost.");
+    if demo.unexpected == 0 {
+        println!("\nEvery step had the expected outcome: no refresh token was exchanged twice, and none was lost.");
+        println!(
+            "Next: `tests/run` runs all tests; \"Set it up\" in README.md leads to the first token and the deployed function."
+        );
         Ok(ExitCode::SUCCESS)
     } else {
-        println!("\n{} steps ended otherwise than told.", story.surprises);
+        println!("\n{} steps had an unexpected outcome.", demo.unexpected);
         Ok(ExitCode::FAILURE)
     }
 }
 
-struct Story {
-    /// How far the story's time is ahead of the real one, in milliseconds.
+struct Demonstration {
+    /// How far this clock is ahead of the real one, in milliseconds.
     ahead: Arc<AtomicI64>,
     clock: Clock,
     http: reqwest::Client,
     provider: AuthorizationServer,
     store: DirectoryStore,
-    surprises: usize,
+    unexpected: usize,
     // Dropped last: the directory goes with it.
     _directory: tempfile::TempDir,
 }
 
-impl Story {
-    async fn begin() -> Result<Self> {
+impl Demonstration {
+    async fn start() -> Result<Self> {
         let ahead = Arc::new(AtomicI64::new(0));
         let clock = {
             let ahead = ahead.clone();
@@ -109,18 +110,14 @@ impl Story {
         });
         store.create(SECRET_ID, &Secret::from(token.to_string())).await?;
         let http = HttpClients::new(|_| None)?.provider;
-        Ok(Self { ahead, clock, http, provider, store, surprises: 0, _directory: directory })
+        Ok(Self { ahead, clock, http, provider, store, unexpected: 0, _directory: directory })
     }
 
     /// Handles one event as a fresh instance of the function would.
     async fn handle(&self, store: WatchedStore, event: Value) -> Result<Report, Error> {
-        let config = Config::from_vars(|name| (name == "SECRET_ID").then(|| SECRET_ID.to_owned()))?;
-        let (http, clock) = (self.http.clone(), self.clock.clone());
-        let exchange = move |exchange| {
-            let (http, clock) = (http.clone(), clock.clone());
-            async move { oauth::exchange(&http, &clock, exchange).await }
-        };
-        let handler = Handler::new(store, exchange, self.clock.clone(), config);
+        let settings = Settings::from_vars(|name| (name == "SECRET_ID").then(|| SECRET_ID.to_owned()))?;
+        let exchanger = Exchanger::over_http(self.http.clone(), self.clock.clone());
+        let handler = Handler::new(store, exchanger, self.clock.clone(), settings);
         handler.handle(&event, self.deadline()).await
     }
 
@@ -128,59 +125,66 @@ impl Story {
         self.clock.now() + TimeDelta::seconds(60)
     }
 
-    /// One run, told how it ends.
-    async fn step(&mut self, step: &str, event: Value, outcome: &str, exchanges: usize) -> Result<()> {
-        let watch = self.watch().await?;
+    /// One run with its expected outcome.
+    async fn step(&mut self, step: &str, event: Value, expected: &str, exchanges: usize) -> Result<()> {
+        let before = self.before().await?;
         let store = WatchedStore::new(&self.store);
         let result = self.handle(store.clone(), event).await;
-        let seen = name(&result);
-        self.tell(step, &seen, store.calls(), &watch, (outcome, exchanges)).await
+        let outcome = name(&result);
+        self.print(step, &outcome, store.calls(), &before, (expected, exchanges)).await
     }
 
-    /// Eight runs at once: whichever is first exchanges, the others find that out.
+    /// Eight runs at once: the first one exchanges.
     async fn eight_at_once(&mut self) -> Result<()> {
-        let watch = self.watch().await?;
+        let before = self.before().await?;
         let store = WatchedStore::new(&self.store);
         let run = || self.handle(store.clone(), json!({}));
         let ended: [_; 8] = tokio::join!(run(), run(), run(), run(), run(), run(), run(), run()).into();
         let mut outcomes = BTreeMap::<String, usize>::new();
         for result in ended {
-            // Who comes late finds the tokens staged, or in place.
+            // A late run finds the new tokens staged or current.
             let name = match &result {
                 Ok(Report { outcome: Outcome::Recovered | Outcome::Skipped | Outcome::InProgress, .. }) => "too late",
                 _ => &name(&result),
             };
             *outcomes.entry(name.to_owned()).or_default() += 1;
         }
-        let seen = outcomes.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ");
-        self.tell("eight runs at once", &seen, store.calls(), &watch, ("1 refreshed, 7 too late", 1)).await
+        let outcome = outcomes.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ");
+        self.print("eight runs at once", &outcome, store.calls(), &before, ("1 refreshed, 7 too late", 1)).await
     }
 
     /// A run that dies right after its n-th call to the store.
     async fn killed(&mut self, step: &str, last_call: usize) -> Result<()> {
-        let watch = self.watch().await?;
+        let before = self.before().await?;
         let store = WatchedStore::killed_after(&self.store, last_call);
-        let seen = tokio::select! {
+        let outcome = tokio::select! {
             result = self.handle(store.clone(), json!({})) => name(&result),
             () = store.killed() => "killed".to_owned(),
         };
         let exchanges = usize::from(last_call > 2);
-        self.tell(step, &seen, store.calls(), &watch, ("killed", exchanges)).await
+        self.print(step, &outcome, store.calls(), &before, ("killed", exchanges)).await
     }
 
-    async fn tell(&mut self, step: &str, seen: &str, calls: usize, watch: &Watch, told: (&str, usize)) -> Result<()> {
-        let ms = watch.started.elapsed().as_millis();
-        let exchanges = self.provider.exchanges() - watch.exchanges;
-        let versions = self.store.list(SECRET_ID).await?.len() - watch.versions;
-        let as_told = (seen, exchanges) == told;
-        self.surprises += usize::from(!as_told);
-        let surprise = if as_told { "" } else { "  <- not as told" };
-        println!("{step:<47} {seen:<26} {calls:>5} {exchanges:>9} {versions:>8} {ms:>5}{surprise}");
+    async fn print(
+        &mut self,
+        step: &str,
+        outcome: &str,
+        calls: usize,
+        before: &Before,
+        expected: (&str, usize),
+    ) -> Result<()> {
+        let ms = before.started.elapsed().as_millis();
+        let exchanges = self.provider.exchanges() - before.exchanges;
+        let versions = self.store.list(SECRET_ID).await?.len() - before.versions;
+        let is_expected = (outcome, exchanges) == expected;
+        self.unexpected += usize::from(!is_expected);
+        let note = if is_expected { "" } else { "  <- unexpected" };
+        println!("{step:<47} {outcome:<26} {calls:>5} {exchanges:>9} {versions:>8} {ms:>5}{note}");
         Ok(())
     }
 
-    async fn watch(&self) -> Result<Watch> {
-        Ok(Watch {
+    async fn before(&self) -> Result<Before> {
+        Ok(Before {
             started: Instant::now(),
             exchanges: self.provider.exchanges(),
             versions: self.store.list(SECRET_ID).await?.len(),
@@ -201,8 +205,8 @@ impl Story {
     }
 }
 
-/// What was there before a step.
-struct Watch {
+/// The counts before a step.
+struct Before {
     started: Instant,
     exchanges: usize,
     versions: usize,
@@ -212,6 +216,6 @@ struct Watch {
 fn name(result: &Result<Report, Error>) -> String {
     match result {
         Ok(report) => json!(report.outcome).as_str().unwrap_or_default().to_owned(),
-        Err(error) => error.error_type().to_owned(),
+        Err(error) => error.error_type().as_str().to_owned(),
     }
 }

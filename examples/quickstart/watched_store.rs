@@ -6,8 +6,12 @@ use std::sync::{
 };
 
 use token_refresher::{
+    error::Advice,
     secret::Secret,
-    store::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId, directory::DirectoryStore},
+    store::{
+        Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId,
+        directory::DirectoryStore,
+    },
 };
 use tokio::sync::Notify;
 
@@ -52,6 +56,18 @@ impl WatchedStore {
 }
 
 impl SecretStore for WatchedStore {
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn action(&self, operation: Operation) -> &'static str {
+        self.inner.action(operation)
+    }
+
+    fn advice(&self, error: &StoreError, secret_id: &str) -> Advice {
+        self.inner.advice(error, secret_id)
+    }
+
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
         self.watched(self.inner.get(secret_id, which)).await
     }

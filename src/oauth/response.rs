@@ -1,5 +1,5 @@
-//! Turns a token endpoint's answer into tokens, a refusal or trouble, with tolerance for what providers do to RFC 6749.
-//! Opens no socket.
+//! Reads a token endpoint's response: tokens, an error response (RFC 6749 section 5.2) or neither. Tolerates what providers do
+//! differently from RFC 6749. Opens no socket.
 
 use std::{fmt, time::Duration};
 
@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::printable::printable;
 use crate::{
+    sanitize::redact,
     secret::Secret,
     token_secret::{
         NewTokens, RefreshTokenExpiry,
@@ -16,26 +16,26 @@ use crate::{
     },
 };
 
-/// The longest lifetime believed, and the longest wait: a hundred years. No calculation with it overflows.
+/// The longest lifetime and the longest wait that are accepted: a hundred years. No calculation with it overflows.
 const MAX_LIFETIME: TimeDelta = TimeDelta::days(36_525);
 
-/// No answer has more members than this that anyone wants to keep; hostile ones do.
+/// A response with more members is hostile: then only the tokens are kept.
 const MAX_MEMBERS: usize = 256;
 
-/// What became of an exchange.
+/// The result of an exchange.
 #[derive(Debug)]
-pub enum Answer {
+pub enum TokenResponse {
     /// New tokens.
-    Granted(Granted),
-    /// A refusal that asking again does not change.
-    Refused(Refusal),
-    /// Nothing to go by.
-    Unavailable(Trouble),
+    Issued(IssuedTokens),
+    /// A refusal: the same request will be refused again.
+    Refused(ErrorResponse),
+    /// No usable response; another try may succeed.
+    Failed(TransportError),
 }
 
-/// Tokens as the provider named them.
+/// Tokens as the provider returned them.
 #[derive(Debug)]
-pub struct Granted {
+pub struct IssuedTokens {
     access_token: Secret,
     refresh_token: Option<Secret>,
     token_type: Option<String>,
@@ -45,8 +45,8 @@ pub struct Granted {
     rest: Document,
 }
 
-impl Granted {
-    /// The tokens ready to be written. Times count from when the request was sent: that is never too late.
+impl IssuedTokens {
+    /// The tokens ready to be written. Lifetimes count from when the request was sent, so that no expiry is too late.
     #[must_use]
     pub fn into_new_tokens(self, sent_at: DateTime<Utc>, default_lifetime: Duration) -> NewTokens {
         let default_lifetime = TimeDelta::from_std(default_lifetime).unwrap_or(MAX_LIFETIME).min(MAX_LIFETIME);
@@ -68,10 +68,10 @@ impl Granted {
     }
 }
 
-/// A provider's refusal, in words fit to be shown.
+/// An error response, sanitized. It is part of a stored format (`docs/compatibility.md`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Refusal {
+pub struct ErrorResponse {
     /// What it means.
     pub kind: RefusalKind,
     /// The HTTP status.
@@ -82,19 +82,19 @@ pub struct Refusal {
     pub description: Option<String>,
 }
 
-/// What a refusal means for the one who must mend it.
+/// What a refusal means for the person who has to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RefusalKind {
-    /// The grant is gone: a person must consent again.
+    /// The grant has ended: a person must consent again.
     ReauthorizationRequired,
-    /// The client is not known, or not allowed.
+    /// The client is unknown or not allowed.
     ClientRejected,
     /// Another refusal.
     ProviderRejected,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "status {}", self.status)?;
         match &self.error {
@@ -109,58 +109,69 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Why there is nothing to go by; the texts go on from the endpoint's name.
+/// Why there is no usable response. Each text continues a sentence that begins with the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// The provider provably did not get the request.
-    NotReached(String),
-    /// The provider asks for patience, and has not spent the token.
+pub enum TransportError {
+    /// The request was not sent: the provider cannot have received it.
+    NotSent(String),
+    /// The provider asks to wait and has not spent the token.
     Busy {
-        /// What it said.
+        /// Its text.
         what: String,
-        /// How long it asks to wait.
+        /// How long to wait, if it names a time.
         retry_after: Option<Duration>,
     },
-    /// The provider may have got the request and spent the token.
+    /// The request was sent: the provider may have spent the token.
     MaybeSpent(String),
 }
 
-/// Reads an answer. `secrets`: what the provider knows and may not get us to print.
+/// Reads a response. `secrets`: what the provider knows and must not make us print.
 #[must_use]
-pub fn read(status: u16, retry_after: Option<&str>, body: &[u8], now: DateTime<Utc>, secrets: &[&Secret]) -> Answer {
+pub fn read(
+    status: u16,
+    retry_after: Option<&str>,
+    body: &[u8],
+    now: DateTime<Utc>,
+    secrets: &[&Secret],
+) -> TokenResponse {
     let document = document(body);
     let own = document.as_ref().map(tokens).unwrap_or_default();
     let secrets: Vec<&Secret> = secrets.iter().copied().chain(&own).collect();
-    let said = document.as_ref().and_then(|document| said(document, &secrets));
-    let meaning = said.as_ref().and_then(|said| said.meaning);
-    // Some providers say in the body what others say by the status.
+    let error_text = document.as_ref().and_then(|document| error_text(document, &secrets));
+    let meaning = error_text.as_ref().and_then(|error_text| error_text.meaning);
+    // Some providers put into the body what others express by the status.
     let busy = status == 429 || meaning == Some(Meaning::Busy);
     if busy || (500..600).contains(&status) {
         let mut what = format!("answered {status}");
-        if let Some(error) = said.as_ref().and_then(|said| said.error.as_ref()) {
+        if let Some(error) = error_text.as_ref().and_then(|error_text| error_text.error.as_ref()) {
             what = format!("{what}, {error}");
         }
-        if let Some(description) = said.as_ref().and_then(|said| said.description.as_ref()) {
+        if let Some(description) = error_text.as_ref().and_then(|error_text| error_text.description.as_ref()) {
             what = format!("{what}: {description}");
         }
-        // A gateway's 5xx may stand before a token endpoint that did its work.
-        return Answer::Unavailable(if busy {
-            Trouble::Busy { what, retry_after: (status == 429).then(|| wait(retry_after, now)).flatten() }
+        // A gateway may answer 5xx although the token endpoint behind it did its work.
+        return TokenResponse::Failed(if busy {
+            TransportError::Busy { what, retry_after: (status == 429).then(|| wait(retry_after, now)).flatten() }
         } else {
-            Trouble::MaybeSpent(what)
+            TransportError::MaybeSpent(what)
         });
     }
-    if said.is_some() || !(200..300).contains(&status) {
-        let said = said.unwrap_or_default();
+    if error_text.is_some() || !(200..300).contains(&status) {
+        let error_text = error_text.unwrap_or_default();
         let kind = match meaning {
             Some(Meaning::Refused(kind)) => kind,
             _ => RefusalKind::ProviderRejected,
         };
-        return Answer::Refused(Refusal { kind, status, error: said.error, description: said.description });
+        return TokenResponse::Refused(ErrorResponse {
+            kind,
+            status,
+            error: error_text.error,
+            description: error_text.description,
+        });
     }
-    match document.and_then(granted) {
-        Some(granted) => Answer::Granted(granted),
-        None => Answer::Unavailable(Trouble::MaybeSpent(format!(
+    match document.and_then(issued_tokens) {
+        Some(issued_tokens) => TokenResponse::Issued(issued_tokens),
+        None => TokenResponse::Failed(TransportError::MaybeSpent(format!(
             "answered {status} without an access token that could be read"
         ))),
     }
@@ -173,7 +184,7 @@ enum Meaning {
     Refused(RefusalKind),
 }
 
-/// What a code means, where it is known. RFC 6749 section 5.2 first, then providers' own words for the same.
+/// What a code means, if it is known: the codes of RFC 6749 section 5.2, then those of providers.
 fn meaning(code: &str) -> Option<Meaning> {
     use RefusalKind::{ClientRejected, ProviderRejected, ReauthorizationRequired};
     Some(match code {
@@ -196,15 +207,15 @@ fn meaning(code: &str) -> Option<Meaning> {
     })
 }
 
-/// The answer as an object: JSON, or form-encoded whatever the content type says (GitHub). `None`: neither.
+/// The body as an object: JSON, or form-encoded, whatever the content type (GitHub). `None`: neither.
 fn document(body: &[u8]) -> Option<Document> {
-    // Tokens are ASCII: a name in another encoding beside them costs no more than itself.
+    // Tokens are ASCII: text in another encoding beside them does no harm.
     let text = Zeroizing::new(String::from_utf8_lossy(body).into_owned());
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.starts_with('{') {
         return Document::parse(text).ok();
     }
-    // A page or a message with a link in it is no form.
+    // A page or a message may contain a link; it is not a form.
     if text.starts_with(['<', '[', '"']) {
         return None;
     }
@@ -218,22 +229,22 @@ fn document(body: &[u8]) -> Option<Document> {
     Some(document)
 }
 
-/// The tokens that an answer holds: a refusal that comes with some may not get us to print them either.
+/// The tokens in a response: an error response that contains some must not make us print them.
 fn tokens(document: &Document) -> Vec<Secret> {
     let names = ["access_token", "refresh_token", "id_token"];
     names.into_iter().filter_map(|name| document.string(name)).map(|token| Secret::from(token.as_str())).collect()
 }
 
-/// What an answer says of a refusal, fit to be shown.
+/// The error members of a response, sanitized.
 #[derive(Default)]
-struct Said {
+struct ErrorText {
     meaning: Option<Meaning>,
     error: Option<String>,
     description: Option<String>,
 }
 
-/// What the answer says of a refusal; `None` where it is none.
-fn said(document: &Document, secrets: &[&Secret]) -> Option<Said> {
+/// The error members; `None` if the response is not an error.
+fn error_text(document: &Document, secrets: &[&Secret]) -> Option<ErrorText> {
     let text = |name: &str| document.string(name).filter(|text| !text.trim().is_empty());
     // HubSpot puts its code into `status`.
     let code = text("error").or_else(|| text("status").filter(|status| status.starts_with("BAD_")));
@@ -246,15 +257,15 @@ fn said(document: &Document, secrets: &[&Secret]) -> Option<Said> {
     }
     let meaning = code.as_ref().and_then(|code| meaning(code.trim()));
     let error = code.map(|code| match meaning {
-        // A known code is no secret, whatever secrets have in common with it.
+        // A known code is not a secret, even if a secret contains it.
         Some(_) => code.trim().to_owned(),
-        None => printable(&code, secrets),
+        None => redact(&code, secrets),
     });
     let description = ["error_description", "message", "reason"].into_iter().find_map(text);
-    Some(Said { meaning, error, description: description.map(|text| printable(&text, secrets)) })
+    Some(ErrorText { meaning, error, description: description.map(|text| redact(&text, secrets)) })
 }
 
-/// What some providers put into `error` where there is none.
+/// What some providers put into `error` when there is no error.
 const NO_ERROR: [&str; 6] = ["null", "false", "0", "{}", "[]", ""];
 
 /// `{ }` is as empty as `{}`.
@@ -262,18 +273,18 @@ fn without_white_space(json: &str) -> String {
     json.split_ascii_whitespace().collect()
 }
 
-fn granted(document: Document) -> Option<Granted> {
+fn issued_tokens(document: Document) -> Option<IssuedTokens> {
     let text = |name: &str| document.string(name).filter(|text| !text.is_empty());
     let access_token = Secret::from(text("access_token")?.as_str());
     let refresh_token = text("refresh_token").map(|text| Secret::from(text.as_str()));
     let seconds = |name: &str| document.get(name).and_then(seconds);
     let lives_of_refresh_token = ["refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in"];
-    let granted = Granted {
+    let issued_tokens = IssuedTokens {
         access_token,
         refresh_token,
         token_type: text("token_type").map(|text| text.to_string()),
         scope: text("scope").map(|text| text.to_string()).or_else(|| {
-            // A few providers answer a list.
+            // A few providers return a list.
             serde_json::from_str::<Vec<String>>(document.get("scope")?).ok().map(|scopes| scopes.join(" "))
         }),
         expires_in: seconds("expires_in"),
@@ -290,10 +301,10 @@ fn granted(document: Document) -> Option<Granted> {
     if rest.members().count() > MAX_MEMBERS {
         rest = Document::default();
     }
-    Some(Granted { rest, ..granted })
+    Some(IssuedTokens { rest, ..issued_tokens })
 }
 
-/// A number of seconds, as a number or a string; whatever else it is, it does not cost us the tokens.
+/// A number of seconds, as a number or a string. Anything else is ignored: the tokens matter more.
 fn seconds(json: &str) -> Option<TimeDelta> {
     let text: String = serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
     let seconds: f64 = text.trim().parse().ok().filter(|seconds: &f64| seconds.is_finite())?;
@@ -315,14 +326,16 @@ fn wait(retry_after: Option<&str>, now: DateTime<Utc>) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
+    fn answer(status: u16, body: &str) -> TokenResponse {
         read(status, None, body.as_bytes(), DateTime::UNIX_EPOCH, &[&"refresh-token-so-far".into()])
     }
 
     fn new_tokens(body: &str) -> NewTokens {
         match answer(200, body) {
-            Answer::Granted(granted) => granted.into_new_tokens(DateTime::UNIX_EPOCH, Duration::from_hours(1)),
-            other => panic!("not granted: {other:?}"),
+            TokenResponse::Issued(issued_tokens) => {
+                issued_tokens.into_new_tokens(DateTime::UNIX_EPOCH, Duration::from_hours(1))
+            }
+            other => panic!("not issued_tokens: {other:?}"),
         }
     }
 
@@ -409,10 +422,10 @@ mod tests {
             (200, r#"{"access_token":"a"#, None),
         ] {
             match (answer(status, body), expected) {
-                (Answer::Refused(refusal), Some((kind, named))) => {
+                (TokenResponse::Refused(refusal), Some((kind, named))) => {
                     assert_eq!((refusal.kind, refusal.error.is_some()), (kind, named), "{status} {body}");
                 }
-                (Answer::Unavailable(_), None) => {}
+                (TokenResponse::Failed(_), None) => {}
                 (other, _) => panic!("{status} {body}: {other:?}"),
             }
         }
@@ -435,10 +448,10 @@ mod tests {
         ] {
             let body = format!(r#"{{"error":"{code}"}}"#);
             match (read(400, None, body.as_bytes(), DateTime::UNIX_EPOCH, &[&secret.into()]), kind) {
-                (Answer::Refused(refusal), Some(kind)) => {
+                (TokenResponse::Refused(refusal), Some(kind)) => {
                     assert_eq!((refusal.kind, refusal.error.as_deref()), (kind, Some(code)));
                 }
-                (Answer::Unavailable(Trouble::Busy { .. }), None) => {}
+                (TokenResponse::Failed(TransportError::Busy { .. }), None) => {}
                 (other, _) => panic!("{code}: {other:?}"),
             }
         }
@@ -453,7 +466,7 @@ mod tests {
             b"access_token=a&scope=read%20write&token_type=bearer",
         ] {
             let answer = read(200, None, body, DateTime::UNIX_EPOCH, &[]);
-            assert!(matches!(answer, Answer::Granted(_)), "{}: {answer:?}", String::from_utf8_lossy(body));
+            assert!(matches!(answer, TokenResponse::Issued(_)), "{}: {answer:?}", String::from_utf8_lossy(body));
         }
     }
 
@@ -470,19 +483,19 @@ mod tests {
             (429, None, None),
         ] {
             match read(status, retry_after, b"", now, &[]) {
-                Answer::Unavailable(Trouble::Busy { retry_after, .. }) => {
+                TokenResponse::Failed(TransportError::Busy { retry_after, .. }) => {
                     assert_eq!(retry_after, expected.map(Duration::from_secs));
                 }
                 other => panic!("{other:?}"),
             }
         }
-        assert!(matches!(read(503, Some("7"), b"", now, &[]), Answer::Unavailable(Trouble::MaybeSpent(_))));
+        assert!(matches!(read(503, Some("7"), b"", now, &[]), TokenResponse::Failed(TransportError::MaybeSpent(_))));
     }
 
     #[test]
     fn a_refusal_shows_status_code_and_description_but_no_token() {
         let body = r#"{"error":"invalid_grant","error_description":"Token refresh-token-so-far\nis expired"}"#;
-        let Answer::Refused(refusal) = answer(400, body) else { panic!("not refused") };
+        let TokenResponse::Refused(refusal) = answer(400, body) else { panic!("not refused") };
         assert_eq!(refusal.to_string(), "status 400, invalid_grant: Token [redacted] is expired");
     }
 
@@ -490,7 +503,7 @@ mod tests {
     fn a_refusal_shows_no_token_that_came_with_it() {
         let body =
             r#"{"error":"odd","access_token":"token-of-the-answer","error_description":"no token-of-the-answer"}"#;
-        let Answer::Refused(refusal) = answer(200, body) else { panic!("not refused") };
+        let TokenResponse::Refused(refusal) = answer(200, body) else { panic!("not refused") };
         assert_eq!(refusal.to_string(), "status 200, odd: no [redacted]");
     }
 }

@@ -130,8 +130,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
                 Some(Ok(_)) | None => {}
             }
         }
-        let said = format!("given up after {MAX_LOADS_PER_CALL} loads, each cut short or overtaken");
-        Err(ReadError::Unavailable { secret_id: self.0.settings.secret_id.clone(), said })
+        let detail = format!("given up after {MAX_LOADS_PER_CALL} loads, each cut short or overtaken");
+        Err(ReadError::Unavailable { secret_id: self.0.settings.secret_id.clone(), detail })
     }
 
     /// Takes the version for rejected by the provider, if it is the one in memory: the next call reads past the cache.

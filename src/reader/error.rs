@@ -4,9 +4,12 @@ use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use super::source::Source;
+pub use crate::error::Remedy;
 use crate::{
-    shown::shown,
-    store::{StoreError, action},
+    error::{Audience, ErrorType},
+    sanitize::sanitize_line,
+    store::StoreError,
     token_secret::SecretProblem,
 };
 
@@ -21,7 +24,7 @@ use crate::{
 ///         Remedy::FixSetting | Remedy::Consent | Remedy::Report => 500,
 ///     }
 /// }
-/// let error = ReadError::Unavailable { secret_id: "crm".to_owned(), said: "no answer".to_owned() };
+/// let error = ReadError::Unavailable { secret_id: "crm".to_owned(), detail: "no answer".to_owned() };
 /// assert_eq!(status_for_the_caller(&error), 503);
 /// assert_eq!(error.to_string(), "secret `crm` cannot be read now (no answer); try again in some seconds");
 /// ```
@@ -33,16 +36,20 @@ pub enum ReadError {
         /// The secret.
         secret_id: String,
         /// The source's text.
-        said: String,
+        detail: String,
+        /// What to do.
+        advice: String,
     },
-    /// The reader may not read it.
+    /// The reader lacks the permission to read it.
     AccessDenied {
         /// The secret.
         secret_id: String,
         /// The action to allow.
         action: &'static str,
         /// The source's text.
-        said: String,
+        detail: String,
+        /// What to do.
+        advice: String,
     },
     /// The secret is not what it should be.
     InvalidSecret {
@@ -56,14 +63,14 @@ pub enum ReadError {
         /// The secret.
         secret_id: String,
         /// The source's text.
-        said: String,
+        detail: String,
     },
     /// The source throttles, fails or cannot be reached.
     Unavailable {
         /// The secret.
         secret_id: String,
         /// The source's text.
-        said: String,
+        detail: String,
     },
     /// The secret holds no access token that could be used: the refresher has not delivered yet.
     NoToken {
@@ -101,17 +108,17 @@ pub enum NotRefreshed {
     /// The reader may not invoke it.
     AccessDenied {
         /// Lambda's text.
-        said: String,
+        detail: String,
     },
     /// There is no such function, or it cannot be invoked like this.
     Rejected {
         /// Lambda's text.
-        said: String,
+        detail: String,
     },
     /// Lambda throttles, fails or cannot be reached.
     Unavailable {
         /// What happened.
-        said: String,
+        detail: String,
     },
     /// It answered an error of this type (see the table of errors in the README).
     Failed {
@@ -130,19 +137,6 @@ pub enum NotRefreshed {
         /// For how long it was waited for.
         seconds: u64,
     },
-}
-
-/// What mends an error. See [`ReadError`] for an example.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    /// Nothing: it passes. Try again in some seconds, with a bound.
-    Wait,
-    /// Correct what the error names: a name, a permission, a setting, a member of the secret.
-    FixSetting,
-    /// A person must consent again at the provider and put the new tokens into the secret.
-    Consent,
-    /// None of these: tell whoever runs the refresher.
-    Report,
 }
 
 impl ReadError {
@@ -174,17 +168,18 @@ impl ReadError {
     }
 
     /// What a source's error means for the secret.
-    pub(super) fn of_store(secret_id: &str, error: StoreError) -> Self {
+    pub(super) fn of_store(source: &Source, secret_id: &str, error: StoreError) -> Self {
+        let advice = source.advice(&error, secret_id).text(Audience::Function).to_owned();
         let secret_id = secret_id.to_owned();
         match error {
-            StoreError::NotFound { said } => Self::SecretNotFound { secret_id, said },
-            StoreError::AccessDenied { action, said } => Self::AccessDenied { secret_id, action, said },
+            StoreError::NotFound { detail } => Self::SecretNotFound { secret_id, detail, advice },
+            StoreError::AccessDenied { action, detail } => Self::AccessDenied { secret_id, action, detail, advice },
             StoreError::Binary => Self::InvalidSecret { secret_id, problem: SecretProblem::Binary.to_string() },
-            StoreError::Unavailable { said, .. } => Self::Unavailable { secret_id, said },
-            StoreError::Rejected { said, .. } => Self::Rejected { secret_id, said },
+            StoreError::Unavailable { detail, .. } => Self::Unavailable { secret_id, detail },
+            StoreError::Rejected { detail, .. } => Self::Rejected { secret_id, detail },
             // No read ends like this; a source of the caller's may say so.
             error @ (StoreError::Exists | StoreError::Moved | StoreError::Quota { .. }) => {
-                Self::Rejected { secret_id, said: error.to_string() }
+                Self::Rejected { secret_id, detail: error.to_string() }
             }
         }
     }
@@ -195,18 +190,7 @@ impl NotRefreshed {
         match self {
             Self::AccessDenied { .. } | Self::Rejected { .. } => Remedy::FixSetting,
             Self::Unavailable { .. } | Self::BackingOff { .. } | Self::Pending { .. } => Remedy::Wait,
-            Self::Failed { error_type, .. } => match error_type.as_str() {
-                "ReauthorizationRequired" => Remedy::Consent,
-                "ProviderUnavailable" | "StoreUnavailable" => Remedy::Wait,
-                "InvalidConfiguration"
-                | "SecretNotFound"
-                | "AccessDenied"
-                | "InvalidSecret"
-                | "ClientRejected"
-                | "ProviderRejected"
-                | "VersionQuota" => Remedy::FixSetting,
-                _ => Remedy::Report,
-            },
+            Self::Failed { error_type, .. } => ErrorType::read(error_type).map_or(Remedy::Report, ErrorType::remedy),
         }
     }
 }
@@ -214,24 +198,20 @@ impl NotRefreshed {
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SecretNotFound { secret_id, said } => write!(
-                f,
-                "secret `{secret_id}` was not found ({said}); check the name, the Region and the account, and give the \
-                 secret a value"
-            ),
-            Self::AccessDenied { secret_id, action, said } => write!(
-                f,
-                "secret `{secret_id}`: not allowed to {action} ({said}); {}",
-                action::permission(action, secret_id)
-            ),
+            Self::SecretNotFound { secret_id, detail, advice } => {
+                write!(f, "secret `{secret_id}` was not found ({detail}); {advice}")
+            }
+            Self::AccessDenied { secret_id, action, detail, advice } => {
+                write!(f, "secret `{secret_id}`: not allowed to {action} ({detail}); {advice}")
+            }
             Self::InvalidSecret { secret_id, problem } => write!(f, "secret `{secret_id}` cannot be used: {problem}"),
-            Self::Rejected { secret_id, said } => write!(
+            Self::Rejected { secret_id, detail } => write!(
                 f,
-                "secret `{secret_id}` cannot be read ({said}); asking again will not help: check its name and the \
+                "secret `{secret_id}` cannot be read ({detail}); asking again will not help: check its name and the \
                  settings of what it is read from"
             ),
-            Self::Unavailable { secret_id, said } => {
-                write!(f, "secret `{secret_id}` cannot be read now ({said}); try again in some seconds")
+            Self::Unavailable { secret_id, detail } => {
+                write!(f, "secret `{secret_id}` cannot be read now ({detail}); try again in some seconds")
             }
             Self::NoToken { secret_id, expired_at: None } => write!(
                 f,
@@ -257,7 +237,7 @@ impl std::error::Error for ReadError {}
 impl NotRefreshed {
     fn fmt_for(&self, f: &mut fmt::Formatter<'_>, function: &str) -> fmt::Result {
         match self {
-            Self::AccessDenied { said } => {
+            Self::AccessDenied { detail } => {
                 let resource = if function.starts_with("arn:") {
                     function.to_owned()
                 } else {
@@ -266,14 +246,14 @@ impl NotRefreshed {
                 let statement = serde_json::json!({
                     "Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": resource
                 });
-                write!(f, "not allowed to invoke it ({said}); add to this function's role: {statement}")
+                write!(f, "not allowed to invoke it ({detail}); add to this function's role: {statement}")
             }
-            Self::Rejected { said } => {
-                write!(f, "it cannot be invoked ({said}); check its name, the Region and the account")
+            Self::Rejected { detail } => {
+                write!(f, "it cannot be invoked ({detail}); check its name, the Region and the account")
             }
-            Self::Unavailable { said } => write!(f, "{said}; try again in some seconds"),
+            Self::Unavailable { detail } => write!(f, "{detail}; try again in some seconds"),
             Self::Failed { error_type, message } => {
-                write!(f, "{}: {}", shown(error_type, 64), shown(message, 1000))?;
+                write!(f, "{}: {}", sanitize_line(error_type, 64), sanitize_line(message, 1000))?;
                 match self.remedy() {
                     Remedy::Report => f.write_str("; tell whoever runs it"),
                     // Its own texts say how to mend it.
@@ -283,7 +263,7 @@ impl NotRefreshed {
             Self::BackingOff { retry_at } => {
                 f.write_str("its earlier attempts failed")?;
                 match retry_at {
-                    Some(at) => write!(f, ", and the next is due at {}: see its log", shown(at, 40)),
+                    Some(at) => write!(f, ", and the next is due at {}: see its log", sanitize_line(at, 40)),
                     None => f.write_str(": see its log"),
                 }
             }
@@ -299,6 +279,7 @@ impl NotRefreshed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reader::source::SecretVersion;
 
     fn not_refreshed(function: &str, reason: NotRefreshed) -> ReadError {
         ReadError::NotRefreshed { secret_id: "crm".to_owned(), function: function.to_owned(), reason }
@@ -311,34 +292,33 @@ mod tests {
 
     #[test]
     fn every_error_says_what_failed_for_which_secret_and_how_to_mend_it() {
-        let said = || "no".to_owned();
-        let get = action::GET;
+        let detail = || "no".to_owned();
+        let get = "secretsmanager:GetSecretValue";
+        let source = Source::from_fn(|_| async { Ok(SecretVersion::text("v1", "")) });
         for (error, remedy, text) in [
             (
-                ReadError::of_store("crm", StoreError::NotFound { said: said() }),
+                ReadError::of_store(&source, "crm", StoreError::NotFound { detail: detail() }),
                 Remedy::FixSetting,
-                "secret `crm` was not found (no); check the name, the Region and the account, and give the secret a value",
+                "secret `crm` was not found (no); check the name, and give the secret a value",
             ),
             (
-                ReadError::of_store("crm", StoreError::AccessDenied { action: get, said: said() }),
+                ReadError::of_store(&source, "crm", StoreError::AccessDenied { action: get, detail: detail() }),
                 Remedy::FixSetting,
-                "secret `crm`: not allowed to secretsmanager:GetSecretValue (no); add to the function's role: \
-                 {\"Action\":\"secretsmanager:GetSecretValue\",\"Effect\":\"Allow\",\
-                 \"Resource\":\"arn:aws:secretsmanager:*:*:secret:crm-??????\"}",
+                "secret `crm`: not allowed to secretsmanager:GetSecretValue (no); allow secretsmanager:GetSecretValue",
             ),
             (
-                ReadError::of_store("crm", StoreError::Binary),
+                ReadError::of_store(&source, "crm", StoreError::Binary),
                 Remedy::FixSetting,
                 "secret `crm` cannot be used: it is binary, where text (SecretString) is wanted",
             ),
             (
-                ReadError::of_store("crm", StoreError::Rejected { action: get, said: said() }),
+                ReadError::of_store(&source, "crm", StoreError::Rejected { action: get, detail: detail() }),
                 Remedy::FixSetting,
                 "secret `crm` cannot be read (no); asking again will not help: check its name and the settings of what it is \
                  read from",
             ),
             (
-                ReadError::of_store("crm", StoreError::Unavailable { action: get, said: said() }),
+                ReadError::of_store(&source, "crm", StoreError::Unavailable { action: get, detail: detail() }),
                 Remedy::Wait,
                 "secret `crm` cannot be read now (no); try again in some seconds",
             ),
@@ -354,27 +334,30 @@ mod tests {
                  again in some seconds: if that does not help, see the refresher's log",
             ),
             (
-                not_refreshed("token-refresher", NotRefreshed::AccessDenied { said: said() }),
+                not_refreshed("token-refresher", NotRefreshed::AccessDenied { detail: detail() }),
                 Remedy::FixSetting,
                 "secret `crm`: no new token from the function `token-refresher`: not allowed to invoke it (no); add to this \
                  function's role: {\"Action\":\"lambda:InvokeFunction\",\"Effect\":\"Allow\",\
                  \"Resource\":\"arn:aws:lambda:*:*:function:token-refresher\"}",
             ),
             (
-                not_refreshed("arn:aws:lambda:eu-central-1:1:function:f", NotRefreshed::AccessDenied { said: said() }),
+                not_refreshed(
+                    "arn:aws:lambda:eu-central-1:1:function:f",
+                    NotRefreshed::AccessDenied { detail: detail() },
+                ),
                 Remedy::FixSetting,
                 "secret `crm`: no new token from the function `arn:aws:lambda:eu-central-1:1:function:f`: not allowed to \
                  invoke it (no); add to this function's role: {\"Action\":\"lambda:InvokeFunction\",\"Effect\":\"Allow\",\
                  \"Resource\":\"arn:aws:lambda:eu-central-1:1:function:f\"}",
             ),
             (
-                not_refreshed("f", NotRefreshed::Rejected { said: said() }),
+                not_refreshed("f", NotRefreshed::Rejected { detail: detail() }),
                 Remedy::FixSetting,
                 "secret `crm`: no new token from the function `f`: it cannot be invoked (no); check its name, the Region and \
                  the account",
             ),
             (
-                not_refreshed("f", NotRefreshed::Unavailable { said: said() }),
+                not_refreshed("f", NotRefreshed::Unavailable { detail: detail() }),
                 Remedy::Wait,
                 "secret `crm`: no new token from the function `f`: no; try again in some seconds",
             ),

@@ -138,7 +138,7 @@ fn read_reply(reply: Reply, version_id: &str) -> Result<Option<VersionId>, NotRe
                 Err(NotRefreshed::BackingOff { retry_at: report["retryAt"].as_str().map(str::to_owned) })
             }
             Some(_) => Ok(report[version_id].as_str().map(VersionId::from)),
-            None => Err(NotRefreshed::Rejected { said: "it answered no report: it is no refresher".to_owned() }),
+            None => Err(NotRefreshed::Rejected { detail: "it answered no report: it is no refresher".to_owned() }),
         },
     }
 }
@@ -165,7 +165,7 @@ mod tests {
             ),
             (
                 Reply::Report(json!({"statusCode": 200})),
-                Err(NotRefreshed::Rejected { said: "it answered no report: it is no refresher".to_owned() }),
+                Err(NotRefreshed::Rejected { detail: "it answered no report: it is no refresher".to_owned() }),
             ),
             (
                 Reply::Error { error_type: "Panicked".to_owned(), message: "m".to_owned() },

@@ -1,19 +1,18 @@
-//! Where secrets are read from: one type, and behind it Secrets Manager, an agent on this machine, a directory, or a
-//! function of the caller's. Knows nothing of tokens and caches.
+//! Where secrets are read from: any store, an agent on this machine, or a function of the caller's. Knows nothing of tokens and
+//! caches.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use zeroize::Zeroizing;
 
+#[cfg(feature = "directory")]
+use crate::store::directory::DirectoryStore;
 #[cfg(feature = "secrets-manager")]
 use crate::store::secrets_manager::SecretsManager;
-#[cfg(any(feature = "directory", feature = "secrets-manager"))]
-use crate::store::{Label, Selector};
-#[cfg(feature = "directory")]
-use crate::store::{SecretStore, directory::DirectoryStore};
 use crate::{
+    error::Advice,
     secret::Secret,
-    store::{Content, StoreError, VersionId},
+    store::{Content, Label, Operation, SecretStore, Selector, StoreError, VersionId},
 };
 
 #[cfg(feature = "extension")]
@@ -29,6 +28,7 @@ use local_http::LocalHttp;
 /// | `extension_from_env`, `extension` | `extension` | the AWS Parameters and Secrets Lambda Extension |
 /// | `agent_from_env`, `agent` | `extension` | the aws-secretsmanager-agent |
 /// | `directory` | `directory` | a directory store on this machine |
+/// | [`Source::from_store`] | | any other store |
 /// | [`Source::from_fn`] | | whatever the function says |
 ///
 /// ```
@@ -44,12 +44,42 @@ type Reading = Pin<Box<dyn Future<Output = Result<SecretVersion, StoreError>> + 
 #[derive(Clone)]
 enum Kind {
     Function(Arc<dyn Fn(Query) -> Reading + Send + Sync>),
-    #[cfg(feature = "secrets-manager")]
-    SecretsManager(SecretsManager),
+    /// A store, and what `Debug` calls it.
+    Store(Arc<dyn ReadableStore>, &'static str),
     #[cfg(feature = "extension")]
     LocalHttp(LocalHttp),
-    #[cfg(feature = "directory")]
-    Directory(DirectoryStore),
+}
+
+/// The part of a [`SecretStore`] that reads, as a trait object.
+trait ReadableStore: Send + Sync {
+    fn read<'a>(
+        &'a self,
+        query: &'a Query,
+    ) -> Pin<Box<dyn Future<Output = Result<SecretVersion, StoreError>> + Send + 'a>>;
+
+    fn action(&self) -> &'static str;
+
+    fn advice(&self, error: &StoreError, secret_id: &str) -> Advice;
+}
+
+impl<S: SecretStore> ReadableStore for S {
+    fn read<'a>(
+        &'a self,
+        query: &'a Query,
+    ) -> Pin<Box<dyn Future<Output = Result<SecretVersion, StoreError>> + Send + 'a>> {
+        Box::pin(async {
+            let (id, content) = SecretStore::read(self, &query.secret_id, selector(&query.wanted)).await?;
+            Ok(SecretVersion { id, content })
+        })
+    }
+
+    fn action(&self) -> &'static str {
+        SecretStore::action(self, Operation::Get)
+    }
+
+    fn advice(&self, error: &StoreError, secret_id: &str) -> Advice {
+        SecretStore::advice(self, error, secret_id)
+    }
 }
 
 /// What a source is asked for. See [`Source::from_fn`] for an example.
@@ -118,7 +148,7 @@ impl Source {
     ///     match (query.secret_id.as_str(), query.wanted) {
     ///         ("key", Wanted::Current) => Ok(SecretVersion::text("v2", "new")),
     ///         ("key", Wanted::Previous) => Ok(SecretVersion::text("v1", "old")),
-    ///         _ => Err(StoreError::NotFound { said: "there is only `key`".to_owned() }),
+    ///         _ => Err(StoreError::NotFound { detail: "there is only `key`".to_owned() }),
     ///     }
     /// });
     /// assert_eq!(SecretReader::text(source.clone(), "key").get().await?.expose().as_str(), "new");
@@ -138,7 +168,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`](crate::setting::InvalidSetting) when no Region is set, or a setting cannot be one.
+    /// [`InvalidSetting`](crate::error::InvalidSetting) when no Region is set, or a setting cannot be one.
     ///
     /// ```no_run
     /// # use token_refresher::{Reader, reader::Source};
@@ -147,7 +177,7 @@ impl Source {
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "secrets-manager")]
-    pub async fn secrets_manager_from_env() -> Result<Self, crate::setting::InvalidSetting> {
+    pub async fn secrets_manager_from_env() -> Result<Self, crate::error::InvalidSetting> {
         let http = crate::http_client::HttpClients::new(|name| std::env::var(name).ok())?;
         Ok(SecretsManager::from_env(http.store).await?.into())
     }
@@ -156,7 +186,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`](crate::setting::InvalidSetting) when it has no Region, or one that cannot be one.
+    /// [`InvalidSetting`](crate::error::InvalidSetting) when it has no Region, or one that cannot be one.
     ///
     /// ```
     /// # use token_refresher::reader::Source;
@@ -169,7 +199,7 @@ impl Source {
     /// assert_eq!(format!("{:?}", Source::secrets_manager(&config).unwrap()), "Source(Secrets Manager)");
     /// ```
     #[cfg(feature = "secrets-manager")]
-    pub fn secrets_manager(config: &aws_config::SdkConfig) -> Result<Self, crate::setting::InvalidSetting> {
+    pub fn secrets_manager(config: &aws_config::SdkConfig) -> Result<Self, crate::error::InvalidSetting> {
         Ok(SecretsManager::new(config)?.into())
     }
 
@@ -189,25 +219,52 @@ impl Source {
     #[cfg(feature = "directory")]
     #[must_use]
     pub fn directory(store: DirectoryStore) -> Self {
-        Self(Kind::Directory(store))
+        Self(Kind::Store(Arc::new(store), "directory"))
+    }
+
+    /// Any store.
+    ///
+    /// ```
+    /// # use token_refresher::{Reader, clock::Clock, reader::Source, store::directory::DirectoryStore};
+    /// # let folder = tempfile::TempDir::new().unwrap();
+    /// let store = DirectoryStore::open(folder.path(), Clock::system()).unwrap();
+    /// let reader = Reader::new(Source::from_store(store), "crm/oauth");
+    /// ```
+    #[must_use]
+    pub fn from_store(store: impl SecretStore + 'static) -> Self {
+        Self(Kind::Store(Arc::new(store), "store"))
     }
 
     /// Reads one version.
     pub(super) async fn read(&self, query: Query) -> Result<SecretVersion, StoreError> {
         match &self.0 {
             Kind::Function(read) => read(query).await,
-            #[cfg(feature = "secrets-manager")]
-            Kind::SecretsManager(store) => {
-                let (id, content) = store.read(&query.secret_id, selector(&query.wanted)).await?;
-                Ok(SecretVersion { id, content })
-            }
+            Kind::Store(store, _) => store.read(&query).await,
             #[cfg(feature = "extension")]
             Kind::LocalHttp(agent) => agent.read(&query).await,
-            #[cfg(feature = "directory")]
-            Kind::Directory(store) => {
-                let version = store.get(&query.secret_id, selector(&query.wanted)).await?;
-                Ok(SecretVersion { id: version.id, content: Content::Text(version.body) })
-            }
+        }
+    }
+
+    /// What a read is called, for messages.
+    pub(super) fn action(&self) -> &'static str {
+        match &self.0 {
+            Kind::Function(_) => "read",
+            Kind::Store(store, _) => store.action(),
+            #[cfg(feature = "extension")]
+            Kind::LocalHttp(_) => crate::store::aws::GET,
+        }
+    }
+
+    /// What to do about an error of this source.
+    pub(super) fn advice(&self, error: &StoreError, secret_id: &str) -> Advice {
+        match &self.0 {
+            Kind::Function(_) => match error {
+                StoreError::AccessDenied { action, .. } => Advice::new(format!("allow {action}")),
+                _ => Advice::new("check the name, and give the secret a value"),
+            },
+            Kind::Store(store, _) => store.advice(error, secret_id),
+            #[cfg(feature = "extension")]
+            Kind::LocalHttp(_) => crate::store::aws::advice(error, secret_id),
         }
     }
 }
@@ -215,11 +272,10 @@ impl Source {
 #[cfg(feature = "secrets-manager")]
 impl From<SecretsManager> for Source {
     fn from(store: SecretsManager) -> Self {
-        Self(Kind::SecretsManager(store))
+        Self(Kind::Store(Arc::new(store), "Secrets Manager"))
     }
 }
 
-#[cfg(any(feature = "directory", feature = "secrets-manager"))]
 fn selector(wanted: &Wanted) -> Selector<'_> {
     match wanted {
         Wanted::Current | Wanted::CurrentNow => Selector::Label(Label::Current),
@@ -232,12 +288,9 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
             Kind::Function(_) => "Source(function)",
-            #[cfg(feature = "secrets-manager")]
-            Kind::SecretsManager(_) => "Source(Secrets Manager)",
+            Kind::Store(_, name) => return write!(f, "Source({name})"),
             #[cfg(feature = "extension")]
             Kind::LocalHttp(agent) => return write!(f, "Source({agent})"),
-            #[cfg(feature = "directory")]
-            Kind::Directory(_) => "Source(directory)",
         })
     }
 }

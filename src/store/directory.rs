@@ -1,40 +1,35 @@
-//! Secrets in a local directory, one JSON file each, with the semantics of [`Versions`]: for machines without AWS.
-//! Knows files, locks and permissions, and nothing of what a secret means.
+//! Secrets in a local directory, one JSON file each, with the semantics of [`Versions`]: for machines without AWS. Knows nothing of
+//! what a secret means; the files are in `state_file`.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
-use zeroize::Zeroizing;
 
 use super::{
-    Label, Listed, MAX_VERSION_BYTES, SecretStore, Selector, StoreError, VERSION_QUOTA, Version, VersionId,
-    versions::Versions,
+    Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId,
+    versions::{LIMITS, Versions},
 };
-use crate::{clock::Clock, secret::Secret};
+use crate::{clock::Clock, error::Advice, secret::Secret};
 
-/// For how long a write waits for another one of the same secret, which takes milliseconds.
+mod state_file;
+use state_file::{StateFile, failed};
+
+/// How long a write waits for another write of the same secret, which takes milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-const LOCK_POLL: Duration = Duration::from_millis(5);
 
-/// No state file is longer: as many versions as there may be, each character of them escaped (`\u0001`).
-const MAX_STATE_BYTES: usize = VERSION_QUOTA * (6 * MAX_VERSION_BYTES + 1024);
-
-/// A directory of secrets, which several processes on this machine may use at once.
+/// A directory of secrets. Several processes on this machine may use it at once.
 ///
-/// Beside a secret's state file `NAME.json` (`/` in the name becomes `%2F`) lies `NAME.lock`, which writers hold, and
-/// after a crash perhaps `NAME.tmp`, which the next write removes. A write that was started goes on when its future
-/// is dropped.
+/// A secret has a state file `NAME.json` (`/` in the name becomes `%2F`), a lock file `NAME.lock`, which writers hold, and after a
+/// crash perhaps `NAME.tmp`, which the next write removes. A write that was started continues when its future is dropped.
 ///
-/// What is not a state file, or an inconsistent one, is refused and left as it is. There is no checksum: no crash can
-/// garble a file that is replaced at one stroke, and a person may mend or edit one by hand.
+/// A file that is not a state file, or an inconsistent one, is rejected and not changed. There is no checksum: a crash cannot damage
+/// a file that is replaced by renaming, and a person may repair or edit one by hand.
 #[derive(Clone, Debug)]
 pub struct DirectoryStore {
     root: Arc<Path>,
@@ -43,20 +38,20 @@ pub struct DirectoryStore {
 }
 
 impl DirectoryStore {
-    /// Opens the directory, and makes it (mode 0700) where it is missing. `clock` dates the versions.
+    /// Opens the directory, and creates it (mode 0700) if it is missing. `clock` dates the versions.
     pub fn open(root: impl Into<PathBuf>, clock: Clock) -> Result<Self, StoreError> {
         Self::open_with(&root.into(), clock, LOCK_PATIENCE)
     }
 
-    /// Makes a secret with its first version. [`StoreError::Rejected`] when there is one of that name.
+    /// Creates a secret with its first version. [`StoreError::Rejected`] if one of that name exists.
     pub async fn create(&self, name: &str, body: &Secret) -> Result<VersionId, StoreError> {
         let (name, body) = (name.to_owned(), body.clone());
         self.blocking("write", move |store| {
             let state = StateFile::of(&store.root, &name)?;
             let _lock = state.lock(store.lock_patience)?;
             if fs::symlink_metadata(&state.path).is_ok() {
-                let said = format!("there is a secret {name} already ({})", state.path.display());
-                return Err(StoreError::Rejected { action: "write", said });
+                let detail = format!("there is a secret {name} already ({})", state.path.display());
+                return Err(StoreError::Rejected { action: "write", detail });
             }
             let id = random_id();
             state.write(&Versions::create(state.arn(), &id, &body, store.clock.now())?)?;
@@ -75,7 +70,7 @@ impl DirectoryStore {
         .await
     }
 
-    /// Makes the version current that was current before, and tells its id.
+    /// Makes the previous version current again, and returns its id.
     pub async fn roll_back(&self, name: &str) -> Result<VersionId, StoreError> {
         self.change(name, |versions, _| versions.roll_back()).await
     }
@@ -96,7 +91,7 @@ impl DirectoryStore {
         look: impl FnOnce(&Versions) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let name = name.to_owned();
-        // Without the lock: a write replaces the file at one stroke.
+        // Without the lock: a write replaces the file by renaming.
         self.blocking("read", move |store| look(&StateFile::of(&store.root, &name)?.read()?)).await
     }
 
@@ -108,12 +103,12 @@ impl DirectoryStore {
         let name = name.to_owned();
         self.blocking("write", move |store| {
             let state = StateFile::of(&store.root, &name)?;
-            // Looked at before there is a lock file: a mistyped name leaves nothing behind.
+            // Checked before a lock file is created: a mistyped name leaves nothing behind.
             state.length()?;
             let _lock = state.lock(store.lock_patience)?;
             let mut versions = state.read()?;
             let done = change(&mut versions, store.clock.now())?;
-            // Also where nothing changed: the put that is repeated here may have failed before it was on the disk.
+            // Also if nothing changed: the put that is repeated here may have failed before it was on the disk.
             state.write(&versions)?;
             Ok(done)
         })
@@ -128,13 +123,40 @@ impl DirectoryStore {
         let store = self.clone();
         tokio::task::spawn_blocking(move || work(&store)).await.unwrap_or_else(|_| {
             // Not the join error's own text: a panic's message could hold anything.
-            let said = format!("the work on a file in {} was cut short", self.root.display());
-            Err(StoreError::Unavailable { action, said })
+            let detail = format!("the work on a file in {} was cut short", self.root.display());
+            Err(StoreError::Unavailable { action, detail })
         })
     }
 }
 
 impl SecretStore for DirectoryStore {
+    fn limits(&self) -> Limits {
+        LIMITS
+    }
+
+    fn action(&self, operation: Operation) -> &'static str {
+        match operation {
+            Operation::Get | Operation::List => "read",
+            Operation::Put | Operation::MoveCurrent => "write",
+        }
+    }
+
+    fn advice(&self, error: &StoreError, _secret_id: &str) -> Advice {
+        match error {
+            StoreError::NotFound { .. } => Advice::new("check the name and the directory, and give the secret a value"),
+            StoreError::AccessDenied { .. } => Advice::new("check who owns the file and its folder"),
+            StoreError::Quota { .. } => {
+                Advice::new("put fewer versions, or wait until those of the last day are older")
+            }
+            StoreError::Binary | StoreError::Rejected { .. } => {
+                Advice::new("the same call will fail again: check the secret's name and its file")
+            }
+            StoreError::Exists | StoreError::Moved | StoreError::Unavailable { .. } => {
+                Advice::new("the next run tries again").or_at_command_line("try again")
+            }
+        }
+    }
+
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
         let (id, label) = match which {
             Selector::Id(id) => (Some(id.clone()), None),
@@ -158,133 +180,6 @@ impl SecretStore for DirectoryStore {
     }
 }
 
-/// The file of one secret, and what lies beside it.
-struct StateFile {
-    path: PathBuf,
-    lock: PathBuf,
-    temporary: PathBuf,
-}
-
-impl StateFile {
-    fn of(root: &Path, name: &str) -> Result<Self, StoreError> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-".contains(&byte);
-        if !(1..=512).contains(&name.len()) || !name.bytes().all(allowed) {
-            let said = format!("a secret's name is 1 to 512 letters, digits or /_+=.@-, unlike {name:?}");
-            return Err(StoreError::Rejected { action: "read", said });
-        }
-        // Always with an ending: a secret may be called `..`.
-        let file = |ending| root.join(format!("{}.{ending}", name.replace('/', "%2F")));
-        Ok(Self { path: file("json"), lock: file("lock"), temporary: file("tmp") })
-    }
-
-    fn arn(&self) -> String {
-        format!("local:{}", self.path.display())
-    }
-
-    fn read(&self) -> Result<Versions, StoreError> {
-        let text = self.text()?;
-        let versions: Versions = serde_json::from_slice(&text).map_err(|error| {
-            // Not the error's own text: it quotes what it stumbled over.
-            self.refused(&format!("line {}, column {}", error.line(), error.column()))
-        })?;
-        versions.check().map_err(|problem| self.refused(problem))?;
-        Ok(versions)
-    }
-
-    fn text(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        let most = self.length()?.min(MAX_STATE_BYTES) + 1;
-        // As long as it will be: growing, it would leave copies behind.
-        let mut text = Zeroizing::new(Vec::with_capacity(most));
-        let read = File::open(&self.path).and_then(|file| file.take(MAX_STATE_BYTES as u64 + 1).read_to_end(&mut text));
-        match read {
-            Ok(..=MAX_STATE_BYTES) => Ok(text),
-            Ok(_) => Err(self.refused(&format!("over {MAX_STATE_BYTES} bytes"))),
-            Err(error) => Err(failed("read", &self.path, &error)),
-        }
-    }
-
-    /// How long the file is; an error where there is none.
-    fn length(&self) -> Result<usize, StoreError> {
-        let found = fs::symlink_metadata(&self.path).map_err(|error| failed("read", &self.path, &error))?;
-        if !found.is_file() {
-            // A link would be replaced by a file at the next write, and reading a pipe could take for ever.
-            return Err(self.refused("a folder, a link or a device"));
-        }
-        Ok(usize::try_from(found.len()).unwrap_or(usize::MAX))
-    }
-
-    fn refused(&self, what: &str) -> StoreError {
-        let path = self.path.display();
-        let said = format!(
-            "{path} is not a secret's state file, or a damaged one ({what}); \
-             mend it or put a copy in its place: it is left as it is"
-        );
-        StoreError::Rejected { action: "read", said }
-    }
-
-    /// Keeps other writers out until the file returned is dropped, or the process ends, however it ends.
-    fn lock(&self, patience: Duration) -> Result<File, StoreError> {
-        let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&self.lock);
-        let file = opened.map_err(|error| failed("write", &self.lock, &error))?;
-        let start = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if start.elapsed() < patience => thread::sleep(LOCK_POLL),
-                Err(TryLockError::WouldBlock) => {
-                    let path = self.lock.display();
-                    let said = format!("another process holds the lock {path} for over {patience:?}; try again");
-                    return Err(StoreError::Unavailable { action: "write", said });
-                }
-                Err(TryLockError::Error(error)) => return Err(failed("write", &self.lock, &error)),
-            }
-        }
-    }
-
-    /// Replaces the file, or leaves it as it was. Only under the lock: the temporary file has a fixed name.
-    fn write(&self, versions: &Versions) -> Result<(), StoreError> {
-        let replaced = serde_json::to_vec(versions).map_err(io::Error::from).map(Zeroizing::new).and_then(|text| {
-            // Opened first: once the file is replaced nothing may fail that tells of a file as it was.
-            let folder = self.path.parent().map(File::open).transpose()?;
-            remove_if_there(&self.temporary)?;
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.temporary)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&self.temporary, &self.path)?;
-            Ok(folder)
-        });
-        let folder = replaced.map_err(|error| {
-            // Best effort, for a full disk: the next write would remove it.
-            let _ = fs::remove_file(&self.temporary);
-            failed("write", &self.path, &error)
-        })?;
-        // The renaming, too, has to survive a power cut.
-        folder.map_or(Ok(()), |folder| folder.sync_all()).map_err(|error| {
-            let said = format!("{}: written, but not safe from a power cut: {error}", self.path.display());
-            StoreError::Unavailable { action: "write", said }
-        })
-    }
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn failed(action: &'static str, path: &Path, error: &io::Error) -> StoreError {
-    let said = format!("{}: {error}", path.display());
-    match error.kind() {
-        ErrorKind::NotFound => StoreError::NotFound { said },
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::AccessDenied { action, said },
-        ErrorKind::InvalidFilename | ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
-            StoreError::Rejected { action, said }
-        }
-        _ => StoreError::Unavailable { action, said },
-    }
-}
-
 fn random_id() -> VersionId {
     uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid().to_string().into()
 }
@@ -293,6 +188,8 @@ fn random_id() -> VersionId {
 mod tests {
     use std::{
         collections::BTreeSet,
+        fs::File,
+        io::{self, ErrorKind},
         os::unix::fs::PermissionsExt,
         process::{Command, Stdio},
     };
@@ -301,7 +198,6 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::store::{UNLABELLED_KEPT, VERSION_QUOTA};
 
     const NAME: &str = "crm/prod/oauth";
 
@@ -383,8 +279,8 @@ mod tests {
             store.put_value(NAME, &"one".into()).await.map(drop),
             store.list(NAME).await.map(drop),
         ] {
-            let Err(StoreError::NotFound { said }) = failed else { panic!("{failed:?}") };
-            assert!(said.contains(missing.to_str().unwrap()), "{said}");
+            let Err(StoreError::NotFound { detail }) = failed else { panic!("{failed:?}") };
+            assert!(detail.contains(missing.to_str().unwrap()), "{detail}");
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         let first = store.create(NAME, &"one".into()).await.unwrap();
@@ -495,8 +391,8 @@ mod tests {
                 store.roll_back(NAME).await.map(drop),
                 store.create(NAME, &"two".into()).await.map(drop),
             ] {
-                let Err(StoreError::Rejected { said, .. }) = failed else { panic!("{failed:?}") };
-                assert!(said.contains(path.to_str().unwrap()) && !said.contains("hunter2"), "{said}");
+                let Err(StoreError::Rejected { detail, .. }) = failed else { panic!("{failed:?}") };
+                assert!(detail.contains(path.to_str().unwrap()) && !detail.contains("hunter2"), "{detail}");
             }
             assert!(fs::read(&path).unwrap() == damaged, "the file was changed");
         }
@@ -511,8 +407,11 @@ mod tests {
         let held = File::open(&path).unwrap();
         held.lock().unwrap();
         let failed = store.put_value(NAME, &"two".into()).await;
-        let Err(StoreError::Unavailable { action: "write", said }) = failed else { panic!("{failed:?}") };
-        assert!(said.contains("another process holds the lock") && said.contains(path.to_str().unwrap()), "{said}");
+        let Err(StoreError::Unavailable { action: "write", detail }) = failed else { panic!("{failed:?}") };
+        assert!(
+            detail.contains("another process holds the lock") && detail.contains(path.to_str().unwrap()),
+            "{detail}"
+        );
         assert_eq!(text(&store, Label::Current).await.unwrap(), "one");
         drop(held);
         store.put_value(NAME, &"two".into()).await.unwrap();
@@ -566,22 +465,22 @@ mod tests {
     #[tokio::test]
     async fn old_unlabelled_versions_make_room_and_young_ones_do_not() {
         for (age, fits) in [
-            (UNLABELLED_KEPT - TimeDelta::seconds(1), false),
-            (UNLABELLED_KEPT, true),
-            (UNLABELLED_KEPT + TimeDelta::seconds(1), true),
+            (LIMITS.unlabelled_kept - TimeDelta::seconds(1), false),
+            (LIMITS.unlabelled_kept, true),
+            (LIMITS.unlabelled_kept + TimeDelta::seconds(1), true),
         ] {
             let directory = TempDir::new().unwrap();
             let start: DateTime<Utc> = "2026-01-02T03:04:05Z".parse().unwrap();
             let clock = Clock::new(move || start + age, tokio::time::sleep);
             let store = DirectoryStore::open(directory.path(), clock).unwrap();
             let mut full = Versions::create("local:full", &id(1), &"one".into(), start).unwrap();
-            for n in 2..=VERSION_QUOTA {
+            for n in 2..=LIMITS.versions {
                 full.put(&id(n), &"unlabelled".into(), Some(&[]), start).unwrap();
             }
             StateFile::of(&store.root, NAME).unwrap().write(&full).unwrap();
             let put = store.put(NAME, &id(101), Label::Claim, &"claim".into()).await;
             assert!(if fits { put.is_ok() } else { matches!(put, Err(StoreError::Quota { .. })) }, "{age}: {put:?}");
-            assert_eq!(store.list(NAME).await.unwrap().len(), VERSION_QUOTA);
+            assert_eq!(store.list(NAME).await.unwrap().len(), LIMITS.versions);
             assert_eq!(store.get(NAME, Selector::Id(&id(2))).await.is_ok(), !fits, "{age}");
         }
     }
@@ -597,8 +496,8 @@ mod tests {
         let put = store.put_value(NAME, &"two".into()).await;
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
         if binding {
-            let Err(StoreError::AccessDenied { action: "write", said }) = put else { panic!("{put:?}") };
-            assert!(said.contains(file(&directory, "json").to_str().unwrap()), "{said}");
+            let Err(StoreError::AccessDenied { action: "write", detail }) = put else { panic!("{put:?}") };
+            assert!(detail.contains(file(&directory, "json").to_str().unwrap()), "{detail}");
             assert_eq!(text(&store, Label::Current).await.unwrap(), "one");
         } else {
             assert_eq!(text(&store, Label::Current).await.unwrap(), "two", "{put:?}");

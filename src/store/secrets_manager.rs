@@ -1,4 +1,4 @@
-//! AWS Secrets Manager as a [`SecretStore`]: each method is one call, its errors put in the store's words.
+//! AWS Secrets Manager as a [`SecretStore`]: each method is one call of the AWS SDK. What its errors mean is in [`aws`].
 
 use std::time::Duration;
 
@@ -14,28 +14,25 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Url;
 
 use super::{
-    Content, Label, Listed, SecretStore, Selector, StoreError, Version, VersionId,
-    action::{GET, LIST, MOVE, PUT},
-    service_error,
+    Content, Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId,
+    aws::{self, GET, LIST, MOVE, PUT},
 };
 use crate::{
+    error::{Advice, InvalidSetting},
     http_client::SdkHttpClient,
+    region,
+    sanitize::redact_document,
     secret::Secret,
-    setting::{InvalidSetting, check_region},
-    shown::shown,
 };
 
 /// How long one try of a call may take.
 const TRY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often a call is tried when the service throttles or fails.
+/// How many times a call is tried if the service throttles or fails.
 const MAX_TRIES: u32 = 3;
 
-/// How much of the service's own text is shown.
-const MAX_SAID_CHARS: usize = 500;
-
-/// A word of it that has this many bytes in a row in common with what was sent is not shown.
-const MAX_SHARED_BYTES: usize = 8;
+/// How much of the service's own text is printed.
+const MAX_DETAIL_CHARS: usize = 500;
 
 /// The most pages of a list that are read: ten times the quota.
 const MAX_PAGES: usize = 10;
@@ -72,16 +69,16 @@ impl SecretsManager {
     ///
     /// As those of [`Self::from_env`].
     pub fn new(config: &SdkConfig) -> Result<Self, InvalidSetting> {
-        check_region(config.region().map_or("", |region| region.as_ref()), "the secret")?;
+        region::check(config.region().map_or("", |region| region.as_ref()), "the secret")?;
         let mut settings = aws_sdk_secretsmanager::config::Builder::from(config);
         for name in ["AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL"] {
             match std::env::var(name).as_deref().map(str::trim) {
                 Err(_) => {}
-                // The SDK takes an empty one for an endpoint, and panics at the first call.
+                // The SDK accepts an empty endpoint and panics at the first call.
                 Ok("") => {
                     settings.set_endpoint_url(config.endpoint_url().filter(|url| !url.is_empty()).map(str::to_owned));
                 }
-                // The SDK would find out at each call.
+                // The SDK would report it at every call.
                 Ok(found) if !Url::parse(found).is_ok_and(|url| matches!(url.scheme(), "https" | "http")) => {
                     return Err(InvalidSetting::found(name, found, "an https or http URL"));
                 }
@@ -89,22 +86,6 @@ impl SecretsManager {
             }
         }
         Ok(Self { client: Client::from_conf(settings.build()) })
-    }
-
-    /// Reads one version, text or bytes.
-    ///
-    /// # Errors
-    ///
-    /// As those of [`SecretStore::get`], without [`StoreError::Binary`].
-    pub async fn read(&self, secret_id: &str, which: Selector<'_>) -> Result<(VersionId, Content), StoreError> {
-        let got = self.get_secret_value(secret_id, which).await?;
-        let id = got.version_id.ok_or_else(|| without("VersionId"))?.into();
-        let content = match (got.secret_string, got.secret_binary) {
-            (Some(text), _) => Content::Text(text.into()),
-            (None, Some(bytes)) => Content::Bytes(bytes.into_inner().into()),
-            (None, None) => return Err(without("SecretString")),
-        };
-        Ok((id, content))
     }
 
     async fn get_secret_value(&self, secret_id: &str, which: Selector<'_>) -> Result<GetSecretValueOutput, StoreError> {
@@ -118,10 +99,22 @@ impl SecretsManager {
 }
 
 fn without(member: &str) -> StoreError {
-    StoreError::Unavailable { action: GET, said: format!("an answer without {member}") }
+    StoreError::Unavailable { action: GET, detail: format!("an answer without {member}") }
 }
 
 impl SecretStore for SecretsManager {
+    fn limits(&self) -> Limits {
+        Limits::SECRETS_MANAGER
+    }
+
+    fn action(&self, operation: Operation) -> &'static str {
+        aws::action(operation)
+    }
+
+    fn advice(&self, error: &StoreError, secret_id: &str) -> Advice {
+        aws::advice(error, secret_id)
+    }
+
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
         let got = self.get_secret_value(secret_id, which).await?;
         Ok(Version {
@@ -161,7 +154,7 @@ impl SecretStore for SecretsManager {
             listed.extend(page.versions.unwrap_or_default().into_iter().filter_map(|version| {
                 Some(Listed {
                     id: version.version_id?.into(),
-                    // Without a date it counts as young.
+                    // A version without a date counts as young.
                     created: version.created_date.and_then(|date| time(&date)).unwrap_or(DateTime::<Utc>::MAX_UTC),
                     labelled: version.version_stages.is_some_and(|labels| !labels.is_empty()),
                 })
@@ -173,34 +166,45 @@ impl SecretStore for SecretsManager {
         }
         Ok(listed)
     }
+
+    async fn read(&self, secret_id: &str, which: Selector<'_>) -> Result<(VersionId, Content), StoreError> {
+        let got = self.get_secret_value(secret_id, which).await?;
+        let id = got.version_id.ok_or_else(|| without("VersionId"))?.into();
+        let content = match (got.secret_string, got.secret_binary) {
+            (Some(text), _) => Content::Text(text.into()),
+            (None, Some(bytes)) => Content::Bytes(bytes.into_inner().into()),
+            (None, None) => return Err(without("SecretString")),
+        };
+        Ok((id, content))
+    }
 }
 
 fn time(date: &SdkDateTime) -> Option<DateTime<Utc>> {
-    // Times are added to: the last representable one would be one too far.
+    // Durations are added to times: the last representable time would overflow.
     DateTime::from_timestamp(date.secs(), date.subsec_nanos())
         .filter(|time| *time < DateTime::<Utc>::MAX_UTC - TimeDelta::days(1))
 }
 
-/// What the SDK's error means. `body`: what was sent, which the service may not get us to print.
+/// What the SDK's error means. `body`: the document that was sent, which the service must not make us print.
 fn store_error<E: ProvideErrorMetadata>(
     action: &'static str,
     error: &SdkError<E>,
     body: Option<&Secret>,
 ) -> StoreError {
     let SdkError::ServiceError(answer) = error else {
-        return StoreError::Unavailable { action, said: format!("no answer: {}", innermost(error)) };
+        return StoreError::Unavailable { action, detail: format!("no answer: {}", innermost(error)) };
     };
     let status = answer.raw().status();
     let code = answer.err().code().unwrap_or_default();
     let message = answer.err().message().unwrap_or_default();
-    let said = match code {
+    let detail = match code {
         "" => format!("an answer of status {} that could not be read", status.as_u16()),
-        code => fit(&format!("{code}: {message}"), body),
+        code => redact_document(&format!("{code}: {message}"), body, MAX_DETAIL_CHARS),
     };
-    service_error::meaning(action, status.as_u16(), code, message, said)
+    aws::meaning(action, status.as_u16(), code, message, detail)
 }
 
-/// The innermost cause of a failure that came before any answer: "Connection refused", "no credentials", ….
+/// The innermost cause of a failure without a response: "Connection refused", "no credentials", ….
 fn innermost<E>(error: &SdkError<E>) -> String {
     let outer: &dyn std::error::Error = match error {
         SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
@@ -215,46 +219,5 @@ fn innermost<E>(error: &SdkError<E>) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    fit(&cause.to_string(), None)
-}
-
-/// The service's text, short and printable, without words that have anything in common with what was sent.
-fn fit(text: &str, body: Option<&Secret>) -> String {
-    // Cut before it is searched: a word may be as long as the whole answer.
-    let text: String = text.chars().take(MAX_SAID_CHARS).collect();
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let words: Vec<_> = words
-        .map(|word| match body {
-            Some(body) if shares(word, body.expose()) => "[redacted]".to_owned(),
-            _ => shown(word, MAX_SAID_CHARS),
-        })
-        .collect();
-    words.join(" ").chars().take(MAX_SAID_CHARS).collect()
-}
-
-fn shares(word: &str, body: &str) -> bool {
-    let pieces = word.as_bytes().windows(MAX_SHARED_BYTES);
-    pieces.filter_map(|piece| str::from_utf8(piece).ok()).any(|piece| body.contains(piece))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_services_text_is_shown_short_printable_and_without_what_was_sent() {
-        let body = Secret::from(r#"{"accessToken":"at-0123456789"}"#);
-        for (text, expected) in [
-            ("You can’t do this\n now.", "You can’t do this now."),
-            ("Value 'at-0123456789' is wrong", "Value [redacted] is wrong"),
-            ("Value (SecretString=at-0123456789;) is wrong", "Value [redacted] is wrong"),
-            ("Value …23456789 is wrong", "Value [redacted] is wrong"),
-            ("Value …3456789 is wrong", "Value …3456789 is wrong"),
-            ("a\u{202e}b\u{200b}c", "a?b?c"),
-        ] {
-            assert_eq!(fit(text, Some(&body)), expected);
-        }
-        assert_eq!(fit(&"a b ".repeat(1000), Some(&body)).chars().count(), 499);
-        assert_eq!(fit(&"x".repeat(1_000_000), Some(&body)), "x".repeat(500));
-    }
+    redact_document(&cause.to_string(), None, MAX_DETAIL_CHARS)
 }

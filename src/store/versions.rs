@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Label, Listed, MAX_VERSION_BYTES, StoreError, UNLABELLED_KEPT, VERSION_QUOTA, Version, VersionId};
+use super::{Label, Limits, Listed, StoreError, Version, VersionId};
 use crate::secret::Secret;
 
 const CURRENT: &str = Label::Current.as_str();
 const PREVIOUS: &str = Label::Previous.as_str();
 const PENDING: &str = "AWSPENDING";
+
+/// What is kept: as much as Secrets Manager keeps.
+pub const LIMITS: Limits = Limits::SECRETS_MANAGER;
 
 /// One secret: its versions in the order they were put, and on which of them each staging label is.
 ///
@@ -68,8 +71,8 @@ impl Versions {
         if let Some(label) = label
             && self.labels.get(label) != Some(id)
         {
-            let said = format!("the staging label {label} is not on the version {id}");
-            return Err(StoreError::Rejected { action: "read", said });
+            let detail = format!("the staging label {label} is not on the version {id}");
+            return Err(StoreError::Rejected { action: "read", detail });
         }
         Ok(Version { arn: self.arn.clone(), id: kept.id.clone(), created: kept.created, body: kept.body.clone() })
     }
@@ -174,12 +177,12 @@ impl Versions {
         self.kept
             .iter()
             .find(|kept| kept.id == *id)
-            .ok_or_else(|| StoreError::NotFound { said: format!("there is no version {id}") })
+            .ok_or_else(|| StoreError::NotFound { detail: format!("there is no version {id}") })
     }
 
     fn holder(&self, label: &str) -> Result<&VersionId, StoreError> {
-        let said = || format!("there is no version with the staging label {label}");
-        self.labels.get(label).ok_or_else(|| StoreError::NotFound { said: said() })
+        let detail = || format!("there is no version with the staging label {label}");
+        self.labels.get(label).ok_or_else(|| StoreError::NotFound { detail: detail() })
     }
 
     fn is_labelled(&self, id: &VersionId) -> bool {
@@ -199,15 +202,15 @@ impl Versions {
     /// Drops what the service drops to make room for one version more. What the caller is about to take a label off
     /// still counts as labelled: no documentation says otherwise.
     fn make_room(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let over = (self.kept.len() + 1).saturating_sub(VERSION_QUOTA);
+        let over = (self.kept.len() + 1).saturating_sub(LIMITS.versions);
         let mut droppable: Vec<&Kept> = self.kept.iter().collect();
-        droppable.retain(|kept| now - kept.created >= UNLABELLED_KEPT && !self.is_labelled(&kept.id));
+        droppable.retain(|kept| now - kept.created >= LIMITS.unlabelled_kept && !self.is_labelled(&kept.id));
         if droppable.len() < over {
-            let said = format!(
+            let detail = format!(
                 "the secret has {} versions, too few of them unlabelled and over 24 hours old",
                 self.kept.len()
             );
-            return Err(StoreError::Quota { said });
+            return Err(StoreError::Quota { detail });
         }
         droppable.sort_by_key(|kept| kept.created);
         let dropped: BTreeSet<VersionId> = droppable.into_iter().take(over).map(|kept| kept.id.clone()).collect();
@@ -218,14 +221,14 @@ impl Versions {
 
 fn check_lengths(id: &VersionId, body: &Secret) -> Result<(), StoreError> {
     let (id_length, body_length) = (id.as_str().len(), body.expose().len());
-    let said = if !(32..=64).contains(&id_length) {
+    let detail = if !(32..=64).contains(&id_length) {
         format!("a version id has 32 to 64 characters, this one {id_length}")
-    } else if !(1..=MAX_VERSION_BYTES).contains(&body_length) {
-        format!("a version holds 1 to {MAX_VERSION_BYTES} bytes, this text has {body_length}")
+    } else if !(1..=LIMITS.version_bytes).contains(&body_length) {
+        format!("a version holds 1 to {} bytes, this text has {body_length}", LIMITS.version_bytes)
     } else {
         return Ok(());
     };
-    Err(StoreError::Rejected { action: "write", said })
+    Err(StoreError::Rejected { action: "write", detail })
 }
 
 /// How the fields look in JSON: all as text.
@@ -416,12 +419,12 @@ mod tests {
             (98, TimeDelta::zero(), true, 99),
             (99, TimeDelta::zero(), true, 100),
             (100, TimeDelta::zero(), false, 100),
-            (100, UNLABELLED_KEPT - second, false, 100),
-            (100, UNLABELLED_KEPT, true, 100),
-            (100, UNLABELLED_KEPT + second, true, 100),
+            (100, LIMITS.unlabelled_kept - second, false, 100),
+            (100, LIMITS.unlabelled_kept, true, 100),
+            (100, LIMITS.unlabelled_kept + second, true, 100),
             // Nothing is dropped before room is needed.
-            (99, UNLABELLED_KEPT + second, true, 100),
-            (98, UNLABELLED_KEPT + second, true, 99),
+            (99, LIMITS.unlabelled_kept + second, true, 100),
+            (98, LIMITS.unlabelled_kept + second, true, 99),
         ] {
             let mut versions = many_versions(count, age);
             let before = versions.clone();
@@ -438,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_full_secret_still_answers_a_repeated_put_and_moves_labels() {
-        let mut versions = many_versions(VERSION_QUOTA, TimeDelta::zero());
+        let mut versions = many_versions(LIMITS.versions, TimeDelta::zero());
         assert_eq!(versions.put(&id(7), &text("unlabelled"), None, now()), Ok(()));
         assert_eq!(versions.put(&id(7), &text("other"), None, now()), Err(StoreError::Exists));
         assert_eq!(versions.move_label("AWSCURRENT", Some(&id(1)), &id(7)), Ok(()));
@@ -477,7 +480,7 @@ mod tests {
             ("AWSCURRENT", Some(9), 3, Err(StoreError::Moved)),
             ("AWSCURRENT", None, 3, Err(StoreError::Moved)),
             ("AWSCURRENT", None, 2, Err(StoreError::Moved)),
-            ("AWSCURRENT", Some(2), 9, Err(StoreError::NotFound { said: format!("there is no version {}", id(9)) })),
+            ("AWSCURRENT", Some(2), 9, Err(StoreError::NotFound { detail: format!("there is no version {}", id(9)) })),
             ("OAUTH_CLAIM", Some(3), 4, Ok("AWSCURRENT=2 AWSPREVIOUS=1 OAUTH_CLAIM=4")),
             ("OAUTH_CLAIM", None, 4, Err(StoreError::Moved)),
             ("OAUTH_STAGED", None, 4, Ok("AWSCURRENT=2 AWSPREVIOUS=1 OAUTH_CLAIM=3 OAUTH_STAGED=4")),

@@ -10,8 +10,8 @@ use super::{
     time_form::TimeForm,
 };
 use crate::{
+    sanitize::{is_visible, sanitize_line},
     secret::Secret,
-    shown::{shown, shows},
 };
 
 /// In this year a number of seconds becomes so large that it would be read as milliseconds.
@@ -208,7 +208,7 @@ impl Member {
             .map(|(name, value)| match serde_json::from_str::<String>(value) {
                 Ok(text) => Ok((name.to_owned(), Secret::from(text))),
                 Err(_) => Err(SecretProblem::WrongType {
-                    member: format!("{found}.{}", shown(name, 64)),
+                    member: format!("{found}.{}", sanitize_line(name, 64)),
                     found: kind(value),
                     wanted: "a string",
                 }),
@@ -225,7 +225,7 @@ impl Member {
     /// The name or ARN of another secret. It is shown in messages, where it could make up a line of the log.
     pub(super) fn secret_id(self, document: &Document) -> Result<Option<String>, SecretProblem> {
         let id = self.word(document, "a string of printable characters", |id| {
-            id.chars().all(|c| c == ' ' || shows(c)).then(|| id.to_owned())
+            id.chars().all(|c| c == ' ' || is_visible(c)).then(|| id.to_owned())
         })?;
         Ok(id.filter(|id| !id.is_empty()))
     }

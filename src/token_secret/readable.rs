@@ -11,7 +11,7 @@ use super::{
     document::{Document, kind},
     member::{Member, Style},
 };
-use crate::{secret::Secret, shown::shown};
+use crate::{sanitize::sanitize_line, secret::Secret};
 
 /// What a reader does not need and should not hold.
 const NOT_FOR_READERS: [Member; 5] = [
@@ -68,9 +68,11 @@ impl ReadableToken {
         match serde_json::from_str(value) {
             Ok(read) => Ok(Some(read)),
             // Not serde's text: it quotes what it stumbled over.
-            Err(_) => {
-                Err(SecretProblem::WrongType { member: shown(name, 64), found: kind(value), wanted: type_name::<T>() })
-            }
+            Err(_) => Err(SecretProblem::WrongType {
+                member: sanitize_line(name, 64),
+                found: kind(value),
+                wanted: type_name::<T>(),
+            }),
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct Bench {
     pub provider: Provider,
     names: Mutex<Vec<String>>,
     hidden: Mutex<Vec<String>>,
-    said: Arc<Mutex<String>>,
+    output: Arc<Mutex<String>>,
 }
 
 impl Bench {
@@ -73,8 +73,8 @@ impl Bench {
     }
 
     fn of(sm: FakeSecretsManager, provider: Provider) -> Self {
-        let (names, hidden, said) = (Mutex::default(), Mutex::default(), Arc::default());
-        Self { sm, provider, names, hidden, said }
+        let (names, hidden, output) = (Mutex::default(), Mutex::default(), Arc::default());
+        Self { sm, provider, names, hidden, output }
     }
 
     /// A token secret that is due, with all that an exchange needs.
@@ -174,7 +174,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            assert_no_secret(&self.said.lock().unwrap(), &self.secrets());
+            assert_no_secret(&self.output.lock().unwrap(), &self.secrets());
         }
     }
 }
@@ -183,7 +183,7 @@ impl Drop for Bench {
 pub struct Process {
     api: Arc<RuntimeApi>,
     pub function: Function,
-    said: Arc<Mutex<String>>,
+    output: Arc<Mutex<String>>,
 }
 
 impl Process {
@@ -198,7 +198,7 @@ impl Process {
         ];
         environment.extend(settings);
         let function = Function::spawn(binary(), &api, &environment);
-        Self { api, function, said: Arc::clone(&bench.said) }
+        Self { api, function, output: Arc::clone(&bench.output) }
     }
 
     /// A new process in this one's place, as Lambda starts one after a crash.
@@ -219,7 +219,7 @@ impl Process {
             Outcome::Error { error_type, message, .. } => format!("{error_type}: {message}\n"),
             Outcome::Gone => String::new(),
         };
-        self.said.lock().unwrap().push_str(&said);
+        self.output.lock().unwrap().push_str(&said);
         outcome
     }
 
@@ -246,7 +246,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.said.lock().unwrap().push_str(&self.function.output());
+        self.output.lock().unwrap().push_str(&self.function.output());
     }
 }
 

@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-const MAYBE_SPENT: &str = "; the next run tries again, but the provider may have spent the refresh token: if that \
-                           run ends with invalid_grant, a person must consent again";
+const MAYBE_SPENT: &str = "; the provider may have spent the refresh token; the next run tries again: if it ends \
+                           with invalid_grant, a person must consent again";
 const TRIES_AGAIN: &str = "; the next run tries again";
 
 fn json_answer(status: u16, body: &Value) -> Answer {
@@ -176,13 +176,14 @@ async fn a_refusal_is_named_by_what_mends_it_and_not_asked_for_again() {
         let (found, first) = process.error("{}").await;
         assert_eq!(found, error_type);
         assert!(first.contains(&format!("{} refused the refresh {told}", bench.provider.url())), "{first}");
-        assert!(!first.contains("a run before this one"), "{first}");
+        assert!(!first.contains("an earlier run"), "{first}");
 
-        let on_record = "this is the answer on record, the provider was not asked again";
+        let on_record = "; an earlier run recorded this refusal, and the provider was not asked again; ";
+        let (what, _) = first.rsplit_once("; ").unwrap();
         for _ in 0..2 {
             let (found, next) = process.error("{}").await;
             assert_eq!(found, error_type);
-            assert!(next.starts_with(&first) && next.contains(on_record), "{next}");
+            assert!(next.starts_with(&format!("{what}{on_record}")), "{next}");
         }
         assert_eq!(bench.provider.exchanges(), 1);
         assert_eq!(bench.sm.current(SECRET).0, version);
@@ -276,8 +277,9 @@ async fn the_first_refusal_after_an_interrupted_run_says_that_there_was_one() {
     assert_eq!(process.error("{}").await.0, "ProviderUnavailable");
     let (error_type, message) = process.error("{}").await;
     assert_eq!(error_type, "ReauthorizationRequired");
-    let told = "; a run before this one ended after its claim: it may have spent the token without storing the answer";
-    assert!(message.ends_with(told), "{message}");
+    let history =
+        "; an earlier run ended after its claim: it may have spent the token without storing the response; a person";
+    assert!(message.contains(history), "{message}");
 }
 
 #[tokio::test]

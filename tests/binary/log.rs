@@ -260,7 +260,7 @@ async fn names_from_events_cannot_make_up_lines_of_the_log() {
 
 #[tokio::test]
 async fn what_processes_print_is_kept_for_the_search_of_all_output() {
-    // `tests/unseen` fails where it does not find this one.
+    // `tests/check-no-secrets` fails where it does not find this one.
     let api = RuntimeApi::start().await;
     let canary = Function::spawn("/usr/bin/env", &api, &[("CANARY", "unseen-canary")]);
     assert!(canary.exited(Duration::from_secs(10)).await.expect("its end").success());

@@ -115,7 +115,7 @@ async fn after_the_lease_of_a_killed_process_the_next_one_takes_over() {
         } else {
             assert_eq!(ended(&process.report("{}").await), (expected, "due"));
             bench.assert_alive(SECRET);
-            assert!(process.function.output().contains("a run before this one ended without storing an answer"));
+            assert!(process.function.output().contains("an earlier run ended without storing a response"));
         }
         assert_eq!((bench.provider.exchanges(), bench.provider.reuses()), (2, usize::from(spent)));
     }
@@ -135,8 +135,8 @@ async fn with_too_little_time_a_run_does_not_begin_and_says_what_to_raise() {
         let (error_type, message) = error(outcome);
         assert_eq!(error_type, "InvalidConfiguration", "{ms}");
         let told = format!(
-            " ms are left of the invocation, too little to begin a refresh safely (secret `{SECRET}`); nothing was sent: \
-             raise the function's timeout, 60 seconds is a good one"
+            " ms are left of the invocation, too little to start a refresh safely (secret `{SECRET}`); nothing was sent: \
+             raise the function's timeout, for example to 60 seconds"
         );
         let left: u64 = message.strip_suffix(&told).expect(&message).parse().unwrap();
         assert!((1..=ms).contains(&left), "{message}");

@@ -7,8 +7,8 @@ use std::{
 };
 
 use token_refresher::{
-    error::Error,
-    report::Report,
+    protocol::Error,
+    protocol::outcome::Completed,
     store::{Label, SecretStore, StoreError},
 };
 
@@ -70,9 +70,9 @@ async fn refresh(scene: &Scene, clock: &TestClock) -> String {
         Ok(store) => scene.refresher(store, clock),
         Err(error) => return format!("{}: {error}", kind(&error)),
     };
-    let told = |ended: &Result<Report, Error>| match ended {
+    let told = |ended: &Result<Completed, Error>| match ended {
         Ok(report) => format!("{:?}", report.outcome),
-        Err(error) => format!("{}: {error}", error.error_type()),
+        Err(error) => format!("{}: {error}", error.error_type().as_str()),
     };
     let ended = run(&refresher, clock).await;
     let first = told(&ended);

@@ -1,7 +1,7 @@
 //! A clock that is set while a refresh runs: back or forward, between any two looks at it.
 
 use chrono::TimeDelta;
-use token_refresher::{event::Mode, observation::Observation, refresh::Request, report::Outcome};
+use token_refresher::protocol::{Mode, Request, observation::Observation, outcome::Outcome};
 
 use crate::{
     scene::{NAME, Scene, TestClock, block_on, run},
@@ -40,7 +40,7 @@ fn a_clock_that_is_set_during_a_refresh_costs_no_token_and_sends_none_twice() {
                     // The deadline passed at one stroke: nothing is sent, or nothing of it lost.
                     Err(error) => {
                         assert!(by > TimeDelta::zero(), "{case}: {error}");
-                        let kind = error.error_type();
+                        let kind = error.error_type().as_str();
                         let expected: &[&str] = match sent {
                             0 => &["InvalidConfiguration", "StoreUnavailable"],
                             _ => &["TokenNotStored", "StoreUnavailable"],
@@ -48,8 +48,8 @@ fn a_clock_that_is_set_during_a_refresh_costs_no_token_and_sends_none_twice() {
                         assert!(expected.contains(&kind), "{case}: {error}");
                     }
                 }
-                if !same_process && first.is_err_and(|error| error.error_type() == "TokenNotStored") {
-                    // They are in the memory of a process that is gone, as the error said: loud, and not to be mended.
+                if !same_process && first.is_err_and(|error| error.error_type().as_str() == "TokenNotStored") {
+                    // They are in the memory of a process that is gone, as the error detail: loud, and not to be mended.
                     continue;
                 }
                 // The clock goes on from there, until every lease is over.

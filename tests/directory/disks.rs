@@ -36,12 +36,12 @@ pub async fn fill(scene: &Scene) -> String {
         let before = scene.shape();
         match store.put(NAME, &id(n), Label::Staged, &"x".repeat(3000).into()).await {
             Ok(()) => assert_ne!(scene.shape(), before),
-            Err(StoreError::Unavailable { said, .. }) => {
+            Err(StoreError::Unavailable { detail, .. }) => {
                 assert_eq!(scene.shape(), before, "the old state stands");
                 scene.assert_private(false);
                 assert!(n > 4, "there was room for a few");
                 assert_eq!(store.list(NAME).await.expect("it is still read").len(), n - 1);
-                return said;
+                return detail;
             }
             Err(error) => return format!("another error: {error}"),
         }

@@ -18,12 +18,12 @@ const MOST_BYTES: usize = 100 * (6 * 65_536 + 1024);
 async fn verdict(store: &DirectoryStore, path: &Path) -> Result<(), String> {
     match store.list(NAME).await {
         Ok(_) => Ok(()),
-        Err(StoreError::Rejected { action: "read", said }) => {
+        Err(StoreError::Rejected { action: "read", detail }) => {
             let (before, after) = (
                 format!("{} is not a secret's state file, or a damaged one (", path.display()),
-                "); mend it or put a copy in its place: it is left as it is",
+                "); repair it or replace it by a copy; it was not changed",
             );
-            let what = said.strip_prefix(&before).and_then(|said| said.strip_suffix(after));
+            let what = detail.strip_prefix(&before).and_then(|detail| detail.strip_suffix(after));
             Err(what.unwrap_or_else(|| panic!("another refusal")).to_owned())
         }
         Err(other) => panic!("another error: {other}"),

@@ -8,7 +8,6 @@ use std::{
     io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -18,16 +17,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use token_refresher::{
     clock::Clock,
-    config::Config,
-    error::Error,
-    event::Mode,
-    oauth::{
-        Exchange,
-        response::{self, Answer},
-    },
-    observation::Observation,
-    refresh::{Refresher, Request},
-    report::Report,
+    lambda::settings::Settings,
+    oauth::{exchanger::Exchanger, response},
+    protocol::{Error, Mode, Refresher, Request, observation::Observation, outcome::Completed},
     store::{Label, SecretStore, StoreError, VersionId, directory::DirectoryStore, versions::Versions},
     token_secret::TokenSecret,
 };
@@ -100,8 +92,7 @@ impl TestClock {
 /// text, so that no failing test shows one.
 pub type Shape = Vec<(Vec<String>, u64)>;
 
-type Exchanging = Pin<Box<dyn Future<Output = Answer> + Send>>;
-pub type TestRefresher = Refresher<DirectoryStore, Box<dyn Fn(Exchange) -> Exchanging + Send + Sync>>;
+pub type TestRefresher = Refresher<DirectoryStore>;
 
 /// The folder, and beside it the provider's book and what processes tell.
 pub struct Scene {
@@ -176,10 +167,10 @@ impl Scene {
     /// period), and writes down each request.
     pub fn refresher(&self, store: DirectoryStore, clock: &TestClock) -> TestRefresher {
         let (book, told_the_time) = (self.beside("book"), clock.clone());
-        let exchange = move |exchange: Exchange| -> Exchanging {
+        let exchanger = Exchanger::from_fn(move |exchange| {
             let (book, now) = (book.clone(), told_the_time.now());
-            Box::pin(async move {
-                let sent = exchange.refresh_token.expose();
+            async move {
+                let sent = exchange.grant.identity();
                 let mut book = OpenOptions::new().create(true).append(true).open(book).expect("the book");
                 book.write_all(format!("{sent} {}\n", std::process::id()).as_bytes()).expect("an entry");
                 let next: u32 = sent.strip_prefix("refresh-").and_then(|n| n.parse().ok()).expect("a number");
@@ -190,14 +181,14 @@ impl Scene {
                     "expires_in": 3600,
                 });
                 response::read(200, None, answer.to_string().as_bytes(), now, &[])
-            })
-        };
-        let config = Config::from_vars(|_| None).expect("settings in order");
-        Refresher::new(store, Box::new(exchange), clock.clock(), config)
+            }
+        });
+        let settings = Settings::from_vars(|_| None).expect("settings in order");
+        Refresher::new(store, exchanger, clock.clock(), settings.options)
     }
 
     /// A scheduled run in this process, of a minute.
-    pub async fn run(&self, clock: &TestClock) -> Result<Report, Error> {
+    pub async fn run(&self, clock: &TestClock) -> Result<Completed, Error> {
         run(&self.refresher(self.store(clock), clock), clock).await
     }
 
@@ -264,7 +255,7 @@ fn document(clock: &TestClock) -> Value {
     })
 }
 
-pub async fn run(refresher: &TestRefresher, clock: &TestClock) -> Result<Report, Error> {
+pub async fn run(refresher: &TestRefresher, clock: &TestClock) -> Result<Completed, Error> {
     let deadline = clock.now() + TimeDelta::minutes(1);
     refresher.run(Request { secret_id: NAME, mode: &Mode::Scheduled, deadline }, &Observation::default()).await
 }

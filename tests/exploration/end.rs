@@ -2,9 +2,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use token_refresher::{
-    config,
-    error::Error,
-    report::{Outcome, Report},
+    protocol::{
+        Error,
+        options::ClaimMode,
+        outcome::{Completed, Outcome},
+    },
     secret::Secret,
     token_secret::TokenSecret,
 };
@@ -55,7 +57,7 @@ pub fn of_the_end(world: &mut World, living_first: bool) -> Result<(), Broken> {
 fn an_hour_later(world: &mut World) -> Result<(), Broken> {
     world.time.set(world.time.now() + TimeDelta::hours(1));
     let run = world.later_run(Some(0))?;
-    let (calls, versions) = if world.plan.claim == config::Claim::Never { (5, 1) } else { (4, 2) };
+    let (calls, versions) = if world.plan.claim == ClaimMode::Never { (5, 1) } else { (4, 2) };
     let published = usize::from(world.plan.tells_readers());
     let calls = calls + 3 * published;
     let member = &world.members[run];
@@ -115,7 +117,7 @@ fn settle(world: &mut World) -> Result<bool, Broken> {
         let most_to_recover =
             5 + 5 + 2 + world.provider.sendings.len() + if world.plan.tells_readers() { 4 } else { 0 };
         match &**result {
-            Ok(Report { outcome: Outcome::Skipped, .. }) => {
+            Ok(Completed { outcome: Outcome::Skipped, .. }) => {
                 // What a forced run has staged, and did not put in place, waits until the token falls due.
                 if world.was_forced() && !waited_until_due {
                     waited_until_due = true;
@@ -126,11 +128,11 @@ fn settle(world: &mut World) -> Result<bool, Broken> {
                 of_liveness(world)?;
                 return Ok(true);
             }
-            Ok(Report { outcome: Outcome::Recovered, .. }) if member.calls > most_to_recover => {
+            Ok(Completed { outcome: Outcome::Recovered, .. }) if member.calls > most_to_recover => {
                 return Err(Broken(format!("a later run took {} calls to recover", member.calls)));
             }
-            Ok(Report { outcome: Outcome::Refreshed | Outcome::Recovered | Outcome::Superseded, .. }) => {}
-            Ok(Report { outcome: outcome @ (Outcome::InProgress | Outcome::BackingOff), retry_at, .. }) => {
+            Ok(Completed { outcome: Outcome::Refreshed | Outcome::Recovered | Outcome::Superseded, .. }) => {}
+            Ok(Completed { outcome: outcome @ (Outcome::InProgress | Outcome::BackingOff), retry_at, .. }) => {
                 let waited = if *outcome == Outcome::InProgress { &mut waited_for_lease } else { &mut backed_off };
                 keep(!*waited, || format!("{outcome:?} a second time, with no one at work"))?;
                 keep(!staged, || format!("{outcome:?}, with living tokens staged"))?;
@@ -150,7 +152,7 @@ fn settle(world: &mut World) -> Result<bool, Broken> {
                 keep(!of_liveness(world)?, || "a living token is said to be refused".to_owned())?;
                 return Ok(false);
             }
-            Err(error) => return Err(Broken(format!("a later run fails: {}: {error}", error.error_type()))),
+            Err(error) => return Err(Broken(format!("a later run fails: {}: {error}", error.error_type().as_str()))),
         }
     }
     Err(Broken::new("later runs find no end"))

@@ -1,7 +1,7 @@
 //! Small worlds that are gone through to the last schedule. `DEEP=1` goes through larger ones.
 
 use chrono::TimeDelta;
-use token_refresher::{config::Claim, event::Mode};
+use token_refresher::protocol::{Mode, options::ClaimMode};
 
 use crate::{
     explorer::{Tally, explore, say},
@@ -114,7 +114,7 @@ fn of_a_process_that_lives_on_and_another_nothing_is_lost() {
 fn of_runs_one_after_the_other_without_claims_nothing_is_lost() {
     all("two runs one after the other with CLAIM=never, and a person", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
         let plans = with_every_provider(|manners| Plan {
-            claim: Claim::Never,
+            claim: ClaimMode::Never,
             at_once: 1,
             refreshed_before: true,
             ..Plan::of_runs(2, manners)

@@ -1,10 +1,9 @@
 //! One run's place in a world: how far it has come and what it has cost. What may happen to it.
 
 use chrono::{DateTime, Utc};
-use token_refresher::{
-    error::Error,
-    event::Mode,
-    report::{Outcome, Report},
+use token_refresher::protocol::{
+    Error, Mode,
+    outcome::{Completed, Outcome},
 };
 
 use crate::run::{Run, Standing};
@@ -74,7 +73,7 @@ pub struct Member {
 pub enum Stage {
     NotBegun,
     OnItsWay(Standing),
-    Ended(Box<Result<Report, Error>>),
+    Ended(Box<Result<Completed, Error>>),
     Crashed,
 }
 

@@ -1,7 +1,7 @@
 //! What is to be explored: who is there, what may go wrong and how often, and how it all begins.
 
 use chrono::TimeDelta;
-use token_refresher::{config, event::Mode};
+use token_refresher::{protocol::Mode, protocol::options::ClaimMode};
 
 use crate::{person::Deed, provider::Manners};
 
@@ -20,7 +20,7 @@ pub struct Plan {
     pub manners: Manners,
     /// Whether a new consent ends the grants before it.
     pub consent_ends_others: bool,
-    pub claim: config::Claim,
+    pub claim: ClaimMode,
     /// The runs: how each treats the secret, and the process it runs in. A process makes its runs one after the other.
     pub runs: Vec<(Mode, usize)>,
     /// How many runs may be on their way at once.
@@ -62,7 +62,7 @@ impl Plan {
         Self {
             manners,
             consent_ends_others: false,
-            claim: config::Claim::Always,
+            claim: ClaimMode::Always,
             runs: (0..runs).map(|process| (Mode::Scheduled, process)).collect(),
             at_once: runs,
             deeds: Vec::new(),

@@ -2,10 +2,12 @@
 
 use chrono::TimeDelta;
 use token_refresher::{
-    error::Error,
-    report::{Outcome, Report},
+    protocol::{
+        Error,
+        outcome::{Completed, Outcome},
+    },
     secret::Secret,
-    store::{Label, VERSION_QUOTA, VersionId},
+    store::{Label, Limits, VersionId},
     token_secret::TokenSecret,
 };
 
@@ -159,7 +161,7 @@ fn most_alone(outcome: Outcome) -> (usize, usize) {
 }
 
 /// How a run may end, and what it may cost.
-pub fn of_a_run(world: &World, run: usize, result: &Result<Report, Error>) -> Result<(), Broken> {
+pub fn of_a_run(world: &World, run: usize, result: &Result<Completed, Error>) -> Result<(), Broken> {
     let member = &world.members[run];
     match result {
         Ok(report) => {
@@ -181,10 +183,14 @@ pub fn of_a_run(world: &World, run: usize, result: &Result<Report, Error>) -> Re
         Err(Error::Refused { .. }) => Ok(()),
         Err(Error::VersionQuota { .. }) => {
             let count = world.versions.list(true).len();
-            keep(count > VERSION_QUOTA - 2, || format!("run {run} finds no room beside {count} versions"))
+            keep(count > Limits::SECRETS_MANAGER.versions - 2, || {
+                format!("run {run} finds no room beside {count} versions")
+            })
         }
         Err(error) => {
-            keep(world.mishaps() > 0, || format!("run {run} fails without a fault: {}: {error}", error.error_type()))?;
+            keep(world.mishaps() > 0, || {
+                format!("run {run} fails without a fault: {}: {error}", error.error_type().as_str())
+            })?;
             // One mishap is overcome, unless the store fails until the very end.
             let not_stored = matches!(error, Error::TokenNotStored { .. });
             let left = member.deadline - world.time.now();

@@ -5,7 +5,7 @@
 use std::{ops::Range, sync::Arc, time::Instant};
 
 use chrono::TimeDelta;
-use token_refresher::event::Mode;
+use token_refresher::protocol::Mode;
 
 use crate::{
     end,

@@ -3,8 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use token_refresher::{
-    oauth::response::{Answer, Trouble},
-    store::{StoreError, VersionId, action, versions::Versions},
+    oauth::response::{TokenResponse, TransportError},
+    store::{StoreError, VersionId, aws, versions::Versions},
 };
 
 use crate::run::{Reply, Step, Which};
@@ -20,21 +20,23 @@ pub fn read(versions: &Versions, step: &Step) -> Reply {
 
 pub fn failed(step: &Step, error: impl FnOnce(&'static str) -> StoreError) -> Reply {
     match step {
-        Step::Get(_) => Reply::Version(Err(error(action::GET))),
-        Step::Put { .. } => Reply::Done(Err(error(action::PUT))),
-        Step::Move { .. } => Reply::Done(Err(error(action::MOVE))),
-        Step::List => Reply::Listed(Err(error(action::LIST))),
-        Step::Exchange(_) => Reply::Answer(Answer::Unavailable(Trouble::MaybeSpent("the line went dead".to_owned()))),
+        Step::Get(_) => Reply::Version(Err(error(aws::GET))),
+        Step::Put { .. } => Reply::Done(Err(error(aws::PUT))),
+        Step::Move { .. } => Reply::Done(Err(error(aws::MOVE))),
+        Step::List => Reply::Listed(Err(error(aws::LIST))),
+        Step::Exchange(_) => {
+            Reply::Answer(TokenResponse::Failed(TransportError::MaybeSpent("the line went dead".to_owned())))
+        }
         Step::OfReaders(step) => failed(step, error),
     }
 }
 
 pub fn lost(step: &Step) -> Reply {
-    failed(step, |action| StoreError::Unavailable { action, said: "the line went dead".to_owned() })
+    failed(step, |action| StoreError::Unavailable { action, detail: "the line went dead".to_owned() })
 }
 
 pub fn denied(step: &Step) -> Reply {
-    failed(step, |action| StoreError::AccessDenied { action, said: "explicit deny".to_owned() })
+    failed(step, |action| StoreError::AccessDenied { action, detail: "explicit deny".to_owned() })
 }
 
 pub fn digest_of(value: &impl Hash) -> u64 {
@@ -54,9 +56,9 @@ pub fn digest(reply: &Reply) -> u64 {
         Reply::Listed(Ok(versions)) => {
             digest_of(&versions.iter().map(|version| (&version.id, version.labelled)).collect::<Vec<_>>())
         }
-        Reply::Answer(Answer::Granted(_)) => 3,
-        Reply::Answer(Answer::Refused(_)) => 4,
-        Reply::Answer(Answer::Unavailable(_)) => 5,
+        Reply::Answer(TokenResponse::Issued(_)) => 3,
+        Reply::Answer(TokenResponse::Refused(_)) => 4,
+        Reply::Answer(TokenResponse::Failed(_)) => 5,
     }
 }
 

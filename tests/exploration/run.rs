@@ -11,18 +11,14 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use token_refresher::{
     clock::Clock,
-    config::Config,
-    error::Error,
-    event::Mode,
+    error::Advice,
     oauth::{
-        Exchange,
-        response::{Answer, Trouble},
+        exchanger::{Exchange, Exchanger},
+        response::{TokenResponse, TransportError},
     },
-    observation::Observation,
-    refresh::{Refresher, Request},
-    report::Report,
+    protocol::{Error, Mode, Options, Refresher, Request, observation::Observation, outcome::Completed},
     secret::Secret,
-    store::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId},
+    store::{Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId, aws},
 };
 
 /// The secret of every world.
@@ -63,7 +59,7 @@ pub enum Reply {
     Version(Result<Version, StoreError>),
     Done(Result<(), StoreError>),
     Listed(Result<Vec<Listed>, StoreError>),
-    Answer(Answer),
+    Answer(TokenResponse),
 }
 
 /// Where a run and the one who moves it meet.
@@ -145,6 +141,18 @@ impl Store {
 }
 
 impl SecretStore for Store {
+    fn limits(&self) -> Limits {
+        Limits::SECRETS_MANAGER
+    }
+
+    fn action(&self, operation: Operation) -> &'static str {
+        aws::action(operation)
+    }
+
+    fn advice(&self, error: &StoreError, secret_id: &str) -> Advice {
+        aws::advice(error, secret_id)
+    }
+
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
         let which = match which {
             Selector::Id(id) => Which::Id(id.clone()),
@@ -178,36 +186,32 @@ impl SecretStore for Store {
     }
 }
 
-type Exchanging = Pin<Box<dyn Future<Output = Answer> + Send>>;
-type Refreshing = Refresher<Store, Box<dyn Fn(Exchange) -> Exchanging + Send + Sync>>;
-
 /// A process: what it holds in memory lives as long as this.
 #[derive(Clone)]
 pub struct Process {
-    refresher: Arc<Refreshing>,
+    refresher: Arc<Refresher<Store>>,
     seat: Seat,
 }
 
 impl Process {
-    pub fn new(time: &Time, config: &Config) -> Self {
+    pub fn new(time: &Time, options: &Options) -> Self {
         let seat = Seat(Arc::default());
         let clock = seat.clock(time);
-        let exchange = {
+        let exchanger = {
             let (seat, clock) = (seat.clone(), clock.clone());
-            move |exchange: Exchange| {
+            Exchanger::from_fn(move |exchange| {
                 let (seat, clock) = (seat.clone(), clock.clone());
-                let asking = async move {
+                async move {
                     let deadline = exchange.deadline;
                     match clock.before(deadline, seat.ask(Step::Exchange(Box::new(exchange)))).await {
-                        None => Answer::Unavailable(Trouble::MaybeSpent("did not answer in time".to_owned())),
-                        Some(Reply::Answer(answer)) => answer,
+                        None => TokenResponse::Failed(TransportError::MaybeSpent("did not answer in time".to_owned())),
+                        Some(Reply::Answer(response)) => response,
                         Some(other) => unreachable!("{other:?}"),
                     }
-                };
-                Box::pin(asking) as Exchanging
-            }
+                }
+            })
         };
-        let refresher = Refresher::new(Store(seat.clone()), Box::new(exchange) as Box<_>, clock, config.clone());
+        let refresher = Refresher::new(Store(seat.clone()), exchanger, clock, options.clone());
         Self { refresher: Arc::new(refresher), seat }
     }
 }
@@ -220,12 +224,12 @@ pub enum Standing {
     /// It pauses until then.
     Sleeps(DateTime<Utc>),
     /// It has ended.
-    Ended(Box<Result<Report, Error>>),
+    Ended(Box<Result<Completed, Error>>),
 }
 
 /// A run on its way. Dropped, it has crashed.
 pub struct Run {
-    running: Pin<Box<dyn Future<Output = Result<Report, Error>> + Send>>,
+    running: Pin<Box<dyn Future<Output = Result<Completed, Error>> + Send>>,
     seat: Seat,
 }
 

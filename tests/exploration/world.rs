@@ -12,9 +12,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use token_refresher::{
-    config::Config,
-    event::Mode,
-    oauth::response::{self, Answer},
+    oauth::response::{self, TokenResponse},
+    protocol::{Mode, Options},
     store::{Label, VersionId, versions::Versions},
     token_secret::client_settings::ClientSettings,
 };
@@ -41,7 +40,7 @@ pub struct Wanted {
 pub struct World {
     pub plan: Arc<Plan>,
     pub time: Time,
-    config: Config,
+    options: Options,
     pub versions: Versions,
     /// The secret that readers read.
     pub readers: Versions,
@@ -94,17 +93,13 @@ impl World {
         for n in 0..plan.other_versions {
             versions.put(&version_id(n + 2), &"{}".into(), Some(&[]), obtained).expect("room");
         }
-        let config = Config {
-            secret_id: None,
-            refresh_margin: Duration::from_mins(15),
-            claim: plan.claim,
-            client: ClientSettings::default(),
-        };
+        let options =
+            Options { refresh_margin: Duration::from_mins(15), claim: plan.claim, client: ClientSettings::default() };
         let time = Time::starting_at(if plan.refreshed_before { obtained } else { now });
         let mut world = Self {
             plan: Arc::clone(plan),
             processes: Vec::new(),
-            config,
+            options,
             versions,
             readers: Versions::empty("arn:aws:test-readers"),
             before: None,
@@ -128,7 +123,7 @@ impl World {
             world.members.clear();
         }
         let processes = plan.runs.iter().map(|(_, process)| process + 1).max().unwrap_or(0);
-        world.processes = (0..processes).map(|_| Process::new(&world.time, &world.config)).collect();
+        world.processes = (0..processes).map(|_| Process::new(&world.time, &world.options)).collect();
         world.members = plan.runs.iter().map(|(mode, process)| Member::new(mode, *process)).collect();
         (world.faults_left, world.leaps_left) = (plan.faults, plan.leaps);
         Ok(world)
@@ -313,7 +308,7 @@ impl World {
 
     fn go_on(&mut self, run: usize, reply: Option<Reply>) -> Result<(), Broken> {
         let told = reply.as_ref().map_or(0, digest);
-        let granted = matches!(reply, Some(Reply::Answer(Answer::Granted(_))));
+        let granted = matches!(reply, Some(Reply::Answer(TokenResponse::Issued(_))));
         let member = &mut self.members[run];
         member.answered |= granted;
         seed(run, member.told);
@@ -334,7 +329,7 @@ impl World {
         if let Some(story) = &mut self.story {
             story.push(match &*result {
                 Ok(report) => format!("run {run} ends: {:?}", report.outcome),
-                Err(error) => format!("run {run} ends: {}: {error}", error.error_type()),
+                Err(error) => format!("run {run} ends: {}: {error}", error.error_type().as_str()),
             });
         }
         member.run = None;
@@ -353,7 +348,7 @@ impl World {
         let process = self.members[run].process;
         self.members[run].run = None;
         self.members[run].standing = Stage::Crashed;
-        self.processes[process] = Process::new(&self.time, &self.config);
+        self.processes[process] = Process::new(&self.time, &self.options);
         for fate in [Fate::Held { run }, Fate::InMemory { process }] {
             self.provider.hand_over(fate, Fate::Lost);
         }
@@ -397,7 +392,7 @@ impl World {
                 Ok(Reply::Done(done))
             }
             Step::Exchange(exchange) => {
-                let refresh = exchange.refresh_token.expose().to_owned();
+                let refresh = exchange.grant.identity().to_owned();
                 let access = exchange.access_token.as_ref().map(|access| access.expose().to_owned());
                 promises::of_a_sending(self, run, &refresh, access.as_deref())?;
                 let (status, body, issue) = self.provider.exchange(&refresh);
@@ -519,7 +514,7 @@ impl World {
     /// process, or in one of those that are there.
     pub fn later_run(&mut self, process: Option<usize>) -> Result<usize, Broken> {
         let process = process.unwrap_or_else(|| {
-            self.processes.push(Process::new(&self.time, &self.config));
+            self.processes.push(Process::new(&self.time, &self.options));
             self.processes.len() - 1
         });
         let run = self.members.len();

@@ -6,9 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 use token_refresher::{
-    oauth::response::{Answer, RefusalKind, Trouble, read},
+    oauth::response::{RefusalKind, TokenResponse, TransportError, read},
     secret::Secret,
-    store::MAX_VERSION_BYTES,
+    store::Limits,
     token_secret::{NewTokens, TokenSecret},
 };
 
@@ -35,18 +35,18 @@ pub fn target(input: &[u8]) {
     }
     let answer = read(status);
     match &answer {
-        Answer::Granted(_) => assert!((200..300).contains(&status), "{status}"),
-        Answer::Refused(refusal) => assert_told(&refusal.to_string(), members.as_ref()),
-        Answer::Unavailable(Trouble::Busy { what, retry_after }) => {
+        TokenResponse::Issued(_) => assert!((200..300).contains(&status), "{status}"),
+        TokenResponse::Refused(refusal) => assert_told(&refusal.to_string(), members.as_ref()),
+        TokenResponse::Failed(TransportError::Busy { what, retry_after }) => {
             assert_told(what, members.as_ref());
             assert!(retry_after.is_none() || status == 429);
             assert!(retry_after.unwrap_or_default() <= LONGEST.to_std().unwrap(), "{retry_after:?}");
         }
-        Answer::Unavailable(Trouble::MaybeSpent(what)) => assert_told(what, members.as_ref()),
-        Answer::Unavailable(Trouble::NotReached(what)) => panic!("an answer came: {what}"),
+        TokenResponse::Failed(TransportError::MaybeSpent(what)) => assert_told(what, members.as_ref()),
+        TokenResponse::Failed(TransportError::NotSent(what)) => panic!("an answer came: {what}"),
     }
     assert_classified(&answer, status, members.as_ref(), body);
-    if let Answer::Granted(granted) = answer {
+    if let TokenResponse::Issued(granted) = answer {
         let new = granted.into_new_tokens(now, Duration::from_hours(1));
         assert_stored(&new, now, members.as_ref());
     }
@@ -99,12 +99,15 @@ fn assert_told(what: &str, members: Option<&Map<String, Value>>) {
 }
 
 /// Section 6 of the contract, on the parsed body.
-fn assert_classified(answer: &Answer, status: u16, members: Option<&Map<String, Value>>, body: &[u8]) {
+fn assert_classified(answer: &TokenResponse, status: u16, members: Option<&Map<String, Value>>, body: &[u8]) {
     let Some(members) = members else {
         // Not even this much may be made of a page, or of what is no object.
         if matches!(body.trim_ascii().first(), None | Some(b'<' | b'[' | b'"')) {
-            assert!(!matches!(answer, Answer::Granted(_)), "no tokens are in a page");
-            assert_eq!(matches!(answer, Answer::Refused(_)), !(200..300).contains(&status) && !transient(status));
+            assert!(!matches!(answer, TokenResponse::Issued(_)), "no tokens are in a page");
+            assert_eq!(
+                matches!(answer, TokenResponse::Refused(_)),
+                !(200..300).contains(&status) && !transient(status)
+            );
         }
         return;
     };
@@ -122,22 +125,24 @@ fn assert_classified(answer: &Answer, status: u16, members: Option<&Map<String, 
     let granted =
         !refused && members.get("access_token").and_then(Value::as_str).is_some_and(|token| !token.is_empty());
     match (code, answer) {
-        (_, Answer::Unavailable(Trouble::Busy { .. })) if status == 429 => {}
-        (_, Answer::Unavailable(_)) if transient(status) => {}
+        (_, TokenResponse::Failed(TransportError::Busy { .. })) if status == 429 => {}
+        (_, TokenResponse::Failed(_)) if transient(status) => {}
         _ if transient(status) => panic!("{status} is transient: {answer:?}"),
         (Some("temporarily_unavailable" | "server_error"), answer) => {
-            assert!(matches!(answer, Answer::Unavailable(Trouble::Busy { .. })), "{answer:?}");
+            assert!(matches!(answer, TokenResponse::Failed(TransportError::Busy { .. })), "{answer:?}");
         }
         (Some("invalid_grant"), answer) => assert_refused(answer, RefusalKind::ReauthorizationRequired),
         (Some("invalid_client" | "unauthorized_client"), answer) => assert_refused(answer, RefusalKind::ClientRejected),
         (Some("invalid_scope" | "invalid_request"), answer) => assert_refused(answer, RefusalKind::ProviderRejected),
         // Providers' own codes: some are transient, some mean one of the above.
-        (Some(_), answer) => assert!(matches!(answer, Answer::Refused(_) | Answer::Unavailable(Trouble::Busy { .. }))),
-        (None, answer) if refused || !(200..300).contains(&status) => {
-            assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
+        (Some(_), answer) => {
+            assert!(matches!(answer, TokenResponse::Refused(_) | TokenResponse::Failed(TransportError::Busy { .. })))
         }
-        (None, answer) if granted => assert!(matches!(answer, Answer::Granted(_)), "{answer:?}"),
-        (None, answer) => assert!(matches!(answer, Answer::Unavailable(Trouble::MaybeSpent(_))), "{answer:?}"),
+        (None, answer) if refused || !(200..300).contains(&status) => {
+            assert!(matches!(answer, TokenResponse::Refused(_)), "{answer:?}");
+        }
+        (None, answer) if granted => assert!(matches!(answer, TokenResponse::Issued(_)), "{answer:?}"),
+        (None, answer) => assert!(matches!(answer, TokenResponse::Failed(TransportError::MaybeSpent(_))), "{answer:?}"),
     }
 }
 
@@ -145,15 +150,15 @@ fn transient(status: u16) -> bool {
     status == 429 || (500..600).contains(&status)
 }
 
-fn assert_refused(answer: &Answer, kind: RefusalKind) {
-    assert!(matches!(answer, Answer::Refused(refusal) if refusal.kind == kind), "{kind:?}: {answer:?}");
+fn assert_refused(answer: &TokenResponse, kind: RefusalKind) {
+    assert!(matches!(answer, TokenResponse::Refused(refusal) if refusal.kind == kind), "{kind:?}: {answer:?}");
 }
 
 /// What was granted can be written into a secret, and reads as what came.
 fn assert_stored(new: &NewTokens, now: DateTime<Utc>, members: Option<&Map<String, Value>>) {
     assert!(new.expires_at > now && new.expires_at <= now + LONGEST, "{}", new.expires_at);
     let secret = TokenSecret::parse(r#"{"refreshToken":"r1","tokenResponse":{"kept":1.50}}"#).unwrap();
-    let text = secret.with_new_tokens(new, MAX_VERSION_BYTES);
+    let text = secret.with_new_tokens(new, Limits::SECRETS_MANAGER.version_bytes);
     let written = TokenSecret::parse(text.expose()).expect("what was granted can be written and read");
     assert_eq!(written.tokens.access_token.as_ref(), Some(&new.access_token));
     assert_eq!(&written.tokens.refresh_token, new.refresh_token.as_ref().unwrap_or(&secret.tokens.refresh_token));
@@ -170,7 +175,9 @@ fn assert_stored(new: &NewTokens, now: DateTime<Utc>, members: Option<&Map<Strin
     let rest = stored["tokenResponse"].as_object().unwrap();
     assert!(rest.contains_key("kept"), "what earlier answers said stays");
     let all_kept = new.rest.is_empty() || rest.len() > 1 || members.contains_key("kept");
-    assert!(all_kept || text.expose().len() + new.rest.to_text().expose().len() > MAX_VERSION_BYTES);
+    assert!(
+        all_kept || text.expose().len() + new.rest.to_text().expose().len() > Limits::SECRETS_MANAGER.version_bytes
+    );
     for (name, value) in rest.iter().filter(|(name, _)| *name != "kept") {
         assert_eq!(members.get(name), Some(value), "what else was answered is kept as it was said");
     }

@@ -2,7 +2,7 @@
 //! `InvalidEvent` that names a member.
 
 use serde_json::{Map, Value};
-use token_refresher::event::{Event, Mode};
+use token_refresher::{lambda::event::Event, protocol::Mode};
 
 use crate::text::assert_one_printable_line;
 
@@ -14,7 +14,7 @@ pub fn target(input: &[u8]) {
     let read = Event::parse(&event);
     assert_eq!(read.as_ref().ok(), expected(&event).as_ref(), "{event}");
     if let Err(error) = read {
-        assert_eq!((error.error_type(), error.secret_id()), ("InvalidEvent", None));
+        assert_eq!((error.error_type().as_str(), error.secret_id()), ("InvalidEvent", None));
         let message = error.to_string();
         assert_one_printable_line(&message, 300);
         assert_says_which(&message, &event);

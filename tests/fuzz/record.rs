@@ -2,7 +2,11 @@
 
 use chrono::{Datelike, SubsecRound};
 use token_refresher::{
-    ledger::{Record, RecordRead, TokenKey},
+    oauth::grant::Grant,
+    protocol::{
+        ids::TokenKey,
+        record::{Record, RecordRead},
+    },
     secret::Secret,
     token_secret::Tokens,
 };
@@ -12,7 +16,8 @@ const KEY: &str = "KEY-OF-THESE-TOKENS";
 
 pub fn target(input: &[u8]) {
     let tokens = Tokens { refresh_token: "r".into(), access_token: None, refreshed_at: None };
-    let [ours, others] = ["ours", "others"].map(|arn| TokenKey::of(arn, &tokens));
+    let [ours, others] =
+        ["ours", "others"].map(|arn| TokenKey::of(arn, &Grant::RefreshToken(tokens.refresh_token.clone()), &tokens));
     let text = Secret::from(String::from_utf8_lossy(input).replace(KEY, &ours.to_string()));
     assert!(!matches!(Record::read(&text, &others), RecordRead::Record(_)), "other tokens' record is none");
     let RecordRead::Record(record) = Record::read(&text, &ours) else { return };

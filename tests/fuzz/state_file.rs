@@ -3,9 +3,9 @@
 
 use chrono::{DateTime, TimeDelta};
 use token_refresher::{
-    policy,
+    protocol::decision,
     secret::Secret,
-    store::{StoreError, VERSION_QUOTA, VersionId, versions::Versions},
+    store::{Limits, StoreError, VersionId, versions::Versions},
 };
 
 /// Stands for the secrets in the seeds: no message may show it.
@@ -19,7 +19,7 @@ pub fn target(input: &[u8]) {
     let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
     let listed = versions.list(true);
     assert!(versions.list(false).len() <= listed.len());
-    assert!(policy::room(&listed, now) <= VERSION_QUOTA);
+    assert!(decision::room(&listed, Limits::SECRETS_MANAGER, now) <= Limits::SECRETS_MANAGER.versions);
     for label in versions.labels().keys() {
         match versions.get(None, Some(label)) {
             Ok(version) => assert_eq!(Some(&version.id), versions.labels().get(label)),
@@ -29,7 +29,7 @@ pub fn target(input: &[u8]) {
     for version in &listed {
         let version = versions.get(Some(&version.id), None).expect("what is listed is there");
         // Times of versions are added to.
-        assert!(policy::claim_of_last_resort(0, &version).lease_ends_at > version.created);
+        assert!(decision::claim_of_unknown_content(0, version.created).lease_ends_at > version.created);
     }
     assert_puts_and_moves(versions, now);
 }
@@ -61,7 +61,9 @@ fn assert_puts_and_moves(mut versions: Versions, now: DateTime<chrono::Utc>) {
     let put = versions.put(&"00000000-0000-4000-8000-00000000new2".into(), &body, None, now + TimeDelta::days(2));
     match put {
         Ok(()) | Err(StoreError::Exists) => {}
-        Err(error) => assert!(matches!(error, StoreError::Quota { .. }) && versions.list(true).len() >= VERSION_QUOTA),
+        Err(error) => assert!(
+            matches!(error, StoreError::Quota { .. }) && versions.list(true).len() >= Limits::SECRETS_MANAGER.versions
+        ),
     }
 }
 

@@ -72,7 +72,7 @@ async fn round(seed: u64) -> Vec<String> {
         _ => Victim::Any(lots.usize(..PROCESSES), lots.usize(1..8)),
     };
     let case = format!("SEED={seed} ROUNDS=1: {second:?}, {victim:?}, {strike:?}");
-    // Seen where the test fails: it is captured otherwise.
+    // Observed where the test fails: it is captured otherwise.
     println!("{case}");
 
     let bench = Bench::with(second.provider()).await;

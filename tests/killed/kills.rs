@@ -9,7 +9,7 @@ use crate::{
     bench::SECRET,
     paths::{Before, PATHS, Path},
     promises::{Course, LEGEND, Milestones, Phase, Second},
-    support::gateway::{Seen, Strike, When},
+    support::gateway::{Observed, Strike, When},
     table,
     world::{World, end},
 };
@@ -28,13 +28,13 @@ struct Kill {
     later: bool,
 }
 
-async fn kill(path: &'static Path, requests: &[Seen], kill: Kill) -> Course {
+async fn kill(path: &'static Path, requests: &[Observed], kill: Kill) -> Course {
     let Kill { request, processed, second, later } = kill;
     let case = format!("{}: {} {kill:?}", path.name, requests[request].name);
     let world = World::new(path, second.provider()).await;
     world.gateway.strike(When::Nth(request), if processed { Strike::HoldAfter } else { Strike::HoldBefore });
     world.run_and_kill().await;
-    let names = |seen: &[Seen]| seen.iter().map(|seen| seen.name.clone()).collect::<Vec<_>>();
+    let names = |seen: &[Observed]| seen.iter().map(|seen| seen.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&world.gateway.seen()), names(&requests[..=request]), "{case}: the run went as recorded");
     world.assert_sound(&case);
     world.gateway.mend();
@@ -94,7 +94,7 @@ fn budget(path: &Path, end: &str) -> (usize, usize) {
 }
 
 /// Every kill of a path whose run makes these requests.
-fn kills(path: &Path, requests: &[Seen]) -> Vec<Kill> {
+fn kills(path: &Path, requests: &[Observed]) -> Vec<Kill> {
     let milestones = Milestones::of(path, requests);
     let mut kills = Vec::new();
     for (request, processed) in (0..requests.len()).flat_map(|request| [(request, false), (request, true)]) {
@@ -111,7 +111,7 @@ fn kills(path: &Path, requests: &[Seen]) -> Vec<Kill> {
 }
 
 /// Runs a path undisturbed: its requests.
-async fn record(path: &'static Path) -> Arc<[Seen]> {
+async fn record(path: &'static Path) -> Arc<[Observed]> {
     let world = World::new(path, Second::KillsFamily.provider()).await;
     let (calls, versions) = (world.bench.sm.actions().len(), world.bench.sm.version_count(SECRET));
     let (outcome, requests) = world.record().await;
@@ -134,7 +134,7 @@ struct Line {
 }
 
 impl Line {
-    fn of(path: &Path, requests: &[Seen], kill: Kill, seen: &Course) -> Self {
+    fn of(path: &Path, requests: &[Observed], kill: Kill, seen: &Course) -> Self {
         let Kill { request, processed, second, .. } = kill;
         let name = requests[request].name.replace(&format!(" of {SECRET}"), "");
         let phase = Milestones::of(path, requests).phase(request + usize::from(processed));

@@ -3,7 +3,7 @@
 use crate::{
     paths::{Asks, Path},
     support::{
-        gateway::Seen,
+        gateway::Observed,
         provider::{Provider, World},
     },
 };
@@ -34,7 +34,7 @@ window      processed by the provider, unheard of in the store: in_progress, the
 staged      the new tokens are in the store: the next run puts them in place, at once; not sent again
 current     nothing is left to do
 refused     the refusal is on record: nobody asks the provider again
-Seen always: AWSCURRENT a whole document with issued tokens, a person's edit kept, no version but documents, claims and
+Observed always: AWSCURRENT a whole document with issued tokens, a person's edit kept, no version but documents, claims and
 refusals, calls and versions within README's table (a take-over: 10 and 2), and in the end the provider's live token
 current, or a person asked to consent.";
 
@@ -104,7 +104,7 @@ pub struct Milestones {
 
 impl Milestones {
     /// Of a path whose undisturbed run made these requests.
-    pub fn of(path: &Path, requests: &[Seen]) -> Self {
+    pub fn of(path: &Path, requests: &[Observed]) -> Self {
         let first_from = |from: usize, name: &str| {
             requests.iter().skip(from).position(|request| request.name.starts_with(name)).map(|found| found + from)
         };

@@ -10,7 +10,7 @@ use crate::{
     paths::{Asks, Before, Path},
     store::{self, EDITED, NOTE},
     support::{
-        gateway::{Gateway, Seen, Strike, Upstreams, When},
+        gateway::{Gateway, Observed, Strike, Upstreams, When},
         provider::{CLIENT_ID, CLIENT_SECRET, Provider},
         runtime_api::{Deadline, Outcome, RuntimeApi},
         secrets_manager::MOVE,
@@ -142,7 +142,7 @@ impl World {
     }
 
     /// The requests of the path's run, from its first look for an event to the next one.
-    pub async fn record(&self) -> (Outcome, Vec<Seen>) {
+    pub async fn record(&self) -> (Outcome, Vec<Observed>) {
         let process = self.process().await;
         let outcome = process.invoke(&self.event).await;
         self.gateway.until_seen("next", 2).await;

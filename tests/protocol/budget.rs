@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use serde_json::json;
-use token_refresher::report::{Outcome, Reason};
+use token_refresher::protocol::outcome::{Outcome, Reason};
 
 use crate::{
     counting::{

@@ -8,8 +8,11 @@ use std::{
 };
 
 use token_refresher::{
+    error::Advice,
     secret::Secret,
-    store::{Label, Listed, SecretStore, Selector, StoreError, Version, VersionId, versions::Versions},
+    store::{
+        Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId, versions::Versions,
+    },
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -173,7 +176,7 @@ impl Script {
     }
 
     pub fn unavailable() -> StoreError {
-        StoreError::Unavailable { action: "the step", said: "struck".to_owned() }
+        StoreError::Unavailable { action: "the step", detail: "struck".to_owned() }
     }
 
     /// Ends the process here: the run's future never gets further, and the test drops it.
@@ -266,6 +269,18 @@ pub struct Counting<S> {
 }
 
 impl<S: SecretStore> SecretStore for Counting<S> {
+    fn limits(&self) -> Limits {
+        self.store.limits()
+    }
+
+    fn action(&self, operation: Operation) -> &'static str {
+        self.store.action(operation)
+    }
+
+    fn advice(&self, error: &StoreError, secret_id: &str) -> Advice {
+        self.store.advice(error, secret_id)
+    }
+
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
         if let Some(versions) = self.script.stale(Step::Get) {
             let read = async {

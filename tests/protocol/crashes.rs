@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use token_refresher::{
-    ledger::TokenKey,
-    report::Outcome,
+    oauth::grant::Grant,
+    protocol::{ids::TokenKey, outcome::Outcome},
     store::{StoreError, VersionId},
 };
 
@@ -113,7 +113,7 @@ async fn a_record_of_a_later_version_is_waited_out_as_a_claim_of_unknown_content
         for event in [json!({}), json!({"force": true})] {
             let world = World::due(over).await;
             world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
-            let key = TokenKey::of(world.vault.versions().arn(), &world.current().tokens);
+            let key = TokenKey::of(world.vault.versions().arn(), &Grant::of(&world.current()), &world.current().tokens);
             let id = if refusal { VersionId::from("9b2f6c1e-0000-8000-8000-000000000003") } else { key.claim(1) };
             let later_record = json!({"v": 2, "token": key.to_string(), "holds": "what this version does not know"});
             let put_at = world.clock.now() + seconds(30);
@@ -192,11 +192,11 @@ async fn an_answer_that_died_with_its_process_costs_one_try_of_the_old_token_whi
     assert_eq!(world.outcome().await, Outcome::InProgress);
     world.clock.advance(milliseconds(1));
     let error = world.process().run().await.unwrap_err();
-    assert_eq!(error.error_type(), "ReauthorizationRequired");
+    assert_eq!(error.error_type().as_str(), "ReauthorizationRequired");
     assert!(error.to_string().contains("may have spent the token"), "{error}");
     for _ in 0..3 {
         world.clock.advance(seconds(600));
-        assert_eq!(world.process().run().await.unwrap_err().error_type(), "ReauthorizationRequired");
+        assert_eq!(world.process().run().await.unwrap_err().error_type().as_str(), "ReauthorizationRequired");
     }
     assert_eq!((world.provider.exchanges(), world.provider.reuses()), (2, 1));
     assert_eq!(world.vault.text(), before);
@@ -216,7 +216,7 @@ async fn an_answer_lost_on_the_way_is_not_asked_for_again_within_the_run(over: O
         let provider = Provider::script([answer]).in_world(Manners::Grace);
         let world = World::due_with(over, provider).await;
         let error = world.process().run().await.unwrap_err();
-        assert_eq!(error.error_type(), "ProviderUnavailable");
+        assert_eq!(error.error_type().as_str(), "ProviderUnavailable");
         assert!(error.to_string().contains("may have spent"), "{error}");
         assert_eq!(world.provider.exchanges(), 1);
         assert_eq!(world.outcome().await, Outcome::InProgress);
@@ -279,7 +279,7 @@ async fn a_process_that_ends_before_its_claim_leaves_nothing(over: Over) {
 async fn a_claim_whose_answer_is_lost_spends_nothing_and_is_taken_over(over: Over) {
     let world = World::due(over).await;
     let error = world.process().strike(PutClaim, 1, Strike::LoseAnswer).run().await.unwrap_err();
-    assert_eq!(error.error_type(), "StoreUnavailable");
+    assert_eq!(error.error_type().as_str(), "StoreUnavailable");
     assert_eq!(world.provider.exchanges(), 0);
     assert_eq!(world.outcome().await, Outcome::InProgress);
     world.clock.advance(seconds(63));
@@ -288,18 +288,18 @@ async fn a_claim_whose_answer_is_lost_spends_nothing_and_is_taken_over(over: Ove
 }
 
 async fn a_claim_that_fails_spends_nothing(over: Over) {
-    let denied = StoreError::AccessDenied { action: "secretsmanager:PutSecretValue", said: "no".to_owned() };
-    let rejected = StoreError::Rejected { action: "secretsmanager:PutSecretValue", said: "no".to_owned() };
+    let denied = StoreError::AccessDenied { action: "secretsmanager:PutSecretValue", detail: "no".to_owned() };
+    let rejected = StoreError::Rejected { action: "secretsmanager:PutSecretValue", detail: "no".to_owned() };
     for (error, name) in [
         (denied, "AccessDenied"),
         (rejected, "StoreUnavailable"),
         (Script::unavailable(), "StoreUnavailable"),
-        (StoreError::Quota { said: "no".to_owned() }, "VersionQuota"),
+        (StoreError::Quota { detail: "no".to_owned() }, "VersionQuota"),
     ] {
         let world = World::due(over).await;
         let before = world.vault.versions();
         let process = world.process().strike(PutClaim, 1, Strike::Fail(error));
-        assert_eq!(process.run().await.unwrap_err().error_type(), name);
+        assert_eq!(process.run().await.unwrap_err().error_type().as_str(), name);
         assert_eq!(world.vault.versions(), before);
         assert_eq!(world.provider.exchanges(), 0);
         assert_eq!(world.outcome().await, Outcome::Refreshed);

@@ -8,8 +8,8 @@ use std::sync::{
 
 use serde_json::json;
 use token_refresher::{
-    error::Error,
-    report::{Outcome, Report},
+    lambda::report::Report,
+    protocol::{Error, outcome::Outcome},
 };
 use tokio::task::JoinSet;
 

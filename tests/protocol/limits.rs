@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use serde_json::json;
-use token_refresher::{report::Outcome, store::VersionId};
+use token_refresher::{protocol::outcome::Outcome, store::VersionId};
 
 use crate::{
     counting::{
@@ -42,7 +42,7 @@ async fn the_quota_is_seen_before_anything_is_spent(over: Over) {
             assert_eq!(result.unwrap().outcome, Outcome::Refreshed, "{versions} versions, {age} old");
             assert!(world.vault.count() <= 100);
         } else {
-            assert_eq!(result.unwrap_err().error_type(), "VersionQuota", "{versions} versions, {age} old");
+            assert_eq!(result.unwrap_err().error_type().as_str(), "VersionQuota", "{versions} versions, {age} old");
             assert_eq!(world.vault.versions(), before);
             assert_eq!(world.provider.exchanges(), 0);
         }
@@ -62,7 +62,7 @@ async fn without_claims_one_version_is_enough(over: Over) {
         if fits {
             assert_eq!(result.unwrap().outcome, Outcome::Refreshed);
         } else {
-            assert_eq!(result.unwrap_err().error_type(), "VersionQuota");
+            assert_eq!(result.unwrap_err().error_type().as_str(), "VersionQuota");
             assert_eq!(world.provider.exchanges(), exchanges);
         }
         world.assert_sound();
@@ -107,7 +107,7 @@ async fn an_edit_in_a_full_secret_leaves_the_tokens_safe_until_there_is_room(ove
     world.vault.replace("own member", "edited member");
     fill(&world.vault, 100, seconds(60));
     let error = world.process().run().await.unwrap_err();
-    assert_eq!(error.error_type(), "VersionQuota");
+    assert_eq!(error.error_type().as_str(), "VersionQuota");
     assert!(error.to_string().contains("tokens are safe"), "{error}");
     world.clock.advance(seconds(86_400));
     assert_eq!(world.outcome().await, Outcome::Recovered);
@@ -129,7 +129,7 @@ async fn tokens_of_short_life_stop_at_the_quota_with_the_refresh_token_unspent(o
         }
         world.clock.advance(seconds(again - every));
         for _ in 0..2 {
-            assert_eq!(process.run().await.unwrap_err().error_type(), "VersionQuota", "CLAIM={claim}");
+            assert_eq!(process.run().await.unwrap_err().error_type().as_str(), "VersionQuota", "CLAIM={claim}");
             assert_eq!(world.provider.exchanges(), fits);
             world.clock.advance(seconds(300));
         }
@@ -149,7 +149,7 @@ async fn a_run_with_less_than_two_seconds_left_begins_nothing(over: Over) {
             assert_eq!(result.unwrap().outcome, Outcome::Refreshed);
         } else {
             let error = result.unwrap_err();
-            assert_eq!(error.error_type(), "InvalidConfiguration", "{left} ms left");
+            assert_eq!(error.error_type().as_str(), "InvalidConfiguration", "{left} ms left");
             assert!(error.to_string().contains(&format!("{left} ms")) && !error.to_string().contains("  "), "{error}");
             assert_eq!(world.vault.versions(), before);
             assert_eq!(world.provider.exchanges(), 0);
@@ -169,7 +169,7 @@ async fn a_run_with_less_than_two_writes_time_left_does_not_send_the_token(over:
         if sends {
             assert_eq!(result.unwrap().outcome, Outcome::Refreshed);
         } else {
-            assert_eq!(result.unwrap_err().error_type(), "InvalidConfiguration");
+            assert_eq!(result.unwrap_err().error_type().as_str(), "InvalidConfiguration");
             assert_eq!(world.provider.exchanges(), 0);
         }
         world.assert_sound();

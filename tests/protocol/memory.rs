@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use token_refresher::{
-    report::{Outcome, Reason},
+    protocol::outcome::{Outcome, Reason},
     store::StoreError,
 };
 
@@ -19,8 +19,8 @@ use crate::{
 async fn tokens_that_cannot_be_written_are_kept_and_put_in_place_by_the_next_invocation(over: Over) {
     for error in [
         Script::unavailable(),
-        StoreError::AccessDenied { action: "secretsmanager:PutSecretValue", said: "no".to_owned() },
-        StoreError::Quota { said: "no".to_owned() },
+        StoreError::AccessDenied { action: "secretsmanager:PutSecretValue", detail: "no".to_owned() },
+        StoreError::Quota { detail: "no".to_owned() },
     ] {
         let world = World::new(over).await;
         world.seed(seconds(3000), LONG_AGO);
@@ -28,11 +28,11 @@ async fn tokens_that_cannot_be_written_are_kept_and_put_in_place_by_the_next_inv
         process.script.fail_always(PutStaged, error);
         let began = world.clock.now();
         let error = process.invoke(json!({"force": true})).await.unwrap_err();
-        assert_eq!(error.error_type(), "TokenNotStored");
+        assert_eq!(error.error_type().as_str(), "TokenNotStored");
         let tried_for = world.clock.now() - began;
         assert!(tried_for > seconds(58) && tried_for < seconds(60), "it is tried until the deadline");
         for event in [json!({}), json!({"force": true}), json!({"secretId": NAME})] {
-            assert_eq!(process.invoke(event).await.unwrap_err().error_type(), "TokenNotStored");
+            assert_eq!(process.invoke(event).await.unwrap_err().error_type().as_str(), "TokenNotStored");
         }
         assert_eq!(world.provider.exchanges(), 1);
         process.script.mend();
@@ -71,8 +71,8 @@ async fn they_are_put_in_place_also_when_the_event_names_the_secret_by_its_arn(o
         let exchanges = world.provider.exchanges();
         let process = world.process();
         process.script.fail_always(PutStaged, Script::unavailable());
-        assert_eq!(process.invoke(first).await.unwrap_err().error_type(), "TokenNotStored");
-        assert_eq!(process.invoke(second.clone()).await.unwrap_err().error_type(), "TokenNotStored");
+        assert_eq!(process.invoke(first).await.unwrap_err().error_type().as_str(), "TokenNotStored");
+        assert_eq!(process.invoke(second.clone()).await.unwrap_err().error_type().as_str(), "TokenNotStored");
         process.script.mend();
         process.invoke(second).await.unwrap();
         assert_eq!(world.provider.exchanges(), exchanges + 1);
@@ -147,7 +147,7 @@ async fn an_old_copy_put_back_meanwhile_gets_the_newest_tokens(over: Over) {
     // Staged, and never promoted by this process.
     let process = world.process();
     process.script.fail_always(Move, Script::unavailable());
-    assert_eq!(process.run().await.unwrap_err().error_type(), "StoreUnavailable");
+    assert_eq!(process.run().await.unwrap_err().error_type().as_str(), "StoreUnavailable");
     assert_eq!(world.outcome().await, Outcome::Recovered);
     world.clock.advance(seconds(3600));
     assert_eq!(world.outcome().await, Outcome::Refreshed);
@@ -162,10 +162,11 @@ async fn an_old_copy_put_back_meanwhile_gets_the_newest_tokens(over: Over) {
 async fn a_promotion_that_is_not_allowed_leaves_the_tokens_safe(over: Over) {
     let world = World::due(over).await;
     let process = world.process();
-    let denied = StoreError::AccessDenied { action: "secretsmanager:UpdateSecretVersionStage", said: "no".to_owned() };
+    let denied =
+        StoreError::AccessDenied { action: "secretsmanager:UpdateSecretVersionStage", detail: "no".to_owned() };
     process.script.fail_always(Move, denied);
     let error = process.run().await.unwrap_err();
-    assert_eq!(error.error_type(), "AccessDenied");
+    assert_eq!(error.error_type().as_str(), "AccessDenied");
     let shown = error.to_string();
     assert!(shown.contains("secretsmanager:UpdateSecretVersionStage") && shown.contains("tokens are safe"), "{shown}");
     assert_eq!(world.outcome().await, Outcome::Recovered);
@@ -185,9 +186,9 @@ async fn a_secret_damaged_while_the_provider_was_asked_is_healed_once_it_is_mend
             vault.put(&"{\"oops\":");
         });
         let error = process.run().await.unwrap_err();
-        assert_eq!(error.error_type(), "InvalidSecret");
+        assert_eq!(error.error_type().as_str(), "InvalidSecret");
         let next = if same_process { process } else { world.process() };
-        assert_eq!(next.run().await.unwrap_err().error_type(), "InvalidSecret");
+        assert_eq!(next.run().await.unwrap_err().error_type().as_str(), "InvalidSecret");
         world.vault.put(&before);
         assert_eq!(next.outcome().await, Outcome::Recovered);
         assert_eq!(world.provider.exchanges(), 1);
@@ -199,13 +200,13 @@ async fn what_dies_with_the_process_is_told_by_the_next_one(over: Over) {
     let world = World::due(over).await;
     let process = world.process();
     process.script.fail_always(PutStaged, Script::unavailable());
-    assert_eq!(process.run().await.unwrap_err().error_type(), "TokenNotStored");
+    assert_eq!(process.run().await.unwrap_err().error_type().as_str(), "TokenNotStored");
     drop(process);
     // Its minute is over; the lease lasts three seconds longer.
     assert_eq!(world.outcome().await, Outcome::InProgress);
     world.clock.advance(seconds(4));
     let error = world.process().run().await.unwrap_err();
-    assert_eq!(error.error_type(), "ReauthorizationRequired");
+    assert_eq!(error.error_type().as_str(), "ReauthorizationRequired");
     assert_eq!(world.provider.exchanges(), 2);
 }
 

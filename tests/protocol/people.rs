@@ -1,7 +1,7 @@
 //! People at the console while the refresher works: edits, new consents, old copies, roll backs.
 
 use serde_json::json;
-use token_refresher::report::Outcome;
+use token_refresher::protocol::outcome::Outcome;
 
 use crate::{
     counting::{
@@ -66,7 +66,7 @@ async fn a_person_who_never_stops_editing_loses_nothing_and_the_next_run_puts_th
     }
     let began = world.clock.now();
     let error = process.run().await.unwrap_err();
-    assert_eq!(error.error_type(), "StoreUnavailable");
+    assert_eq!(error.error_type().as_str(), "StoreUnavailable");
     assert!(error.to_string().contains("the new tokens are safe"), "{error}");
     assert!(world.clock.now() - began <= seconds(3));
     assert_eq!(world.outcome().await, Outcome::Recovered);
@@ -225,7 +225,7 @@ async fn a_document_near_the_size_limit_is_refreshed_or_refused_before_anything_
             world.assert_sound();
         } else {
             let error = result.unwrap_err();
-            assert_eq!(error.error_type(), "InvalidSecret");
+            assert_eq!(error.error_type().as_str(), "InvalidSecret");
             assert!(error.to_string().contains(&format!("{bytes} bytes")), "{error}");
             assert_eq!(world.vault.versions(), before);
             assert_eq!(world.provider.exchanges(), 0);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use token_refresher::{
-    report::{Outcome, Reason},
+    protocol::outcome::{Outcome, Reason},
     store::{VersionId, versions::Versions},
 };
 
@@ -142,15 +142,19 @@ async fn tokens_of_a_forced_run_that_ended_before_their_promotion_are_put_in_pla
 async fn readers_who_cannot_be_told_hold_no_promotion_up_and_are_told_by_the_next_run(over: Over) {
     let denied = || token_refresher::store::StoreError::AccessDenied {
         action: "secretsmanager:PutSecretValue",
-        said: "no".to_owned(),
+        detail: "no".to_owned(),
     };
     let world = World::publishing(over, 0).await;
     let process = world.process().strike(PutStaged, 2, Strike::Fail(denied()));
     let error = process.run().await.unwrap_err();
-    assert_eq!((error.error_type(), error.secret_id()), ("AccessDenied", Some(READERS)));
+    assert_eq!((error.error_type().as_str(), error.secret_id()), ("AccessDenied", Some(READERS)));
     let text = error.to_string();
     assert!(text.contains("it is the publishTo of `crm/prod/oauth`, whose own tokens are safe"), "{text}");
-    assert!(text.contains("secret:crm/prod/access-??????"), "{text}");
+    let advice = match over {
+        Over::SecretsManager => "secret:crm/prod/access-??????",
+        Over::Directory => "check who owns the file",
+    };
+    assert!(text.contains(advice), "{text}");
     world.assert_sound();
     assert_eq!(world.told(), None);
     // The same process has nothing left over: it finds a token that is not due, and tells readers.
@@ -166,7 +170,7 @@ async fn a_published_secret_that_is_not_there_is_named(over: Over) {
     world.vault.create(NAME, &document, world.clock.now() - LONG_AGO);
     for _ in 0..2 {
         let error = world.process().run().await.unwrap_err();
-        assert_eq!((error.error_type(), error.secret_id()), ("SecretNotFound", Some("crm/none")));
+        assert_eq!((error.error_type().as_str(), error.secret_id()), ("SecretNotFound", Some("crm/none")));
         assert!(error.to_string().contains("it is the publishTo of `crm/prod/oauth`"), "{error}");
         world.assert_sound();
     }
@@ -216,7 +220,7 @@ async fn a_token_secret_is_never_published_to_itself(over: Over) {
     for _ in 0..2 {
         let error = world.process().run().await.unwrap_err();
         let text = error.to_string();
-        assert_eq!(error.error_type(), "InvalidSecret");
+        assert_eq!(error.error_type().as_str(), "InvalidSecret");
         assert!(text.contains("it is the token secret itself (it is the publishTo of"), "{text}");
         world.assert_sound();
     }

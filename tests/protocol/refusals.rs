@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use token_refresher::{error::Error, report::Outcome};
+use token_refresher::protocol::{Error, outcome::Outcome};
 
 use crate::{
     counting::{
@@ -23,7 +23,7 @@ fn at(time: &str) -> DateTime<Utc> {
 
 async fn refused(world: &World, event: Value) -> Error {
     let error = world.process().invoke(event).await.unwrap_err();
-    assert_eq!(error.error_type(), "ReauthorizationRequired");
+    assert_eq!(error.error_type().as_str(), "ReauthorizationRequired");
     error
 }
 
@@ -45,7 +45,7 @@ async fn a_refusal_is_reported_without_asking_again_until_its_six_hours_end(over
         ] {
             world.clock.set(at(time));
             let error = world.process_with(&[("CLAIM", claim)]).run().await.unwrap_err();
-            assert_eq!(error.error_type(), "ReauthorizationRequired", "at {time}");
+            assert_eq!(error.error_type().as_str(), "ReauthorizationRequired", "at {time}");
             assert_eq!(world.provider.exchanges(), exchanges, "at {time}, CLAIM={claim}");
             let asked = ["00:00:00.250", "06:00:00", "12:00:00", "18:00:00"].contains(&time);
             assert_eq!(error.to_string().contains("was not asked again"), !asked, "at {time}: {error}");
@@ -77,7 +77,7 @@ async fn a_refused_client_is_asked_with_again_once_it_was_changed(over: Over) {
     world.never_show("mistyped secret of the client");
     world.vault.create(NAME, &document, world.clock.now() - LONG_AGO);
     for exchanges in [1, 1] {
-        assert_eq!(world.process().run().await.unwrap_err().error_type(), "ClientRejected");
+        assert_eq!(world.process().run().await.unwrap_err().error_type().as_str(), "ClientRejected");
         assert_eq!(world.provider.exchanges(), exchanges);
     }
     world.vault.set("clientSecret", CLIENT_SECRET);
@@ -112,7 +112,7 @@ async fn a_bare_status_is_not_recorded_and_is_tried_again_by_back_off(over: Over
     ] {
         world.clock.advance(advance);
         let result = world.process().run().await;
-        assert_eq!(result.as_ref().err().map(Error::error_type), error, "{result:?}");
+        assert_eq!(result.as_ref().err().map(|error| error.error_type().as_str()), error, "{result:?}");
         assert_eq!(world.provider.exchanges(), exchanges);
     }
     // Three claims and no refusal.
@@ -127,7 +127,7 @@ async fn an_unavailable_provider_is_asked_again_after_the_lease(over: Over) {
         Answer::CloseBeforeAnswer,
     ] {
         let world = World::due_with(over, Provider::script([answer])).await;
-        assert_eq!(world.process().run().await.unwrap_err().error_type(), "ProviderUnavailable");
+        assert_eq!(world.process().run().await.unwrap_err().error_type().as_str(), "ProviderUnavailable");
         assert_eq!(world.outcome().await, Outcome::InProgress);
         world.clock.advance(seconds(63));
         assert_eq!(world.outcome().await, Outcome::Refreshed);
@@ -211,12 +211,12 @@ async fn a_record_of_a_refusal_never_comes_to_readers(over: Over) {
     world.provider.withdraw_consent();
     let failing = Strike::Fail(Script::unavailable());
     let error = world.process().strike(PutClaim, 2, failing).run().await.unwrap_err();
-    assert_eq!(error.error_type(), "ReauthorizationRequired");
+    assert_eq!(error.error_type().as_str(), "ReauthorizationRequired");
     let failing = || Strike::Fail(Script::unavailable());
     world.clock.advance(seconds(63));
     // Nor do reads that fail after a refusal.
     let process = world.process().strike(Get, 6, failing()).strike(Get, 7, failing());
-    assert_eq!(process.run().await.unwrap_err().error_type(), "ReauthorizationRequired");
+    assert_eq!(process.run().await.unwrap_err().error_type().as_str(), "ReauthorizationRequired");
 }
 
 over_both_stores!(

@@ -3,9 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    future::Future,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -20,19 +18,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use token_refresher::{
     clock::Clock,
-    config::Config,
-    error::Error,
-    handler::Handler,
+    error::Advice,
     http_client::{HttpClients, SdkHttpClient},
+    lambda::{handler::Handler, report::Report, settings::Settings},
     oauth::{
-        self, Exchange,
-        response::{Answer, Trouble},
+        exchanger::Exchanger,
+        response::{TokenResponse, TransportError},
     },
-    report::{Outcome, Report},
+    protocol::{Error, outcome::Outcome},
     secret::Secret,
     store::{
-        Label, Listed, SecretStore, Selector, StoreError, Version, VersionId, directory::DirectoryStore,
-        secrets_manager::SecretsManager, versions::Versions,
+        Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId,
+        directory::DirectoryStore, secrets_manager::SecretsManager, versions::Versions,
     },
     token_secret::{TokenSecret, document::Document},
 };
@@ -284,6 +281,27 @@ pub enum Store {
 }
 
 impl SecretStore for Store {
+    fn limits(&self) -> Limits {
+        match self {
+            Self::SecretsManager(store) => store.limits(),
+            Self::Directory(store) => store.limits(),
+        }
+    }
+
+    fn action(&self, operation: Operation) -> &'static str {
+        match self {
+            Self::SecretsManager(store) => store.action(operation),
+            Self::Directory(store) => store.action(operation),
+        }
+    }
+
+    fn advice(&self, error: &StoreError, secret_id: &str) -> Advice {
+        match self {
+            Self::SecretsManager(store) => store.advice(error, secret_id),
+            Self::Directory(store) => store.advice(error, secret_id),
+        }
+    }
+
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
         match self {
             Self::SecretsManager(store) => store.get(secret_id, which).await,
@@ -313,11 +331,9 @@ impl SecretStore for Store {
     }
 }
 
-type Exchanging = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
 /// One process: what it holds in memory lives as long as this.
 pub struct Process {
-    handler: Handler<Counting<Store>, Box<dyn Fn(Exchange) -> Exchanging + Send + Sync>>,
+    handler: Handler<Counting<Store>>,
     pub script: Arc<Script>,
     clock: TestClock,
     provider: Arc<Provider>,
@@ -457,19 +473,20 @@ impl World {
             Some((_, value)) => Some((*value).to_owned()),
             None => (name == "SECRET_ID").then(|| NAME.to_owned()),
         };
-        let config = Config::from_vars(var).expect("settings in order");
+        let settings = Settings::from_vars(var).expect("settings in order");
         let script = Arc::new(Script::default());
         let store = Counting { store: self.vault.store(&self.http.store), script: Arc::clone(&script) };
-        let (http, clock, scripted) = (self.http.provider.clone(), self.clock.clock(), Arc::clone(&script));
-        let exchange = move |exchange: Exchange| -> Exchanging {
-            let (http, clock, script) = (http.clone(), clock.clone(), Arc::clone(&scripted));
-            Box::pin(async move {
-                let lost = |_| Answer::Unavailable(Trouble::MaybeSpent("did not answer in time".to_owned()));
-                script.step(Step::Exchange, oauth::exchange(&http, &clock, exchange), lost).await
-            })
-        };
+        let (over_http, scripted) =
+            (Exchanger::over_http(self.http.provider.clone(), self.clock.clock()), Arc::clone(&script));
+        let exchanger = Exchanger::from_fn(move |exchange| {
+            let (over_http, script) = (over_http.clone(), Arc::clone(&scripted));
+            async move {
+                let lost = |_| TokenResponse::Failed(TransportError::MaybeSpent("did not answer in time".to_owned()));
+                script.step(Step::Exchange, over_http.exchange(exchange), lost).await
+            }
+        });
         Process {
-            handler: Handler::new(store, Box::new(exchange), self.clock.clock(), config),
+            handler: Handler::new(store, exchanger, self.clock.clock(), settings),
             script,
             clock: self.clock.clone(),
             provider: Arc::clone(&self.provider),

@@ -163,12 +163,12 @@ async fn what_passes_is_bridged_with_the_token_in_memory_for_as_long_as_that_is_
 async fn what_does_not_pass_is_told_though_there_is_a_token_in_memory() {
     let said = || "no".to_owned();
     for (fault, text) in [
-        (StoreError::NotFound { said: said() }, "secret `crm/oauth` was not found (no)"),
+        (StoreError::NotFound { detail: said() }, "secret `crm/oauth` was not found (no)"),
         (
-            StoreError::AccessDenied { action: "kms:Decrypt", said: said() },
+            StoreError::AccessDenied { action: "kms:Decrypt", detail: said() },
             "secret `crm/oauth`: not allowed to kms:Decrypt (no)",
         ),
-        (StoreError::Rejected { action: "read", said: said() }, "secret `crm/oauth` cannot be read (no)"),
+        (StoreError::Rejected { action: "read", detail: said() }, "secret `crm/oauth` cannot be read (no)"),
         (StoreError::Binary, "secret `crm/oauth` cannot be used: it is binary"),
     ] {
         let world = World::new();

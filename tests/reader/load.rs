@@ -53,7 +53,7 @@ fn store(clock: &Clock, began: DateTime<Utc>, counted: &Arc<Counted>) -> Source 
             counted.last_failed.store(fails, Relaxed);
             let answer = if fails {
                 counted.failed.fetch_add(1, Relaxed);
-                Err(StoreError::Unavailable { action: "read", said: "as it was told to".to_owned() })
+                Err(StoreError::Unavailable { action: "read", detail: "as it was told to".to_owned() })
             } else {
                 let number = since.num_milliseconds() / i64::try_from(ROTATION.as_millis()).unwrap();
                 let obtained = began + TimeDelta::from_std(ROTATION).unwrap() * i32::try_from(number).unwrap();

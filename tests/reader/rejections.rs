@@ -184,8 +184,8 @@ async fn a_refresh_that_fails_is_told_once_and_asked_for_again_in_ten_minutes_or
         (Ok(failed("ProviderUnavailable")), Remedy::Wait),
         (Ok(failed("ClientRejected")), Remedy::FixSetting),
         (Ok(failed("TokenNotStored")), Remedy::Report),
-        (Err(NotRefreshed::AccessDenied { said: "no".to_owned() }), Remedy::FixSetting),
-        (Err(NotRefreshed::Unavailable { said: "no".to_owned() }), Remedy::Wait),
+        (Err(NotRefreshed::AccessDenied { detail: "no".to_owned() }), Remedy::FixSetting),
+        (Err(NotRefreshed::Unavailable { detail: "no".to_owned() }), Remedy::Wait),
     ] {
         let world = World::new();
         let refresher = world.refresher(seconds(1), {
@@ -238,7 +238,7 @@ async fn where_the_read_past_the_cache_fails_the_error_is_told_and_then_the_toke
     assert_eq!(told(reader.access_token().await), "v1");
     assert_eq!(world.state().events, [Value::Null; 0]);
 
-    world.fail_with(StoreError::AccessDenied { action: "kms:Decrypt", said: "no".to_owned() });
+    world.fail_with(StoreError::AccessDenied { action: "kms:Decrypt", detail: "no".to_owned() });
     world.until(31).await;
     reader.rejected(&token_1);
     for _ in 0..2 {

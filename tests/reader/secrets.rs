@@ -84,7 +84,7 @@ async fn a_failing_source_is_bridged_and_a_missing_secret_told() {
         world.until(second).await;
         assert_eq!(reader.get().await.unwrap().expose().as_str(), "one", "after {second} s");
     }
-    world.fail_with(StoreError::NotFound { said: "no".to_owned() });
+    world.fail_with(StoreError::NotFound { detail: "no".to_owned() });
     world.until(3100).await;
     assert!(reader.get().await.unwrap_err().to_string().starts_with("secret `crm/oauth` was not found (no)"));
 }

@@ -32,7 +32,7 @@ pub fn seconds(seconds: u64) -> Duration {
 }
 
 pub fn unavailable() -> StoreError {
-    StoreError::Unavailable { action: "read", said: "no answer".to_owned() }
+    StoreError::Unavailable { action: "read", detail: "no answer".to_owned() }
 }
 
 /// A token secret's text: the token `NAME`, obtained so many seconds from the beginning.
@@ -160,7 +160,7 @@ impl World {
             Wanted::Previous => state.all.iter().rev().nth(1),
             Wanted::Version(id) => state.all.iter().find(|version| version.id == *id),
         };
-        found.cloned().ok_or_else(|| StoreError::NotFound { said: "no such version".to_owned() })
+        found.cloned().ok_or_else(|| StoreError::NotFound { detail: "no such version".to_owned() })
     }
 
     pub fn reader(&self) -> Reader {

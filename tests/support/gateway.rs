@@ -29,7 +29,7 @@ pub enum Peer {
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct Observed {
     pub peer: Peer,
     /// What it is for, such as `PutSecretValue OAUTH_CLAIM`.
     pub name: String,
@@ -78,7 +78,7 @@ pub enum When {
 
 impl When {
     /// Whether the last of these is meant.
-    fn meets(&self, seen: &[Seen]) -> bool {
+    fn meets(&self, seen: &[Observed]) -> bool {
         let number = seen.len() - 1;
         match self {
             Self::Nth(nth) => *nth == number,
@@ -86,7 +86,7 @@ impl When {
                 *first <= number && seen[*first].peer == seen[number].peer && seen[number].name.starts_with(name)
             }
             Self::Named(name, nth) => {
-                let named = |seen: &Seen| seen.name.starts_with(name);
+                let named = |seen: &Observed| seen.name.starts_with(name);
                 named(&seen[number]) && seen.iter().filter(|seen| named(seen)).count() == *nth
             }
         }
@@ -111,7 +111,7 @@ pub struct Gateway {
 struct Shared {
     upstreams: Upstreams,
     strike: Mutex<Option<(When, Strike)>>,
-    seen: watch::Sender<Vec<Seen>>,
+    seen: watch::Sender<Vec<Observed>>,
     /// How many requests have met the strike.
     struck: watch::Sender<usize>,
 }
@@ -170,7 +170,7 @@ impl Gateway {
     }
 
     /// The requests since the start or the last mending, in their order.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<Observed> {
         self.shared.seen.borrow().clone()
     }
 
@@ -206,7 +206,7 @@ impl Shared {
         let mut struck = None;
         self.seen.send_modify(|seen| {
             number = seen.len();
-            seen.push(Seen { peer, name, processed: false });
+            seen.push(Observed { peer, name, processed: false });
             struck = self.strike().as_ref().filter(|(when, _)| when.meets(seen)).map(|(_, strike)| *strike);
         });
         (number, struck)

@@ -603,7 +603,7 @@ impl Held {
                 );
                 refuse("ResourceExistsException", message)
             }
-            Err(StoreError::Quota { said }) => refuse("LimitExceededException", said),
+            Err(StoreError::Quota { detail }) => refuse("LimitExceededException", detail),
             Err(_) if text.expose().is_empty() => {
                 refuse("ValidationException", invalid("secretString", "greater than or equal to 1"))
             }

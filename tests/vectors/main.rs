@@ -10,8 +10,12 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use token_refresher::{
     clock::Clock,
-    ledger::{self, ClientDigest, Record, RecordRead, TokenKey},
-    oauth::request::Client,
+    oauth::client::Client,
+    oauth::grant::Grant,
+    protocol::{
+        ids::{self, ClientDigest, TokenKey},
+        record::{Record, RecordRead},
+    },
     secret::Secret,
     store::{Label, SecretStore, Selector, StoreError, VersionId, directory::DirectoryStore},
     token_secret::{Tokens, client_settings::ClientSettings, document::Document},
@@ -48,7 +52,7 @@ fn key(case: &Value) -> TokenKey {
         access_token: text(case, "accessToken").map(Secret::from),
         refreshed_at: time(case, "refreshedAt"),
     };
-    TokenKey::of(text(case, "arn").unwrap(), &tokens)
+    TokenKey::of(text(case, "arn").unwrap(), &Grant::RefreshToken(tokens.refresh_token.clone()), &tokens)
 }
 
 fn client_digest(case: &Value) -> ClientDigest {
@@ -65,8 +69,8 @@ fn ids(case: &Value) -> Value {
         "claim 0": key.claim(0),
         "claim 1": key.claim(1),
         "claim 99": key.claim(99),
-        "staged": key.successor(),
-        "staged second": key.other_successor(&text(case, "body").unwrap().into()),
+        "staged": key.staged(),
+        "staged second": key.staged_second(&text(case, "body").unwrap().into()),
         "published": key.published(&text(case, "publication").unwrap().into()),
         "refusal": key.refusal(client, time(case, "now").unwrap()),
     })
@@ -80,7 +84,7 @@ fn ids_are_what_they_have_always_been() {
     }
     for case in computed["merged"].as_array_mut().unwrap() {
         let [members_of, tokens_of] = ["membersOf", "tokensOf"].map(|name| VersionId::from(text(case, name).unwrap()));
-        case["id"] = json!(ledger::merged(&members_of, &tokens_of));
+        case["id"] = json!(ids::merged(&members_of, &tokens_of));
     }
     assert!(computed["cases"].as_array().unwrap().len() >= 10);
     assert_unchanged("ids", &computed);

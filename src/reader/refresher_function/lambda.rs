@@ -19,17 +19,18 @@ use serde_json::Value;
 
 use super::{Invoke, RefresherFunction, Reply};
 use crate::{
+    error::InvalidSetting,
     http_client::{HttpClients, read_bounded},
     reader::error::NotRefreshed,
-    setting::{InvalidSetting, check_region},
-    shown::shown,
+    region,
+    sanitize::sanitize_line,
 };
 
 /// No report or error of a refresher is longer.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
 /// How much of Lambda's own text is shown.
-const MAX_SAID_CHARS: usize = 300;
+const MAX_DETAIL_CHARS: usize = 300;
 
 pub(super) struct Lambda {
     http: reqwest::Client,
@@ -118,7 +119,7 @@ impl RefresherFunction {
         // arn:aws:lambda:REGION:ACCOUNT:function:NAME
         let of_arn = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).map(str::to_owned);
         let region = of_arn.or(region).unwrap_or_default();
-        check_region(&region, "the function")?;
+        region::check(&region, "the function")?;
         let endpoint =
             ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| Some((name, var(name)?)));
         let endpoint = match endpoint {
@@ -147,7 +148,7 @@ fn check(function: &str) -> Result<(), InvalidSetting> {
 impl Lambda {
     /// Invokes it and waits for its answer.
     pub(super) async fn invoke(&self, payload: String) -> Result<Reply, NotRefreshed> {
-        let unavailable = |said: &str| NotRefreshed::Unavailable { said: said.to_owned() };
+        let unavailable = |detail: &str| NotRefreshed::Unavailable { detail: detail.to_owned() };
         let request = self.signed(payload).await.map_err(&unavailable)?;
         let response = self.http.execute(request).await.map_err(|error| {
             let error = error.without_url();
@@ -155,7 +156,7 @@ impl Lambda {
             while let Some(source) = cause.source() {
                 cause = source;
             }
-            unavailable(&format!("Lambda cannot be reached: {}", shown(&cause.to_string(), MAX_SAID_CHARS)))
+            unavailable(&format!("Lambda cannot be reached: {}", sanitize_line(&cause.to_string(), MAX_DETAIL_CHARS)))
         })?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read_bounded(response, MAX_ANSWER_BYTES).await;
@@ -210,11 +211,16 @@ fn reply(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Reply, 
     }
     let message: LambdaError = serde_json::from_slice(body).unwrap_or_default();
     let code = header("x-amzn-errortype").and_then(|kind| kind.split(':').next()).unwrap_or("no error type");
-    let said = format!("{}, {}: {}", status.as_u16(), shown(code, 64), shown(&message.message, MAX_SAID_CHARS));
+    let detail = format!(
+        "{}, {}: {}",
+        status.as_u16(),
+        sanitize_line(code, 64),
+        sanitize_line(&message.message, MAX_DETAIL_CHARS)
+    );
     Err(match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NotRefreshed::AccessDenied { said },
-        _ if status.is_server_error() => NotRefreshed::Unavailable { said: format!("Lambda answered {said}") },
-        _ => NotRefreshed::Rejected { said },
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NotRefreshed::AccessDenied { detail },
+        _ if status.is_server_error() => NotRefreshed::Unavailable { detail: format!("Lambda answered {detail}") },
+        _ => NotRefreshed::Rejected { detail },
     })
 }
 
@@ -320,19 +326,19 @@ mod tests {
                 403,
                 Some(kind),
                 r#"{"Message":"not authorized"}"#,
-                Err(NotRefreshed::AccessDenied { said: "403, SomeException: not authorized".to_owned() }),
+                Err(NotRefreshed::AccessDenied { detail: "403, SomeException: not authorized".to_owned() }),
             ),
             (
                 404,
                 Some(kind),
                 r#"{"Message":"Function not found"}"#,
-                Err(NotRefreshed::Rejected { said: "404, SomeException: Function not found".to_owned() }),
+                Err(NotRefreshed::Rejected { detail: "404, SomeException: Function not found".to_owned() }),
             ),
             (
                 502,
                 None,
                 "<html>",
-                Err(NotRefreshed::Unavailable { said: "Lambda answered 502, no error type: ".to_owned() }),
+                Err(NotRefreshed::Unavailable { detail: "Lambda answered 502, no error type: ".to_owned() }),
             ),
         ] {
             let mut headers = HeaderMap::new();

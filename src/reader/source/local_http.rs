@@ -18,13 +18,13 @@ use zeroize::Zeroizing;
 
 use super::{Kind, Query, SecretVersion, Source, Wanted};
 use crate::{
+    error::InvalidSetting,
     secret::{Secret, append},
-    setting::InvalidSetting,
-    store::{StoreError, action::GET},
+    store::{StoreError, aws::GET},
 };
 
 mod answer;
-use answer::Trouble;
+use answer::Failure;
 
 /// Where both listen, unless told otherwise.
 const DEFAULT_PORT: u16 = 2773;
@@ -172,11 +172,11 @@ impl Token {
                 Ok::<_, std::io::Error>(Secret::from(text.trim()))
             })
         };
-        let said = |problem: String| StoreError::Rejected {
+        let detail = |problem: String| StoreError::Rejected {
             action: GET,
-            said: format!("the agent's token cannot be read from {}: {problem}", path.display()),
+            detail: format!("the agent's token cannot be read from {}: {problem}", path.display()),
         };
-        read.await.map_err(|_| said("cut short".to_owned()))?.map_err(|error| said(error.to_string()))
+        read.await.map_err(|_| detail("cut short".to_owned()))?.map_err(|error| detail(error.to_string()))
     }
 }
 
@@ -197,21 +197,21 @@ impl LocalHttp {
         loop {
             match self.ask(query, &token).await {
                 Ok(version) => return Ok(version),
-                Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Starting(said)) => match pauses.next() {
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Starting(detail)) => match pauses.next() {
                     Some(pause) => tokio::time::sleep(pause).await,
-                    None => return Err(StoreError::Unavailable { action: GET, said }),
+                    None => return Err(StoreError::Unavailable { action: GET, detail }),
                 },
             }
         }
     }
 
     /// One request.
-    async fn ask(&self, query: &Query, token: &Secret) -> Result<SecretVersion, Trouble> {
-        let said = |what: &str| format!("the {self} {what}");
+    async fn ask(&self, query: &Query, token: &Secret) -> Result<SecretVersion, Failure> {
+        let detail = |what: &str| format!("the {self} {what}");
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await;
-        let stream = stream.map_err(|error| Trouble::Starting(said(&format!("cannot be reached: {error}"))))?;
-        let broken = |what: &str| Trouble::Final(StoreError::Unavailable { action: GET, said: said(what) });
+        let stream = stream.map_err(|error| Failure::Starting(detail(&format!("cannot be reached: {error}"))))?;
+        let broken = |what: &str| Failure::Final(StoreError::Unavailable { action: GET, detail: detail(what) });
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (mut connection, driver) = handshake.map_err(|_| broken("speaks no HTTP"))?;
         // Ends when `connection` is dropped.
@@ -292,7 +292,7 @@ mod tests {
         let vars = |set: &'static [(&str, &str)]| {
             move |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
         };
-        let shown = |source: Result<Source, InvalidSetting>| match source {
+        let described = |source: Result<Source, InvalidSetting>| match source {
             Ok(source) => format!("{source:?}"),
             Err(problem) => problem.to_string(),
         };
@@ -313,8 +313,8 @@ mod tests {
                  this machine wants to see in every request, and Lambda sets it",
             ),
         ] {
-            assert_eq!(shown(Source::extension_from_vars(vars(set))), expected);
+            assert_eq!(described(Source::extension_from_vars(vars(set))), expected);
         }
-        assert_eq!(shown(Source::agent_from_vars(vars(&[("AWS_TOKEN", "t")]))), "Source(agent on port 2773)");
+        assert_eq!(described(Source::agent_from_vars(vars(&[("AWS_TOKEN", "t")]))), "Source(agent on port 2773)");
     }
 }

@@ -1,7 +1,7 @@
 //! `kill -9` before and after each call on the store, in turn.
 
 use chrono::TimeDelta;
-use token_refresher::report::Outcome;
+use token_refresher::protocol::outcome::Outcome;
 
 use super::{
     calls::Call,

@@ -55,7 +55,7 @@ pub async fn race(scene: &Scene, part: u64) -> String {
 async fn patiently(operation: impl AsyncFn() -> Result<(), StoreError>) -> Result<(), StoreError> {
     loop {
         match operation().await {
-            Err(StoreError::Unavailable { said, .. }) if said.contains(HELD) => {}
+            Err(StoreError::Unavailable { detail, .. }) if detail.contains(HELD) => {}
             ended => return ended,
         }
     }

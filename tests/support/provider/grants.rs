@@ -105,7 +105,7 @@ impl Grants {
         self.families.iter().any(|family| family.alive && family.current.refresh == token)
     }
 
-    /// A token no one has seen before. Its end must be form-encoded to arrive as it is; its start is what `tests/unseen`
+    /// A token no one has seen before. Its end must be form-encoded to arrive as it is; its start is what `tests/check-no-secrets`
     /// searches all output for.
     fn new_token(&mut self, kind: &str) -> String {
         let random = || {

@@ -99,7 +99,7 @@ impl Drop for Function {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = child.kill();
         let _ = child.wait();
-        // For `tests/unseen` and `tests/template`, when all tests are done.
+        // For `tests/check-no-secrets` and `tests/template`, when all tests are done.
         if let Some(log) = env::var_os("FUNCTIONS_LOG") {
             let log = std::fs::OpenOptions::new().create(true).append(true).open(log);
             // A process that was killed may not have ended its last line.

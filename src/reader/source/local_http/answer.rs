@@ -6,52 +6,55 @@ use zeroize::Zeroizing;
 
 use crate::{
     reader::source::SecretVersion,
-    shown::shown,
-    store::{StoreError, action::GET, error_of_service},
+    sanitize::sanitize_line,
+    store::{
+        StoreError,
+        aws::{self, GET},
+    },
 };
 
 /// How much of an answer's own text is shown.
-const MAX_SAID_CHARS: usize = 300;
+const MAX_DETAIL_CHARS: usize = 300;
 
 /// Why a try gave no version.
-pub(super) enum Trouble {
+pub(super) enum Failure {
     /// It is not there yet, or says that it is not ready: Lambda starts it beside the function.
     Starting(String),
     Final(StoreError),
 }
 
 /// Reads an answer; `who` gave it.
-pub(super) fn version(who: &str, status: u16, answer: &[u8]) -> Result<SecretVersion, Trouble> {
+pub(super) fn version(who: &str, status: u16, answer: &[u8]) -> Result<SecretVersion, Failure> {
     if status == 200 {
-        let unreadable = || StoreError::Unavailable { action: GET, said: format!("the {who} answered no secret") };
-        let got: Got = serde_json::from_slice(answer).map_err(|_| Trouble::Final(unreadable()))?;
-        return got.version().ok_or_else(|| Trouble::Final(unreadable()));
+        let unreadable = || StoreError::Unavailable { action: GET, detail: format!("the {who} answered no secret") };
+        let got: Got = serde_json::from_slice(answer).map_err(|_| Failure::Final(unreadable()))?;
+        return got.version().ok_or_else(|| Failure::Final(unreadable()));
     }
-    Err(trouble(who, status, answer))
+    Err(failure(who, status, answer))
 }
 
 /// What an answer of another status means. The extension's texts are not documented: what is not known is taken for something
 /// that passes, so that it cannot take away a token that is good.
-fn trouble(who: &str, status: u16, answer: &[u8]) -> Trouble {
+fn failure(who: &str, status: u16, answer: &[u8]) -> Failure {
     let error: ServiceError = serde_json::from_slice(answer).unwrap_or_default();
     let text = String::from_utf8_lossy(answer);
     let message = if error.message.is_empty() { &*text } else { &error.message };
     // "not ready to serve traffic, please wait", as users of the extension report it.
     if message.contains("not ready") {
-        return Trouble::Starting(format!("the {who} is not ready"));
+        return Failure::Starting(format!("the {who} is not ready"));
     }
     let code = error.code.rsplit('#').next().unwrap_or_default();
-    let said = match code {
-        "" => format!("the {who} answered {status}: {}", shown(message, MAX_SAID_CHARS)),
-        code => format!("{}: {}", shown(code, 64), shown(message, MAX_SAID_CHARS)),
+    let detail = match code {
+        "" => format!("the {who} answered {status}: {}", sanitize_line(message, MAX_DETAIL_CHARS)),
+        code => format!("{}: {}", sanitize_line(code, 64), sanitize_line(message, MAX_DETAIL_CHARS)),
     };
-    Trouble::Final(match (status, code) {
+    Failure::Final(match (status, code) {
         (401 | 403, "") => {
-            StoreError::Rejected { action: GET, said: format!("{said}; its token is not the one that was sent") }
+            StoreError::Rejected { action: GET, detail: format!("{detail}; its token is not the one that was sent") }
         }
-        (404, "") => StoreError::Rejected { action: GET, said: format!("{said}; something else listens there") },
-        (_, "") => StoreError::Unavailable { action: GET, said },
-        (_, code) => error_of_service(GET, status, code, message, said),
+        (404, "") => StoreError::Rejected { action: GET, detail: format!("{detail}; something else listens there") },
+        (_, "") => StoreError::Unavailable { action: GET, detail },
+        (_, code) => aws::meaning(GET, status, code, message, detail),
     })
 }
 
@@ -92,20 +95,20 @@ mod tests {
 
     #[test]
     fn each_answer_that_is_no_secret_has_its_meaning() {
-        let unavailable = |said: &str| StoreError::Unavailable { action: GET, said: said.to_owned() };
-        let rejected = |said: &str| StoreError::Rejected { action: GET, said: said.to_owned() };
+        let unavailable = |detail: &str| StoreError::Unavailable { action: GET, detail: detail.to_owned() };
+        let rejected = |detail: &str| StoreError::Rejected { action: GET, detail: detail.to_owned() };
         for (status, answer, expected) in [
             (200, "healthy", unavailable("the agent on port 1 answered no secret")),
             (200, r#"{"VersionId":"v"}"#, unavailable("the agent on port 1 answered no secret")),
             (
                 400,
                 r#"{"__type":"ResourceNotFoundException","message":"can't find"}"#,
-                StoreError::NotFound { said: "ResourceNotFoundException: can't find".to_owned() },
+                StoreError::NotFound { detail: "ResourceNotFoundException: can't find".to_owned() },
             ),
             (
                 400,
                 r#"{"__type":"com.amazonaws#AccessDeniedException","Message":"no"}"#,
-                StoreError::AccessDenied { action: GET, said: "AccessDeniedException: no".to_owned() },
+                StoreError::AccessDenied { action: GET, detail: "AccessDeniedException: no".to_owned() },
             ),
             (502, r#"{"__type":"ConnectionError","message":"Read Error"}"#, unavailable("ConnectionError: Read Error")),
             (500, r#"{"__type":"InternalFailure"}"#, unavailable(r#"InternalFailure: {"__type":"InternalFailure"}"#)),
@@ -123,12 +126,12 @@ mod tests {
             (400, "an unexpected\nerror", unavailable("the agent on port 1 answered 400: an unexpected?error")),
         ] {
             match version(WHO, status, answer.as_bytes()) {
-                Err(Trouble::Final(error)) => assert_eq!(error, expected, "{status} {answer}"),
+                Err(Failure::Final(error)) => assert_eq!(error, expected, "{status} {answer}"),
                 _ => panic!("{status} {answer}"),
             }
         }
         let not_ready = version(WHO, 400, b"not ready to serve traffic, please wait");
-        assert!(matches!(not_ready, Err(Trouble::Starting(_))));
+        assert!(matches!(not_ready, Err(Failure::Starting(_))));
     }
 
     #[test]

@@ -1,0 +1,10 @@
+//! The function's outside: events in, reports and errors out, the log, the metrics and the settings. The Lambda runtime itself is in
+//! `main.rs`.
+
+pub mod event;
+pub mod handler;
+pub mod log;
+pub mod metrics;
+pub mod report;
+pub mod settings;
+pub mod start;

@@ -1,0 +1,241 @@
+//! The event that starts a run: which secret, and whether the run is scheduled, forced or dry. Accepts the forms in `docs/events.md`
+//! and nothing else; an error names the member that is not understood.
+
+use serde_json::{Map, Value};
+
+use crate::{
+    protocol::{Error, Mode},
+    sanitize::sanitize_line,
+};
+
+/// What an event asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The secret; `None`: the one that `SECRET_ID` names.
+    pub secret_id: Option<String>,
+    /// How to treat it.
+    pub mode: Mode,
+}
+
+/// The members of our own events.
+const MEMBERS: [&str; 4] = ["secretId", "force", "ifVersionId", "dryRun"];
+
+/// `EventBridge` Scheduler's context attributes (`<aws.scheduler.attempt-number>`, …) go into members of these names.
+const SCHEDULER_PREFIX: &str = "scheduler";
+
+/// The longest name or ARN of a secret (`SecretId`, Secrets Manager API).
+const MAX_SECRET_ID_CHARS: usize = 2048;
+
+impl Event {
+    /// Reads an event.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidEvent`] names the member that was not understood.
+    pub fn parse(event: &Value) -> Result<Self, Error> {
+        let scheduled = Self { secret_id: None, mode: Mode::Scheduled };
+        let members = match event {
+            Value::Null => return Ok(scheduled),
+            Value::Object(members) => members,
+            other => {
+                return Err(invalid(format!("the event is {}, where a JSON object is wanted", kind(other))));
+            }
+        };
+        if let Some(Value::String(_)) = members.get("source") {
+            // EventBridge's own envelope: `detail` may be an object or the string "{}", and is not used.
+            return match MEMBERS.iter().find(|name| members.contains_key(**name)) {
+                None => Ok(scheduled),
+                Some(name) => Err(invalid(format!(
+                    "the event has both `source` (EventBridge's envelope) and `{name}`; to say more than \"now\", give the \
+                     schedule a constant Input such as {{\"secretId\": \"...\"}}"
+                ))),
+            };
+        }
+        if let Some(unknown) =
+            members.keys().find(|name| !MEMBERS.contains(&name.as_str()) && !name.starts_with(SCHEDULER_PREFIX))
+        {
+            return Err(invalid(unknown_member(unknown)));
+        }
+        let secret_id = text(members, "secretId", MAX_SECRET_ID_CHARS)?;
+        let if_version_id = text(members, "ifVersionId", 64)?;
+        let mode = match (flag(members, "force")?, if_version_id, flag(members, "dryRun")?) {
+            (true, _, true) => {
+                return Err(invalid("the event has both `force` and `dryRun`; take one out".to_owned()));
+            }
+            (true, if_version_id, false) => Mode::Forced { if_version_id },
+            (false, Some(_), _) => {
+                return Err(invalid("`ifVersionId` goes with `\"force\": true` only".to_owned()));
+            }
+            (false, None, true) => Mode::DryRun,
+            (false, None, false) => Mode::Scheduled,
+        };
+        Ok(Self { secret_id, mode })
+    }
+}
+
+fn invalid(problem: String) -> Error {
+    Error::InvalidEvent { problem }
+}
+
+fn text(members: &Map<String, Value>, name: &str, max_chars: usize) -> Result<Option<String>, Error> {
+    match members.get(name) {
+        None => Ok(None),
+        // No name, ARN or version id has one, and it could forge a line of the log.
+        Some(Value::String(text)) if text.contains(char::is_control) => {
+            Err(invalid(format!("the event's `{name}` has a control character in it")))
+        }
+        Some(Value::String(text)) if !text.trim().is_empty() && text.chars().count() <= max_chars => {
+            Ok(Some(text.clone()))
+        }
+        Some(Value::String(_)) => {
+            Err(invalid(format!("the event's `{name}` is empty or too long; 1 to {max_chars} characters are allowed")))
+        }
+        Some(other) => Err(invalid(format!("the event's `{name}` is {}, where a string is wanted", kind(other)))),
+    }
+}
+
+fn flag(members: &Map<String, Value>, name: &str) -> Result<bool, Error> {
+    match members.get(name) {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(other) => Err(invalid(format!("the event's `{name}` is {}, where true or false is wanted", kind(other)))),
+    }
+}
+
+fn unknown_member(name: &str) -> String {
+    let shown = sanitize_line(name, 64);
+    let meant = MEMBERS.into_iter().min_by_key(|known| distance(name, known)).filter(|known| {
+        !name.is_empty()
+            && (distance(name, known) <= known.len() / 4 || known.to_lowercase().starts_with(&name.to_lowercase()))
+    });
+    let hint = match meant {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => format!("allowed are `{}` and names that start with `{SCHEDULER_PREFIX}`", MEMBERS.join("`, `")),
+    };
+    format!("the event's member `{shown}` is not understood; {hint}")
+}
+
+/// The edit distance (Levenshtein), letters compared without regard to case.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.to_lowercase(), b.to_lowercase());
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, from) in a.chars().enumerate().take(64) {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.chars().enumerate() {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.chars().count()]
+}
+
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn forced(if_version_id: Option<&str>) -> Mode {
+        Mode::Forced { if_version_id: if_version_id.map(str::to_owned) }
+    }
+
+    #[test]
+    fn every_documented_form_is_understood() {
+        for (event, secret_id, mode) in [
+            (json!(null), None, Mode::Scheduled),
+            (json!({}), None, Mode::Scheduled),
+            (json!({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}), None, Mode::Scheduled),
+            (json!({"source": "aws.scheduler", "detail": "{}"}), None, Mode::Scheduled),
+            (json!({"secretId": "crm"}), Some("crm"), Mode::Scheduled),
+            (json!({"secretId": "crm", "schedulerAttempt": "1", "scheduler_time": 5}), Some("crm"), Mode::Scheduled),
+            (json!({"force": true}), None, forced(None)),
+            (json!({"secretId": "crm", "force": true}), Some("crm"), forced(None)),
+            (json!({"force": true, "ifVersionId": "v1"}), None, forced(Some("v1"))),
+            (json!({"force": false}), None, Mode::Scheduled),
+            (json!({"secretId": "crm", "dryRun": true}), Some("crm"), Mode::DryRun),
+            (json!({"dryRun": false, "force": true}), None, forced(None)),
+        ] {
+            let expected = Event { secret_id: secret_id.map(str::to_owned), mode };
+            assert_eq!(Event::parse(&event), Ok(expected), "{event}");
+        }
+    }
+
+    #[test]
+    fn a_near_miss_is_guessed() {
+        for (name, meant) in [
+            ("forcing", None),
+            ("forced", Some("force")),
+            ("idVersionId", Some("ifVersionId")),
+            ("if_versionid_", Some("ifVersionId")),
+            ("if_version_id_", None),
+            // A long name is not closer to ours because it repeats it.
+            (&"force".repeat(60), None),
+        ] {
+            let message = Event::parse(&json!({name: true})).unwrap_err().to_string();
+            let guessed = message.split_once("did you mean `").map(|(_, rest)| &rest[..rest.find('`').unwrap()]);
+            assert_eq!(guessed, meant, "{message}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_what_is_not_understood() {
+        for (event, problem) in [
+            (json!([]), "the event is an array, where a JSON object is wanted"),
+            (json!("refresh"), "the event is a string, where a JSON object is wanted"),
+            (json!({"forced": true}), "the event's member `forced` is not understood; did you mean `force`?"),
+            (json!({"Force": true}), "the event's member `Force` is not understood; did you mean `force`?"),
+            (json!({"secret": "a"}), "the event's member `secret` is not understood; did you mean `secretId`?"),
+            (json!({"secret_id": "a"}), "the event's member `secret_id` is not understood; did you mean `secretId`?"),
+            (json!({"dry_run": true}), "the event's member `dry_run` is not understood; did you mean `dryRun`?"),
+            (
+                json!({"tokenEndpoint": "https://evil.example"}),
+                "the event's member `tokenEndpoint` is not understood; allowed are `secretId`, `force`, `ifVersionId`, \
+                 `dryRun` and names that start with `scheduler`",
+            ),
+            (
+                json!({"": true}),
+                "the event's member `` is not understood; allowed are `secretId`, `force`, `ifVersionId`, `dryRun` and \
+                 names that start with `scheduler`",
+            ),
+            (
+                json!({"fo\u{202e}rce\n": true}),
+                "the event's member `fo?rce?` is not understood; allowed are `secretId`, `force`, `ifVersionId`, `dryRun` \
+                 and names that start with `scheduler`",
+            ),
+            (json!({"force": "yes"}), "the event's `force` is a string, where true or false is wanted"),
+            (json!({"force": 1}), "the event's `force` is a number, where true or false is wanted"),
+            (json!({"dryRun": null}), "the event's `dryRun` is null, where true or false is wanted"),
+            (json!({"secretId": 5}), "the event's `secretId` is a number, where a string is wanted"),
+            (json!({"secretId": " "}), "the event's `secretId` is empty or too long; 1 to 2048 characters are allowed"),
+            (json!({"secretId": "crm\n"}), "the event's `secretId` has a control character in it"),
+            (json!({"ifVersionId": "v1"}), "`ifVersionId` goes with `\"force\": true` only"),
+            (json!({"ifVersionId": "v1", "force": false}), "`ifVersionId` goes with `\"force\": true` only"),
+            (json!({"force": true, "dryRun": true}), "the event has both `force` and `dryRun`; take one out"),
+            (
+                json!({"source": "aws.events", "force": true}),
+                "the event has both `source` (EventBridge's envelope) and `force`; to say more than \"now\", give the \
+                 schedule a constant Input such as {\"secretId\": \"...\"}",
+            ),
+            (
+                json!({"source": 5}),
+                "the event's member `source` is not understood; allowed are `secretId`, `force`, `ifVersionId`, \
+                 `dryRun` and names that start with `scheduler`",
+            ),
+        ] {
+            let error = Event::parse(&event).unwrap_err();
+            assert_eq!((error.error_type().as_str(), error.to_string().as_str()), ("InvalidEvent", problem), "{event}");
+        }
+    }
+}

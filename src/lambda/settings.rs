@@ -1,0 +1,136 @@
+//! The function's settings, read from the environment and checked at start. Every error names the setting, what was found and what
+//! is allowed, and contains no secret.
+
+use std::time::Duration;
+
+use crate::{
+    error::InvalidSetting,
+    oauth::client,
+    protocol::options::{ClaimMode, Options},
+    secret::Secret,
+    token_secret::client_settings::{ClientSettings, TokenEndpointAuthMethod},
+};
+
+/// The settings of `docs/settings.md`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `SECRET_ID`: the secret to use when the event names none.
+    pub secret_id: Option<String>,
+    /// `REFRESH_MARGIN_SECONDS` (60 to 86400, 900 by default), `CLAIM`, and `TOKEN_ENDPOINT`, `CLIENT_ID`, … for what the
+    /// secrets leave out.
+    pub options: Options,
+}
+
+impl Settings {
+    /// Reads the settings through `var`, which returns a variable's value. An empty one counts as not set: templates cannot leave
+    /// a variable out.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`] for the first setting that is wrong.
+    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
+        let var = |name: &str| var(name).filter(|value| !value.trim().is_empty());
+        let secret = |name: &str| var(name).map(Secret::from);
+
+        let refresh_margin = match var("REFRESH_MARGIN_SECONDS") {
+            None => Duration::from_mins(15),
+            Some(found) => match found.parse() {
+                Ok(seconds @ 60..=86_400) => Duration::from_secs(seconds),
+                _ => {
+                    return Err(InvalidSetting::found(
+                        "REFRESH_MARGIN_SECONDS",
+                        &found,
+                        "a whole number of seconds from 60 to 86400",
+                    ));
+                }
+            },
+        };
+        let claim = match var("CLAIM").as_deref() {
+            None | Some("always") => ClaimMode::Always,
+            Some("never") => ClaimMode::Never,
+            Some(found) => return Err(InvalidSetting::found("CLAIM", found, "\"always\" or \"never\"")),
+        };
+        let token_endpoint_auth_method = match var("TOKEN_ENDPOINT_AUTH_METHOD") {
+            None => None,
+            Some(found) => Some(TokenEndpointAuthMethod::read(&found).ok_or_else(|| {
+                InvalidSetting::found("TOKEN_ENDPOINT_AUTH_METHOD", &found, TokenEndpointAuthMethod::ALLOWED)
+            })?),
+        };
+        let token_endpoint = var("TOKEN_ENDPOINT");
+        if let Some(found) = &token_endpoint {
+            client::endpoint(found).map_err(|problem| InvalidSetting::new(format!("TOKEN_ENDPOINT {problem}")))?;
+        }
+        Ok(Self {
+            secret_id: var("SECRET_ID"),
+            options: Options {
+                refresh_margin,
+                claim,
+                client: ClientSettings {
+                    token_endpoint: token_endpoint.map(Secret::from),
+                    client_id: secret("CLIENT_ID"),
+                    client_secret: secret("CLIENT_SECRET"),
+                    token_endpoint_auth_method,
+                    client_credentials_secret_id: var("CLIENT_CREDENTIALS_SECRET_ID"),
+                    ..ClientSettings::default()
+                },
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(vars: &[(&str, &str)]) -> Result<Settings, InvalidSetting> {
+        Settings::from_vars(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+    }
+
+    #[test]
+    fn nothing_needs_to_be_set() {
+        let settings = read(&[("SECRET_ID", ""), ("CLAIM", " ")]).unwrap();
+        assert_eq!(settings.secret_id, None);
+        assert_eq!(settings.options.refresh_margin, Duration::from_mins(15));
+        assert_eq!(settings.options.claim, ClaimMode::Always);
+    }
+
+    #[test]
+    fn the_margin_is_60_to_86400_seconds() {
+        for (found, seconds) in
+            [("60", Some(60)), ("86400", Some(86_400)), ("59", None), ("86401", None), ("15m", None)]
+        {
+            let margin =
+                read(&[("REFRESH_MARGIN_SECONDS", found)]).map(|settings| settings.options.refresh_margin.as_secs());
+            let allowed = "a whole number of seconds from 60 to 86400";
+            let expected = seconds.ok_or_else(|| InvalidSetting::found("REFRESH_MARGIN_SECONDS", found, allowed));
+            assert_eq!(margin, expected, "{found}");
+        }
+    }
+
+    #[test]
+    fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
+        for (name, found, problem) in [
+            ("CLAIM", "sometimes", "CLAIM is \"sometimes\"; allowed is \"always\" or \"never\""),
+            (
+                "TOKEN_ENDPOINT_AUTH_METHOD",
+                "basic",
+                "TOKEN_ENDPOINT_AUTH_METHOD is \"basic\"; allowed is one of \"client_secret_post\", \
+                 \"client_secret_basic\", \"none\"",
+            ),
+            (
+                "TOKEN_ENDPOINT",
+                "http://id.example/token",
+                "TOKEN_ENDPOINT is http to id.example; allowed is https, or http to a loopback address",
+            ),
+        ] {
+            assert_eq!(read(&[(name, found)]).unwrap_err().to_string(), problem);
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let settings = read(&[("CLIENT_SECRET", "hunter2"), ("CLIENT_ID", "id-of-client")]).unwrap();
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("id-of-client"), "a secret is shown");
+    }
+}

@@ -1,0 +1,259 @@
+//! An OAuth client, put together from the places that name it, and checked. Sends nothing.
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+use reqwest::Url;
+
+use super::grant::Grant;
+use crate::{
+    secret::Secret,
+    token_secret::{
+        DEFAULT_LIFETIME,
+        client_settings::{ClientSettings, TokenEndpointAuthMethod},
+    },
+};
+
+/// An OAuth client, complete and checked.
+#[derive(Clone)]
+pub struct Client {
+    /// Where tokens are exchanged.
+    pub token_endpoint: Url,
+    /// The client's id.
+    pub client_id: Secret,
+    /// The client's secret; `None` for a public client.
+    pub client_secret: Option<Secret>,
+    /// How the client authenticates.
+    pub auth_method: TokenEndpointAuthMethod,
+    /// Parameters to add to the form.
+    pub extra_parameters: Vec<(String, Secret)>,
+    /// Headers to add to the request.
+    pub extra_headers: Vec<(String, Secret)>,
+    /// The lifetime to assume when the provider names none.
+    pub default_lifetime: Duration,
+}
+
+impl Client {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    ///
+    /// What is missing or wrong, by the name of its member, without its value.
+    pub fn new(settings: ClientSettings) -> Result<Self, String> {
+        let missing = |member: &str, setting: &str| {
+            format!("`{member}` is neither in it, nor in its `clientCredentialsSecretId`, nor set as {setting}")
+        };
+        let token_endpoint = settings.token_endpoint.ok_or_else(|| missing("tokenEndpoint", "TOKEN_ENDPOINT"))?;
+        let token_endpoint =
+            endpoint(token_endpoint.expose()).map_err(|problem| format!("its `tokenEndpoint` {problem}"))?;
+        let auth_method = settings.token_endpoint_auth_method.unwrap_or_default();
+        let sent = |member: &&&str| **member != "clientSecret" || auth_method != TokenEndpointAuthMethod::None;
+        if let Some(member) = settings.for_another_endpoint.iter().find(sent) {
+            return Err(format!(
+                "its `tokenEndpoint` is not the one that stands beside its `{member}`, in its `clientCredentialsSecretId`: what is \
+                 kept with an endpoint goes to no other; take its `tokenEndpoint` out, make the two the same, or give it \
+                 a `{member}` of its own"
+            ));
+        }
+        let client_secret = match auth_method {
+            TokenEndpointAuthMethod::None => None,
+            _ => Some(settings.client_secret.ok_or_else(|| missing("clientSecret", "CLIENT_SECRET"))?),
+        };
+        let client = Self {
+            token_endpoint,
+            client_id: settings.client_id.ok_or_else(|| missing("clientId", "CLIENT_ID"))?,
+            client_secret,
+            auth_method,
+            extra_parameters: settings.extra_parameters.unwrap_or_default(),
+            extra_headers: settings.extra_headers.unwrap_or_default(),
+            default_lifetime: settings.default_lifetime.filter(|life| !life.is_zero()).unwrap_or(DEFAULT_LIFETIME),
+        };
+        // What cannot be sent is found before anything is claimed.
+        client.request(&Grant::RefreshToken("refresh token".into()))?;
+        Ok(client)
+    }
+
+    /// The token endpoint as messages show it: without a query, which may hold a key.
+    #[must_use]
+    pub fn endpoint_shown(&self) -> String {
+        let mut url = self.token_endpoint.clone();
+        url.set_query(None);
+        url.to_string()
+    }
+
+    /// All that this client sends and no message may show.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let extras = self.extra_parameters.iter().chain(&self.extra_headers).map(|(_, value)| value);
+        self.client_secret.iter().chain(extras)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.endpoint_shown())
+    }
+}
+
+/// Checks settings that need not be complete.
+///
+/// # Errors
+///
+/// What is wrong with those that are there, by the name of the member, without its value.
+pub fn check(settings: &ClientSettings) -> Result<(), String> {
+    let rest = ClientSettings {
+        token_endpoint: Some("https://localhost/".into()),
+        client_id: Some("id".into()),
+        client_secret: Some("secret".into()),
+        ..ClientSettings::default()
+    };
+    Client::new(settings.clone().or(rest)).map(drop)
+}
+
+/// Reads and checks a token endpoint.
+///
+/// # Errors
+///
+/// What it is and what is allowed, as the end of a sentence that begins with its name.
+pub fn endpoint(text: &str) -> Result<Url, String> {
+    const ALLOWED: &str = "allowed is https, or http to a loopback address";
+    let url = Url::parse(text).map_err(|problem| format!("is no URL ({problem}); {ALLOWED}"))?;
+    let host = url.host_str().unwrap_or_default();
+    // A token or secret sent over plain http is anyone's, and the answer is anyone's to forge.
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    let loopback = host == "localhost" || address.is_some_and(|address| address.is_loopback());
+    match url.scheme() {
+        "https" => {}
+        "http" if loopback => {}
+        "http" => return Err(format!("is http to {host}; {ALLOWED}")),
+        scheme => return Err(format!("is {scheme}, neither https nor http; {ALLOWED}")),
+    }
+    if address.is_some_and(is_nowhere) {
+        return Err(format!("is at {host}, an address that no provider has; name the provider's host"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("has a user name or password in it; use clientId and clientSecret".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("has a fragment (#...), which RFC 6749 section 3.2 forbids".to_owned());
+    }
+    Ok(url)
+}
+
+/// Addresses that are never a provider's: those of instance and container metadata (link-local, and AWS's own
+/// `fd00:ec2::/32`), groups, and "this host". Private ones may be: companies run providers of their own.
+fn is_nowhere(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            address.is_link_local() || address.is_unspecified() || address.is_multicast() || address.is_broadcast()
+        }
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address.segments().starts_with(&[0xfd00, 0xec2])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> ClientSettings {
+        ClientSettings {
+            token_endpoint: Some("https://id.example/token?tenant=1".into()),
+            client_id: Some("my id".into()),
+            client_secret: Some("s3cr+t/=& %:x".into()),
+            ..ClientSettings::default()
+        }
+    }
+
+    #[test]
+    fn a_token_endpoint_is_https_or_loopback() {
+        for allowed in [
+            "https://id.example/token",
+            "https://id.example:8443/oauth/token?tenant=1",
+            "http://localhost:8080/token",
+            "http://127.0.0.1/token",
+            "http://127.1.2.3:9/token",
+            "http://[::1]:9/token",
+        ] {
+            assert!(endpoint(allowed).is_ok(), "{allowed}");
+        }
+        for (refused, problem) in [
+            ("http://id.example/token", "is http to id.example; allowed is https, or http to a loopback address"),
+            (
+                "http://169.254.169.254/latest/api/token",
+                "is http to 169.254.169.254; allowed is https, or http to a loopback address",
+            ),
+            (
+                "http://localhost.evil.example/",
+                "is http to localhost.evil.example; allowed is https, or http to a loopback address",
+            ),
+            ("ftp://id.example/", "is ftp, neither https nor http; allowed is https, or http to a loopback address"),
+            (
+                "id.example/token",
+                "is no URL (relative URL without a base); allowed is https, or http to a loopback address",
+            ),
+            (
+                "http://127.0.0.1.id.example/",
+                "is http to 127.0.0.1.id.example; allowed is https, or http to a loopback address",
+            ),
+            ("http://localhost./", "is http to localhost.; allowed is https, or http to a loopback address"),
+            ("https://me:pw@id.example/", "has a user name or password in it; use clientId and clientSecret"),
+            ("https://id.example/#x", "has a fragment (#...), which RFC 6749 section 3.2 forbids"),
+        ] {
+            assert_eq!(endpoint(refused).unwrap_err(), problem, "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_judged_by_what_it_is_however_it_is_written() {
+        for (address, loopback, elsewhere) in [
+            ("127.0.0.1", true, true),
+            ("2130706433", true, true),
+            ("0x7f.1", true, true),
+            ("0177.0.0.1", true, true),
+            ("[::ffff:127.0.0.1]", true, true),
+            ("[::ffff:7f00:1]", true, true),
+            // A company's own provider, with a certificate that SSL_CERT_FILE vouches for.
+            ("10.0.0.1", false, true),
+            ("192.168.0.1", false, true),
+            ("[fd00::1]", false, true),
+            ("169.253.255.255", false, true),
+            ("169.255.0.0", false, true),
+            ("[fd00:ec1::254]", false, true),
+            ("169.254.0.0", false, false),
+            ("169.254.255.255", false, false),
+            ("169.254.169.254", false, false),
+            ("169.254.170.2", false, false),
+            ("2852039166", false, false),
+            ("0xa9fea9fe", false, false),
+            ("0251.0376.0251.0376", false, false),
+            ("169.254.43518", false, false),
+            ("[::ffff:169.254.169.254]", false, false),
+            ("[::ffff:a9fe:a9fe]", false, false),
+            ("[fe80::1]", false, false),
+            ("[fd00:ec2::254]", false, false),
+            ("[fd00:ec2::23]", false, false),
+            ("0.0.0.0", false, false),
+            ("[::]", false, false),
+            ("224.0.0.1", false, false),
+            ("255.255.255.255", false, false),
+            ("[ff02::1]", false, false),
+        ] {
+            for (scheme, allowed) in [("http", loopback), ("https", elsewhere)] {
+                let url = format!("{scheme}://{address}/token");
+                assert_eq!(endpoint(&url).is_ok(), allowed, "{url}: {:?}", endpoint(&url));
+            }
+        }
+        let problem = "is at 169.254.169.254, an address that no provider has; name the provider's host";
+        assert_eq!(endpoint("https://2852039166/").unwrap_err(), problem);
+    }
+
+    #[test]
+    fn messages_and_debug_show_the_endpoint_without_its_query() {
+        let client = Client::new(settings()).unwrap();
+        assert_eq!(client.endpoint_shown(), "https://id.example/token");
+        assert_eq!(format!("{client:?}"), "Client(https://id.example/token)");
+    }
+}

@@ -1,0 +1,169 @@
+//! A way to exchange grants: over HTTP, or a function of the caller's. Decides only whether the same request may be sent again.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::header::RETRY_AFTER;
+
+use super::{
+    client::Client,
+    grant::Grant,
+    response::{self, TokenResponse, TransportError},
+};
+use crate::{clock::Clock, http_client::read_bounded, sanitize::sanitize_line, secret::Secret};
+
+/// How much of a response is read.
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
+
+/// How much of a transport error's cause is printed.
+const MAX_CAUSE_CHARS: usize = 300;
+
+/// How many times the same request is sent at most.
+const MAX_TRIES: u32 = 3;
+
+/// One exchange to make.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// The client.
+    pub client: Client,
+    /// The grant.
+    pub grant: Grant,
+    /// The current access token: the provider knows it and must not make us print it.
+    pub access_token: Option<Secret>,
+    /// When to give up waiting for the response.
+    pub deadline: DateTime<Utc>,
+}
+
+type Exchanging = Pin<Box<dyn Future<Output = TokenResponse> + Send>>;
+
+/// A way to exchange grants. A clone is the same.
+#[derive(Clone)]
+pub struct Exchanger(Arc<dyn Fn(Exchange) -> Exchanging + Send + Sync>);
+
+impl Exchanger {
+    /// Exchanges over HTTP.
+    #[must_use]
+    pub fn over_http(http: reqwest::Client, clock: Clock) -> Self {
+        Self::from_fn(move |exchange| {
+            let (http, clock) = (http.clone(), clock.clone());
+            async move { exchange_over_http(&http, &clock, &exchange).await }
+        })
+    }
+
+    /// Exchanges through a function: a simulation, or a test.
+    pub fn from_fn<F>(exchange: impl Fn(Exchange) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = TokenResponse> + Send + 'static,
+    {
+        Self(Arc::new(move |request| Box::pin(exchange(request))))
+    }
+
+    /// Exchanges a grant.
+    pub async fn exchange(&self, exchange: Exchange) -> TokenResponse {
+        (self.0)(exchange).await
+    }
+}
+
+impl fmt::Debug for Exchanger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exchanger")
+    }
+}
+
+/// Sends the request, and again while there is time, if that is safe.
+async fn exchange_over_http(http: &reqwest::Client, clock: &Clock, exchange: &Exchange) -> TokenResponse {
+    let mut tries = 1;
+    loop {
+        let response = send(http, clock, exchange).await;
+        let TokenResponse::Failed(error) = &response else { return response };
+        let Some(wait) = wait_before_retry(error, &exchange.grant, tries) else { return response };
+        let enough_time = TimeDelta::from_std(wait).is_ok_and(|wait| clock.now() + wait < exchange.deadline);
+        if tries == MAX_TRIES || !enough_time {
+            return response;
+        }
+        tries += 1;
+        clock.sleep(wait).await;
+    }
+}
+
+/// How long to wait before the same request is sent again. `None`: it must not be.
+///
+/// A request that the provider did not receive, or that it asked to receive again later, is safe to repeat. One that it may have
+/// processed is safe only if its grant is not single-use.
+fn wait_before_retry(error: &TransportError, grant: &Grant, tries: u32) -> Option<Duration> {
+    match error {
+        TransportError::NotSent(_) => Some(Duration::from_millis(250) * tries),
+        TransportError::Busy { retry_after, .. } => *retry_after,
+        TransportError::MaybeSpent(_) if grant.is_single_use() => None,
+        TransportError::MaybeSpent(_) => Some(Duration::from_millis(250) * tries),
+    }
+}
+
+async fn send(http: &reqwest::Client, clock: &Clock, exchange: &Exchange) -> TokenResponse {
+    let request = match exchange.client.request(&exchange.grant) {
+        Ok(request) => request,
+        Err(problem) => return TokenResponse::Failed(TransportError::NotSent(problem)),
+    };
+    let sent = clock.before(exchange.deadline, async {
+        let response = http.execute(request).await.map_err(|error| transport_error(&error))?;
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok().map(str::to_owned));
+        let body = read_bounded(response, MAX_RESPONSE_BYTES)
+            .await
+            .map_err(|problem| TransportError::MaybeSpent(format!("answered {status}, but {problem}")))?;
+        Ok((status, retry_after, body))
+    });
+    match sent.await {
+        None => TokenResponse::Failed(TransportError::MaybeSpent("did not answer in time".to_owned())),
+        Some(Err(error)) => TokenResponse::Failed(error),
+        Some(Ok((status, retry_after, body))) => {
+            let secrets: Vec<&Secret> = exchange
+                .grant
+                .secrets()
+                .chain(exchange.access_token.as_ref())
+                .chain(exchange.client.secrets())
+                .collect();
+            response::read(status, retry_after.as_deref(), &body, clock.now(), &secrets)
+        }
+    }
+}
+
+/// The error in words that contain neither the address nor anything that was sent.
+fn transport_error(error: &reqwest::Error) -> TransportError {
+    // The innermost cause is the useful one: "Connection refused", "invalid peer certificate", ….
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    // The names in a certificate come from outside.
+    let cause = sanitize_line(&cause.to_string(), MAX_CAUSE_CHARS);
+    if error.is_connect() {
+        let what = if error.is_timeout() { "the connection took too long".to_owned() } else { cause };
+        TransportError::NotSent(format!("could not be reached ({what})"))
+    } else {
+        TransportError::MaybeSpent(format!("broke off before an answer ({cause})"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_may_have_spent_a_single_use_grant_is_not_sent_again() {
+        let grant = Grant::RefreshToken("r".into());
+        let busy = |seconds: Option<u64>| TransportError::Busy {
+            what: "answered 429".to_owned(),
+            retry_after: seconds.map(Duration::from_secs),
+        };
+        for (error, tries, wait) in [
+            (TransportError::NotSent("refused".to_owned()), 1, Some(Duration::from_millis(250))),
+            (TransportError::NotSent("refused".to_owned()), 2, Some(Duration::from_millis(500))),
+            (busy(Some(2)), 1, Some(Duration::from_secs(2))),
+            (busy(None), 1, None),
+            (TransportError::MaybeSpent("broke off".to_owned()), 1, None),
+        ] {
+            assert_eq!(wait_before_retry(&error, &grant, tries), wait, "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The client to exchange with, put together from the places that name it: the token secret, its client's secret, the environment.
+
+use super::{Error, Run, TokenVersion};
+use crate::{
+    oauth::client::{self, Client},
+    store::{Label, Operation, SecretStore, Selector, StoreError},
+    token_secret::{SecretProblem, client_settings::ClientSettings, document::Document},
+};
+
+impl<S: SecretStore> Run<'_, S> {
+    /// The client to exchange with. The token secret comes before its client's secret, and that before the environment.
+    pub(super) async fn client(&self, current: &TokenVersion) -> Result<Client, Error> {
+        let own = current.token.client.clone();
+        let environment = self.refresher.options.client.clone();
+        let shared_id = match &own.client_credentials_secret_id {
+            Some(id) => Some(id.clone()),
+            // The environment names one for what the secret leaves out. If it leaves nothing out, that one is not read.
+            None if Client::new(own.clone()).is_ok() => None,
+            None => environment.client_credentials_secret_id.clone(),
+        };
+        let shared = match shared_id {
+            None => ClientSettings::default(),
+            Some(id) => self.shared_client(&id).await?,
+        };
+        Client::new(own.or_of_another_secret(shared).or(environment)).map_err(|problem| self.invalid(problem))
+    }
+
+    async fn shared_client(&self, secret_id: &str) -> Result<ClientSettings, Error> {
+        let whose = format!("it is the clientCredentialsSecretId of `{}`", self.secret_id);
+        let invalid = |problem: &str| Error::InvalidSecret {
+            secret_id: secret_id.to_owned(),
+            problem: format!("{problem} ({whose})"),
+        };
+        let get = self.refresher.store.get(secret_id, Selector::Label(Label::Current));
+        let version = self.in_time(Operation::Get, get).await.map_err(|error| match error {
+            StoreError::Binary => invalid(&SecretProblem::Binary.to_string()),
+            error => Error::of_store(&self.refresher.store, secret_id, error.adding(&whose), None),
+        })?;
+        let settings = Document::parse(version.body.expose()).map_err(SecretProblem::NotADocument);
+        let settings = settings.and_then(|document| ClientSettings::read(&document));
+        let settings = settings.map_err(|problem| invalid(&problem.to_string()))?;
+        // An error here is about this secret, not about the token secret.
+        client::check(&settings).map_err(|problem| invalid(&problem))?;
+        Ok(settings)
+    }
+}

@@ -1,0 +1,245 @@
+//! The version ids that belong to one state of a token. Every id is derived from the tokens, so that all runs with the same
+//! single-use token compute the same ids, whichever version they read it from. No IO.
+//!
+//! The ids are a format (`docs/compatibility.md`): `tests/vectors` pins them.
+//!
+//! | id | label | content |
+//! |---|---|---|
+//! | `claim(n)` | `OAUTH_CLAIM` | which run may exchange this token, and until when |
+//! | `staged` | `OAUTH_STAGED` | the tokens it was exchanged for |
+//! | `refusal` | `OAUTH_CLAIM` | the provider's refusal, for six hours |
+//! | `published` | `OAUTH_STAGED`, in the secret that `publishTo` names | what readers need of the tokens |
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    oauth::{client::Client, grant::Grant},
+    secret::Secret,
+    store::VersionId,
+    token_secret::{Tokens, client_settings::TokenEndpointAuthMethod},
+};
+
+/// How long a recorded refusal holds. It ends by itself, so that an incident at the provider needs no person.
+const REFUSAL_WINDOW_SECONDS: i64 = 6 * 3600;
+
+/// One state of a token, as a number: SHA-256 over the secret's ARN, the grant, the access token and `refreshedAt`.
+///
+/// Not over the version id: a person who edits another member, or pastes an old copy back, makes a new version with the same
+/// single-use token. Not over the expiry: people set it to 0 to have a token refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenKey([u8; 32]);
+
+impl TokenKey {
+    /// The key of these tokens in this secret.
+    #[must_use]
+    pub fn of(arn: &str, grant: &Grant, tokens: &Tokens) -> Self {
+        let refreshed_at = tokens.refreshed_at.map(|time| time.to_rfc3339_opts(SecondsFormat::Nanos, true));
+        Self(digest(&[
+            Some(arn),
+            Some(grant.identity()),
+            tokens.access_token.as_ref().map(Secret::expose),
+            refreshed_at.as_deref(),
+        ]))
+    }
+
+    /// The id of the n-th claim on these tokens, counted from 0.
+    #[must_use]
+    pub fn claim(&self, attempt: u32) -> VersionId {
+        self.id(&["claim", &attempt.to_string()])
+    }
+
+    /// The id of the staged version: the tokens that these were exchanged for.
+    #[must_use]
+    pub fn staged(&self) -> VersionId {
+        self.id(&["successor"])
+    }
+
+    /// The id for tokens whose staged version turned out to exist with others: no issued token is dropped.
+    #[must_use]
+    pub fn staged_second(&self, body: &Secret) -> VersionId {
+        self.id(&["other successor", body.expose()])
+    }
+
+    /// The id, in the published secret, of the publication of these tokens.
+    #[must_use]
+    pub fn published(&self, publication: &Secret) -> VersionId {
+        self.id(&["published", publication.expose()])
+    }
+
+    /// The id of the refusal of these tokens to this client in the six hours (UTC) around `now`.
+    #[must_use]
+    pub fn refusal(&self, client: ClientDigest, now: DateTime<Utc>) -> VersionId {
+        let window = now.timestamp().div_euclid(REFUSAL_WINDOW_SECONDS);
+        self.id(&["refusal", &client.to_string(), &window.to_string()])
+    }
+
+    fn id(&self, parts: &[&str]) -> VersionId {
+        let key = self.to_string();
+        let parts: Vec<_> = std::iter::once(key.as_str()).chain(parts.iter().copied()).map(Some).collect();
+        uuid(&digest(&parts))
+    }
+}
+
+impl std::fmt::Display for TokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The id of a version with the members of one version and the tokens of another.
+#[must_use]
+pub fn merged(members_of: &VersionId, tokens_of: &VersionId) -> VersionId {
+    uuid(&digest(&[Some("merged"), Some(members_of.as_str()), Some(tokens_of.as_str())]))
+}
+
+/// A digest of the client's settings, to see whether they have changed.
+///
+/// Four bytes: enough to see that a person changed something, too few to test guesses of the client's secret against. People who
+/// may read the token but not that secret can see the digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientDigest([u8; 4]);
+
+impl ClientDigest {
+    /// The digest of a client's settings.
+    #[must_use]
+    pub fn of(client: &Client) -> Self {
+        // Part of a stored format: never change one of these texts.
+        let method = match client.auth_method {
+            TokenEndpointAuthMethod::ClientSecretPost => "ClientSecretPost",
+            TokenEndpointAuthMethod::ClientSecretBasic => "ClientSecretBasic",
+            TokenEndpointAuthMethod::None => "None",
+        };
+        let mut parts = vec![
+            Some(client.token_endpoint.as_str()),
+            Some(client.client_id.expose()),
+            client.client_secret.as_ref().map(Secret::expose),
+            Some(method),
+        ];
+        for extras in [&client.extra_parameters, &client.extra_headers] {
+            parts.push(None);
+            parts.extend(extras.iter().flat_map(|(name, value)| [Some(name.as_str()), Some(value.expose())]));
+        }
+        let [a, b, c, d, ..] = digest(&parts);
+        Self([a, b, c, d])
+    }
+}
+
+impl std::fmt::Display for ClientDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
+/// SHA-256 over a list of texts and gaps, each text preceded by its length, so that no two lists have the same input.
+fn digest(parts: &[Option<&str>]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        match part {
+            None => hash.update([0]),
+            Some(text) => {
+                hash.update([1]);
+                hash.update((text.len() as u64).to_be_bytes());
+                hash.update(text);
+            }
+        }
+    }
+    hash.finalize().into()
+}
+
+/// A custom UUID (version 8, RFC 9562) of the hash's first half: `ClientRequestToken` should be a UUID.
+fn uuid(hash: &[u8; 32]) -> VersionId {
+    let [half, _] = [0, 16].map(|from| std::array::from_fn(|i| hash[from + i]));
+    uuid::Builder::from_custom_bytes(half).into_uuid().to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::token_secret::client_settings::ClientSettings;
+
+    fn tokens() -> Tokens {
+        Tokens {
+            refresh_token: "refresh".into(),
+            access_token: Some("access".into()),
+            refreshed_at: DateTime::from_timestamp_millis(1_767_225_600_000),
+        }
+    }
+
+    fn client(client_secret: &str) -> ClientDigest {
+        let settings = ClientSettings {
+            token_endpoint: Some("https://id.example/token".into()),
+            client_id: Some("id".into()),
+            client_secret: Some(client_secret.into()),
+            ..ClientSettings::default()
+        };
+        ClientDigest::of(&Client::new(settings).unwrap())
+    }
+
+    fn key_of(arn: &str, tokens: &Tokens) -> TokenKey {
+        TokenKey::of(arn, &Grant::RefreshToken(tokens.refresh_token.clone()), tokens)
+    }
+
+    #[test]
+    fn tokens_that_differ_in_anything_have_other_keys() {
+        let keys = [
+            key_of("arn", &tokens()),
+            key_of("arn2", &tokens()),
+            key_of("arn", &Tokens { refresh_token: "other".into(), ..tokens() }),
+            key_of("arn", &Tokens { access_token: Some("other".into()), ..tokens() }),
+            key_of("arn", &Tokens { access_token: None, ..tokens() }),
+            key_of("arn", &Tokens { access_token: Some("".into()), ..tokens() }),
+            key_of("arn", &Tokens { refreshed_at: None, ..tokens() }),
+            key_of("arn", &Tokens { refreshed_at: DateTime::from_timestamp_millis(1_767_225_600_001), ..tokens() }),
+            // The same letters, shared out otherwise.
+            key_of("arnr", &Tokens { refresh_token: "efresh".into(), ..tokens() }),
+            key_of("arn", &Tokens { refresh_token: "refresha".into(), access_token: Some("ccess".into()), ..tokens() }),
+        ];
+        let different: HashSet<String> = keys.iter().map(ToString::to_string).collect();
+        assert_eq!(different.len(), keys.len());
+        assert_eq!(key_of("arn", &tokens()), keys[0], "the same tokens have the same key");
+    }
+
+    #[test]
+    fn ids_are_uuids_and_no_two_meanings_share_one() {
+        let key = key_of("arn", &tokens());
+        let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let mut ids: Vec<VersionId> = (0..1000).map(|attempt| key.claim(attempt)).collect();
+        ids.push(key.staged());
+        ids.push(key.staged_second(&"body".into()));
+        ids.push(key.refusal(client("s"), now));
+        ids.push(merged(&key.staged(), &key.claim(0)));
+        ids.push(merged(&key.claim(0), &key.staged()));
+        for id in &ids {
+            let parsed = uuid::Uuid::parse_str(id.as_str()).unwrap();
+            assert_eq!(parsed.get_version_num(), 8, "{id}");
+        }
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
+    }
+
+    #[test]
+    fn a_refusal_holds_for_six_hours_and_one_client() {
+        let key = key_of("arn", &tokens());
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let window = 6 * 3600;
+        let start = 81_816 * window;
+        let id = key.refusal(client("s"), at(start));
+        for (seconds, same) in [(start - 1, false), (start, true), (start + window - 1, true), (start + window, false)]
+        {
+            assert_eq!(key.refusal(client("s"), at(seconds)) == id, same, "{seconds}");
+        }
+        assert_ne!(key.refusal(client("other"), at(start)), id);
+    }
+
+    #[test]
+    fn a_merged_version_is_known_by_both_it_is_made_of() {
+        let [a, b, c] = ["a", "b", "c"].map(VersionId::from);
+        assert_eq!(merged(&a, &b), merged(&a, &b));
+        // Two answers merged with the same edit are two versions.
+        assert_ne!(merged(&a, &b), merged(&a, &c));
+        assert_ne!(merged(&a, &b), merged(&c, &b));
+        assert_ne!(merged(&a, &b), merged(&b, &a));
+    }
+}

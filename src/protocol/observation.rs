@@ -1,0 +1,53 @@
+//! What the log and the metrics need to know of a run, however it ends. Decides nothing.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::token_secret::TokenSecret;
+
+/// Collects what is observed during one run. Filled by the run, read when it has ended.
+#[derive(Debug, Default)]
+pub struct Observation(Mutex<Observed>);
+
+/// What was observed of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Calls to the secret store.
+    pub calls: u32,
+    /// How long the exchange took, retries included. `None`: nothing was exchanged.
+    pub exchange: Option<TimeDelta>,
+    /// When the current access token expires, if a token secret was read that contains it.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When the current refresh token expires, likewise.
+    pub refresh_token_expires_at: Option<DateTime<Utc>>,
+}
+
+impl Observation {
+    /// What was observed so far.
+    #[must_use]
+    pub fn observed(&self) -> Observed {
+        *self.lock()
+    }
+
+    /// Counts a call to the store.
+    pub fn call(&self) {
+        self.lock().calls += 1;
+    }
+
+    /// The exchange has ended, with or without a response.
+    pub fn exchange(&self, took: TimeDelta) {
+        self.lock().exchange = Some(took);
+    }
+
+    /// These tokens are current, as far as the run knows.
+    pub fn current(&self, token: &TokenSecret) {
+        let mut observed = self.lock();
+        observed.expires_at = token.expires_at;
+        observed.refresh_token_expires_at = token.refresh_token_expires_at;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Observed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,54 @@
+//! What a run is asked to do, and the options that hold for every run of a process.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::token_secret::client_settings::ClientSettings;
+
+/// The options of a process.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long before expiry a token is due, if its secret has no margin of its own.
+    pub refresh_margin: Duration,
+    /// Whether runs claim before they exchange.
+    pub claim: ClaimMode,
+    /// The client, for what the secrets leave out.
+    pub client: ClientSettings,
+}
+
+/// Whether a run claims a token before it exchanges it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ClaimMode {
+    /// It does. Two new versions for each refresh; no two runs exchange the same token.
+    #[default]
+    Always,
+    /// It does not. One new version for each refresh, for tokens of less than about 45 minutes; something else must keep runs
+    /// from overlapping.
+    Never,
+}
+
+/// How a run treats its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Refresh it if it is due.
+    Scheduled,
+    /// Refresh it in any case, or only while the named version is current.
+    Forced {
+        /// The version that the caller knows to be stale.
+        if_version_id: Option<String>,
+    },
+    /// Report what a scheduled run would do.
+    DryRun,
+}
+
+/// One run to do.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The secret's name or ARN.
+    pub secret_id: &'a str,
+    /// How to treat it.
+    pub mode: &'a Mode,
+    /// When the invocation ends.
+    pub deadline: DateTime<Utc>,
+}

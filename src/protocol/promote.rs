@@ -1,0 +1,165 @@
+//! Promoting: moves AWSCURRENT to staged tokens, whatever other runs and people do meanwhile.
+
+use tracing::warn;
+
+use super::{
+    Error, Run, TokenVersion, decision, ids,
+    ids::TokenKey,
+    outcome::{Completed, Outcome, Reason},
+    stage::{FIRST_PAUSE, StagedTokens, UnstoredTokens},
+};
+use crate::store::{Label, SecretStore, Selector, StoreError};
+
+/// The result of a promotion.
+pub(super) struct Promoted {
+    completed: Completed,
+    /// Whether readers have the new token, if it is published. The token secret is right in either case.
+    published: Result<(), Error>,
+}
+
+impl Promoted {
+    /// The result of the run. A publication that failed is an error, but the tokens need not be promoted again.
+    pub(super) fn into_result(self) -> Result<Completed, Error> {
+        self.published.map(|()| self.completed)
+    }
+}
+
+impl From<Completed> for Promoted {
+    fn from(completed: Completed) -> Self {
+        Self { completed, published: Ok(()) }
+    }
+}
+
+impl<S: SecretStore> Run<'_, S> {
+    /// Promotes the newest of the tokens that were staged for a spent token.
+    pub(super) async fn promote_newest(
+        &self,
+        unstored: &UnstoredTokens,
+        staged: StagedTokens,
+        current: TokenVersion,
+        reason: Reason,
+        outcome: Outcome,
+    ) -> Result<Promoted, Error> {
+        let StagedTokens { ours, others } = staged;
+        let mut replaced = vec![unstored.spent];
+        replaced.extend(others.as_ref().map(TokenVersion::key));
+        if !replaced.contains(&current.key()) {
+            let outcome = if current.token.tokens == ours.token.tokens { outcome } else { Outcome::Superseded };
+            return Ok(self.completed(outcome, &current, reason).into());
+        }
+        // Tokens of an earlier invocation: other runs may have promoted and exchanged them since, and a person gone back.
+        let ours = if outcome == Outcome::Refreshed { ours } else { self.newest_staged(ours).await? };
+        let (newest, outcome) = match others {
+            None => (ours, outcome),
+            Some(others) => self.later_of(self.newest_staged(others).await?, ours, outcome).await?,
+        };
+        if current.token.tokens == newest.token.tokens {
+            return Ok(self.completed(outcome, &current, reason).into());
+        }
+        self.promote(current, newest, &replaced, reason, outcome).await
+    }
+
+    /// Of two responses to one token the later one, which is valid with every provider; `outcome` if that is ours. It becomes the
+    /// staged version of the earlier one, so that every run that starts at the spent token finds it.
+    async fn later_of(
+        &self,
+        others: TokenVersion,
+        ours: TokenVersion,
+        outcome: Outcome,
+    ) -> Result<(TokenVersion, Outcome), Error> {
+        if others.token.tokens == ours.token.tokens {
+            return Ok((others, outcome));
+        }
+        if others.token.tokens.refreshed_at >= ours.token.tokens.refreshed_at {
+            return Ok((others, Outcome::Superseded));
+        }
+        let id = others.key().staged();
+        match self.put(&id, Label::Staged, &ours.token.to_text()).await {
+            Ok(()) => Ok((TokenVersion { id, ..ours }, outcome)),
+            // Another run has exchanged the other tokens meanwhile, with a still later response.
+            Err(StoreError::Exists) => Ok((self.newest_staged(others).await?, Outcome::Superseded)),
+            Err(error) => {
+                warn!(
+                    secretId = self.secret_id,
+                    "the later of two responses could not be put after the earlier one: {error}"
+                );
+                Ok((ours, outcome))
+            }
+        }
+    }
+
+    /// Finishes an earlier run's work: promotes what it staged.
+    pub(super) async fn recover(
+        &self,
+        current: TokenVersion,
+        staged: TokenVersion,
+        reason: Reason,
+    ) -> Result<Completed, Error> {
+        let newest = self.newest_staged(staged).await?;
+        let spent = current.key();
+        self.promote(current, newest, &[spent], reason, Outcome::Recovered).await?.into_result()
+    }
+
+    /// Publishes staged tokens and moves AWSCURRENT to them, together with what a person edits meanwhile. If somebody puts other
+    /// tokens into the secret, those remain current. `replaced`: the tokens that they replace.
+    async fn promote(
+        &self,
+        mut current: TokenVersion,
+        staged: TokenVersion,
+        replaced: &[TokenKey],
+        reason: Reason,
+        outcome: Outcome,
+    ) -> Result<Promoted, Error> {
+        let published = self.publish(&staged).await;
+        let safe = |error| Error::of_store(&self.refresher.store, self.secret_id, error, Some(&staged.id));
+        let give_up_at = (self.now() + decision::MAX_PROMOTION).min(self.deadline - decision::RESPONSE);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let target = match current.token.with_tokens_of(&staged.token) {
+                None => staged.id.clone(),
+                Some(body) => {
+                    let id = ids::merged(&current.id, &staged.id);
+                    match self.put(&id, Label::Staged, &body).await {
+                        // Another run has put it: the id is derived from the two versions, and so is the text.
+                        Ok(()) | Err(StoreError::Exists) => id,
+                        Err(error) => return Err(safe(error)),
+                    }
+                }
+            };
+            let lost = match self.move_current(&current.id, &target).await {
+                Ok(()) => {
+                    let completed = self.completed(outcome, &TokenVersion { id: target, ..staged }, reason);
+                    let completed = Completed { previous_version_id: Some(current.id), ..completed };
+                    return Ok(Promoted { completed, published });
+                }
+                // Lost to another run; or done, and the answer was lost; or the staged version is not visible yet. Read again.
+                Err(error @ (StoreError::Moved | StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => {
+                    error
+                }
+                Err(error) => return Err(safe(error)),
+            };
+            match self.get(Selector::Label(Label::Current)).await {
+                Err(_) => {}
+                Ok(version) => {
+                    let found = self.token_version(version)?;
+                    if found.token.tokens == staged.token.tokens {
+                        let completed = self.completed(outcome, &found, reason);
+                        let completed = Completed { previous_version_id: Some(current.id), ..completed };
+                        return Ok(Promoted { completed, published });
+                    }
+                    if !replaced.contains(&found.key()) {
+                        let published = self.publish(&found).await;
+                        let completed = self.completed(Outcome::Superseded, &found, reason);
+                        return Ok(Promoted { completed, published });
+                    }
+                    current = found;
+                }
+            }
+            if self.now() + pause >= give_up_at {
+                return Err(safe(lost));
+            }
+            self.sleep(pause).await;
+            pause = pause * 2;
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The records that runs share through the store: claims and refusals, in versions with the label `OAUTH_CLAIM`. No IO.
+//!
+//! Their JSON is a format (`docs/compatibility.md`): `tests/vectors` pins it.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::ids::TokenKey;
+use crate::{oauth::response::ErrorResponse, secret::Secret};
+
+/// A name for one run, different from every other's.
+#[must_use]
+pub fn holder() -> String {
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid().to_string()
+}
+
+/// A claim: only its holder may exchange the token until the lease ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Which claim on the token it is, counted from 0.
+    pub attempt: u32,
+    /// When the lease ends, by the holder's clock.
+    pub lease_ends_at: DateTime<Utc>,
+    /// The client settings the holder used (a [`ClientDigest`](super::ids::ClientDigest) as text).
+    pub client_settings: Option<String>,
+}
+
+/// The content of a version with the label `OAUTH_CLAIM`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A claim.
+    Claim(Claim),
+    /// A refusal that followed the claim of this attempt.
+    Refusal {
+        /// The claim's number.
+        attempt: u32,
+        /// The error response.
+        refusal: ErrorResponse,
+    },
+}
+
+/// The result of reading a version as a record of some tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordRead {
+    /// A record of these tokens.
+    Record(Record),
+    /// A record that a later version of this program wrote: respected as a claim of unknown content.
+    OfLaterVersion,
+    /// A record of other tokens, or no record.
+    Other,
+}
+
+/// The version of the record format that is written. A record without one is of version 1.
+const FORMAT_VERSION: u32 = 1;
+
+/// The JSON of a record. A person who sees one in the console should see what it is.
+///
+/// Members may be added without a new version: those that are not known are ignored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RecordText {
+    #[serde(skip_deserializing)]
+    v: u32,
+    #[serde(default)]
+    about: String,
+    /// The [`TokenKey`].
+    token: String,
+    attempt: u32,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    holder: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    lease_ends_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    client_settings: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    refusal: Option<ErrorResponse>,
+}
+
+const ABOUT: &str = "token-refresher's own record, no token: see its README";
+
+impl Record {
+    /// The record's text. `holder` is unique to the run: two runs that put the same claim must not look alike.
+    #[must_use]
+    pub fn to_text(&self, key: &TokenKey, holder: &str) -> Secret {
+        let (attempt, claim, refusal) = match self {
+            Self::Claim(claim) => (claim.attempt, Some(claim), None),
+            Self::Refusal { attempt, refusal } => (*attempt, None, Some(refusal.clone())),
+        };
+        let text = RecordText {
+            v: FORMAT_VERSION,
+            about: ABOUT.to_owned(),
+            token: key.to_string(),
+            attempt,
+            holder: Some(holder.to_owned()),
+            lease_ends_at: claim.map(|claim| claim.lease_ends_at.to_rfc3339_opts(SecondsFormat::Millis, true)),
+            client_settings: claim.and_then(|claim| claim.client_settings.clone()),
+            refusal,
+        };
+        Secret::from(serde_json::json!(text).to_string())
+    }
+
+    /// Reads a record of these tokens.
+    #[must_use]
+    pub fn read(text: &Secret, key: &TokenKey) -> RecordRead {
+        let Ok(members) = serde_json::from_str::<Map<String, Value>>(text.expose()) else { return RecordRead::Other };
+        if members.get("token").and_then(Value::as_str).is_some_and(|token| token != key.to_string()) {
+            return RecordRead::Other;
+        }
+        match members.get("v") {
+            None => {}
+            Some(v) if *v == FORMAT_VERSION => {}
+            Some(_) => return RecordRead::OfLaterVersion,
+        }
+        Self::read_version_1(text, key).map_or(RecordRead::Other, RecordRead::Record)
+    }
+
+    fn read_version_1(text: &Secret, key: &TokenKey) -> Option<Self> {
+        let text: RecordText = serde_json::from_str(text.expose()).ok()?;
+        if text.token != key.to_string() {
+            return None;
+        }
+        if let Some(refusal) = text.refusal {
+            return Some(Self::Refusal { attempt: text.attempt, refusal });
+        }
+        let lease_ends_at = DateTime::parse_from_rfc3339(&text.lease_ends_at?).ok()?.to_utc();
+        Some(Self::Claim(Claim { attempt: text.attempt, lease_ends_at, client_settings: text.client_settings }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{oauth::grant::Grant, token_secret::Tokens};
+
+    fn key_of(arn: &str) -> TokenKey {
+        let tokens = Tokens {
+            refresh_token: "refresh".into(),
+            access_token: Some("access".into()),
+            refreshed_at: DateTime::from_timestamp_millis(1_767_225_600_000),
+        };
+        TokenKey::of(arn, &Grant::RefreshToken(tokens.refresh_token.clone()), &tokens)
+    }
+
+    #[test]
+    fn records_are_read_back_by_those_who_hold_the_same_tokens_only() {
+        let key = key_of("arn");
+        let other = key_of("other");
+        let claim = Record::Claim(Claim {
+            attempt: 3,
+            lease_ends_at: DateTime::from_timestamp_millis(1_767_225_600_123).unwrap(),
+            client_settings: Some("0a1b2c3d".to_owned()),
+        });
+        let refusal = Record::Refusal {
+            attempt: 1,
+            refusal: ErrorResponse {
+                kind: crate::oauth::response::RefusalKind::ReauthorizationRequired,
+                status: 400,
+                error: Some("invalid_grant".to_owned()),
+                description: None,
+            },
+        };
+        for record in [claim, refusal] {
+            let text = record.to_text(&key, &holder());
+            assert_eq!(Record::read(&text, &key), RecordRead::Record(record.clone()));
+            assert_eq!(Record::read(&text, &other), RecordRead::Other);
+            assert_ne!(record.to_text(&key, &holder()), text, "two runs' records never look alike");
+        }
+        for garbage in ["", "{}", "[]", r#"{"refreshToken":"r"}"#] {
+            assert_eq!(Record::read(&garbage.into(), &key), RecordRead::Other, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn records_contain_no_token() {
+        let key = key_of("arn");
+        let claim =
+            Claim { attempt: 0, lease_ends_at: DateTime::UNIX_EPOCH, client_settings: Some("0a1b2c3d".to_owned()) };
+        let text = Record::Claim(claim).to_text(&key, &holder());
+        for secret in ["\"refresh\"", "\"access\""] {
+            assert!(!text.expose().contains(secret), "{secret}");
+        }
+    }
+}
