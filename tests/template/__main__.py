@@ -1,4 +1,4 @@
-"""Checks schedule.yaml and what the README says of it: python tests/template [-k PATTERN]   (needs what tests/peers/run.py starts)"""
+"""Tests schedule.yaml, and the pages that describe it: python tests/template [-k PATTERN]   (needs the peers of tests/peers/run.py)"""
 
 import sys
 import time
@@ -15,10 +15,10 @@ if sys.argv[1:2] == ["-k"]:
 started = time.monotonic()
 result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(loader.discover(str(folder)))
 failed = len(result.failures) + len(result.errors)
-# An error in what several tests share (setUpClass) is none of the tests run.
+# An error in setUpClass counts as an error, but no test was run for it.
 passed = max(0, result.testsRun - failed - len(result.skipped))
 seconds = time.monotonic() - started
-# The line that tests/run adds up.
+# tests/run adds up the numbers of this line.
 print(
     f"test result: {'FAILED' if failed else 'ok'}. {passed} passed; {failed} failed; {len(result.skipped)} ignored; in {seconds:.1f} s"
 )

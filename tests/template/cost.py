@@ -1,7 +1,7 @@
-"""Prints what a token costs a month, as the README's tables: python tests/template/cost.py   (needs TOKEN_REFRESHER_BIN)
+"""Prints what a token costs per month, as docs/operations.md shows it: python tests/template/cost.py   (needs TOKEN_REFRESHER_BIN)
 
-Calls, versions, metrics and bytes of log are counted: the real binary skips and refreshes a token of each lifetime against a Secrets
-Manager and a provider of a few lines each, on loopback. Prices are those of us-east-1 as published in November 2026."""
+Calls, versions, metrics and bytes of log are counted: the release binary skips and refreshes a token of each lifetime. Secrets Manager
+and the provider are small servers on loopback. Prices are those of us-east-1 as published in November 2026."""
 
 import json
 import math
@@ -18,26 +18,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 # https://aws.amazon.com/secrets-manager/pricing/
 SECRET_MONTH, SECRETS_MANAGER_CALL = 0.40, 0.05 / 10_000
-# https://aws.amazon.com/lambda/pricing/: a request, a GB-second on arm64, and what is free of both each month.
+# https://aws.amazon.com/lambda/pricing/: a request, a GB-second on arm64, and the free amounts of both per month.
 REQUEST, GB_SECOND, FREE_REQUESTS, FREE_GB_SECONDS = 0.20 / 1e6, 0.0000133334, 1e6, 400_000
-# https://aws.amazon.com/eventbridge/pricing/: an invocation by Scheduler, and how many are free each month.
-TICK, FREE_TICKS = 1.00 / 1e6, 14e6
-# https://aws.amazon.com/cloudwatch/pricing/: a metric, an alarm and a dashboard a month, a GB of log; and what is free of them.
+# https://aws.amazon.com/eventbridge/pricing/: an invocation by Scheduler, and the free number per month.
+SCHEDULED_EVENT, FREE_SCHEDULED_EVENTS = 1.00 / 1e6, 14e6
+# https://aws.amazon.com/cloudwatch/pricing/: a metric, an alarm and a dashboard per month, a GB of log, and the free amounts.
 METRIC_MONTH, ALARM_MONTH, DASHBOARD_MONTH, LOG_GB = 0.30, 0.10, 3.00, 0.50
 FREE_METRICS, FREE_ALARMS, FREE_DASHBOARDS, FREE_LOG_GB = 10, 10, 3, 5
 LOG_EVENT_OVERHEAD_BYTES = 26
 
 MONTH_SECONDS = 30 * 86_400
-PERIOD_SECONDS, MARGIN_SECONDS = 300, 900  # as schedule.yaml has them; test_cost.py holds them to that
+PERIOD_SECONDS, MARGIN_SECONDS = 300, 900  # the defaults of schedule.yaml: test_cost.py compares them
 MEMORY_GB = 128 / 1024
-# Not measured, for want of an account: what Lambda bills for a run whose process is warm, rounded up generously.
+# Not measured, because there is no account: high estimates of the time that Lambda bills for a run of a warm process.
 SKIP_SECONDS, REFRESH_SECONDS = 0.1, 1.0
 
-# Lifetime of a token, and whether its refreshes are claimed: two versions a refresh would not fit into the quota of the second.
+# Lifetime of a token, and CLAIM. With two versions per refresh the second token would exceed the quota of versions.
 TOKENS = {"1 h": (3600, "always"), "30 min, `CLAIM=never`": (1800, "never"), "24 h": (86_400, "always")}
 
 
-class Answering(BaseHTTPRequestHandler):
+class Responder(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
@@ -53,7 +53,7 @@ class Answering(BaseHTTPRequestHandler):
         self.rfile.readline()
         return body
 
-    def answer(self, status: int, document, headers=()):
+    def respond(self, status: int, document, headers=()):
         text = json.dumps(document).encode()
         self.send_response(status)
         for name, value in headers:
@@ -67,44 +67,44 @@ class Server(ThreadingHTTPServer):
     daemon_threads, block_on_close = True, False
 
     def handle_error(self, *_):
-        """The function is killed with its connections open."""
+        """The function is killed while its connections are open: that is not an error."""
 
 
-class RuntimeApi(Answering):
-    """Hands out one event, takes its answer."""
+class RuntimeApi(Responder):
+    """Sends one event and receives the response."""
 
     def do_GET(self):
-        if self.server.run.handed_out.is_set():
+        if self.server.run.event_sent.is_set():
             threading.Event().wait(60)
             return
-        self.server.run.handed_out.set()
+        self.server.run.event_sent.set()
         deadline = str(int(time.time() * 1000) + 60_000)
         headers = [("Lambda-Runtime-Aws-Request-Id", "1"), ("Lambda-Runtime-Deadline-Ms", deadline)]
         headers += [("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:::f"), ("Lambda-Runtime-Trace-Id", "t")]
-        self.answer(200, {}, headers)
+        self.respond(200, {}, headers)
 
     def do_POST(self):
         self.server.run.result = json.loads(self.body())
-        self.answer(202, {})
-        self.server.run.answered.set()
+        self.respond(202, {})
+        self.server.run.responded.set()
 
 
-class SecretsManager(Answering):
-    """One secret: put-if-absent, labels, no more. Counts calls and new versions."""
+class SecretsManager(Responder):
+    """One secret with put-if-absent and labels. Counts calls and new versions."""
 
     def do_POST(self):
-        run, asked = self.server.run, json.loads(self.body())
+        run, request = self.server.run, json.loads(self.body())
         operation = self.headers["X-Amz-Target"].split(".")[1]
         run.calls += 1
         labelled = {label: version for version, (labels, _, _) in run.versions.items() for label in labels}
         match operation:
             case "GetSecretValue":
-                version = asked.get("VersionId") or labelled.get(asked["VersionStage"])
+                version = request.get("VersionId") or labelled.get(request["VersionStage"])
                 if version not in run.versions:
-                    self.answer(400, {"__type": "ResourceNotFoundException", "message": "no such version"})
+                    self.respond(400, {"__type": "ResourceNotFoundException", "message": "no such version"})
                     return
                 labels, created, text = run.versions[version]
-                self.answer(
+                self.respond(
                     200,
                     {
                         "ARN": ARN,
@@ -116,47 +116,47 @@ class SecretsManager(Answering):
                     },
                 )
             case "PutSecretValue":
-                version = asked["ClientRequestToken"]
-                assert version not in run.versions, "a run all alone puts no version twice"
+                version = request["ClientRequestToken"]
+                assert version not in run.versions, "a run without others puts no version twice"
                 for labels, _, _ in run.versions.values():
-                    labels[:] = [label for label in labels if label not in asked["VersionStages"]]
-                run.versions[version] = asked["VersionStages"], time.time(), asked["SecretString"]
-                self.answer(200, {"ARN": ARN, "Name": "x", "VersionId": version})
+                    labels[:] = [label for label in labels if label not in request["VersionStages"]]
+                run.versions[version] = request["VersionStages"], time.time(), request["SecretString"]
+                self.respond(200, {"ARN": ARN, "Name": "x", "VersionId": version})
             case "UpdateSecretVersionStage":
-                assert labelled["AWSCURRENT"] == asked["RemoveFromVersionId"]
-                run.versions[asked["RemoveFromVersionId"]][0].remove("AWSCURRENT")
-                run.versions[asked["MoveToVersionId"]][0].append("AWSCURRENT")
-                self.answer(200, {"ARN": ARN, "Name": "x"})
+                assert labelled["AWSCURRENT"] == request["RemoveFromVersionId"]
+                run.versions[request["RemoveFromVersionId"]][0].remove("AWSCURRENT")
+                run.versions[request["MoveToVersionId"]][0].append("AWSCURRENT")
+                self.respond(200, {"ARN": ARN, "Name": "x"})
             case "ListSecretVersionIds":
                 versions = [
                     {"VersionId": id, "VersionStages": labels, "CreatedDate": created}
                     for id, (labels, created, _) in run.versions.items()
                 ]
-                self.answer(200, {"ARN": ARN, "Name": "x", "Versions": versions})
+                self.respond(200, {"ARN": ARN, "Name": "x", "Versions": versions})
             case _:
                 raise NotImplementedError(operation)
 
 
-class Provider(Answering):
+class Provider(Responder):
     def do_POST(self):
         self.body()
         run = self.server.run
         run.exchanges += 1
-        self.answer(200, {"access_token": "unseen-access-2", "refresh_token": "unseen-refresh-2", "expires_in": run.lifetime})
+        self.respond(200, {"access_token": "unseen-access-2", "refresh_token": "unseen-refresh-2", "expires_in": run.lifetime})
 
 
 ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:x-AbCdEf"
 
 
 class Run:
-    """One invocation for a token of this lifetime, obtained that long ago."""
+    """One invocation for a token of this lifetime that was issued `age` seconds ago."""
 
     def __init__(self, lifetime: int, age: int, claim: str):
         self.lifetime, self.calls, self.exchanges = lifetime, 0, 0
-        self.handed_out, self.answered = threading.Event(), threading.Event()
-        obtained = int(time.time()) - age
-        token = {"refreshToken": "unseen-refresh-1", "accessToken": "unseen-access-1", "expiresAt": (obtained + lifetime) * 1000}
-        token |= {"refreshedAt": obtained * 1000, "clientId": "c", "tokenEndpointAuthMethod": "none"}
+        self.event_sent, self.responded = threading.Event(), threading.Event()
+        issued_at = int(time.time()) - age
+        token = {"refreshToken": "unseen-refresh-1", "accessToken": "unseen-access-1", "expiresAt": (issued_at + lifetime) * 1000}
+        token |= {"refreshedAt": issued_at * 1000, "clientId": "c", "tokenEndpointAuthMethod": "none"}
         with ExitStack() as stack:
             ports = []
             for handler in (RuntimeApi, SecretsManager, Provider):
@@ -166,7 +166,7 @@ class Run:
                 stack.callback(server.shutdown)
                 ports.append(server.server_port)
             token["tokenEndpoint"] = f"http://127.0.0.1:{ports[2]}/token"
-            self.versions = {str(uuid.uuid4()): (["AWSCURRENT"], float(obtained), json.dumps(token))}
+            self.versions = {str(uuid.uuid4()): (["AWSCURRENT"], float(issued_at), json.dumps(token))}
             environment = {
                 "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{ports[0]}", "AWS_LAMBDA_FUNCTION_NAME": "token-refresher",
                 "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "AWS_LAMBDA_FUNCTION_VERSION": "1", "AWS_LAMBDA_LOG_FORMAT": "JSON",
@@ -175,25 +175,25 @@ class Run:
             }  # fmt: skip
             process = subprocess.Popen([os.environ["TOKEN_REFRESHER_BIN"]], env=environment, stdout=subprocess.PIPE)
             try:
-                assert self.answered.wait(30), "the function did not answer"
+                assert self.responded.wait(30), "the function did not respond"
             finally:
                 process.kill()
                 output = process.communicate()[0]
         self.outcome = self.result.get("outcome")
         self.new_versions = len(self.versions) - 1
         self.log_bytes = len(output) + LOG_EVENT_OVERHEAD_BYTES * len(output.splitlines())
-        # Each metric once for each set of dimensions.
+        # CloudWatch bills a metric once for each set of dimensions.
         self.metrics = set()
         for line in map(json.loads, output.splitlines()):
             for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
                 names = (metric["Name"] for metric in directive["Metrics"])
                 self.metrics |= {(name, frozenset(dimensions)) for name in names for dimensions in directive["Dimensions"]}
-            assert line["calls"] == self.calls, "the log tells another number of calls"
+            assert line["calls"] == self.calls, "the log has another number of calls"
 
 
 @dataclass
 class Month:
-    """One token's month."""
+    """What one token needs in one month."""
 
     refreshes: float
     calls: float
@@ -209,7 +209,7 @@ class Month:
 
     @property
     def running(self) -> float:
-        return self.runs * (REQUEST + TICK) + self.lambda_gb_seconds * GB_SECOND + self.log_gb * LOG_GB
+        return self.runs * (REQUEST + SCHEDULED_EVENT) + self.lambda_gb_seconds * GB_SECOND + self.log_gb * LOG_GB
 
     @property
     def measuring(self) -> float:
@@ -220,15 +220,15 @@ def months() -> dict[str, Month]:
     found = {}
     for name, (lifetime, claim) in TOKENS.items():
         due = lifetime - min(MARGIN_SECONDS, lifetime // 3)
-        # The first tick at which it is due.
-        cadence = -(-due // PERIOD_SECONDS) * PERIOD_SECONDS
-        skip, refresh = Run(lifetime, cadence - PERIOD_SECONDS, claim), Run(lifetime, cadence, claim)
+        # Time between two refreshes: a token is refreshed by the first scheduled run that finds it due.
+        interval = -(-due // PERIOD_SECONDS) * PERIOD_SECONDS
+        skip, refresh = Run(lifetime, interval - PERIOD_SECONDS, claim), Run(lifetime, interval, claim)
         assert (skip.outcome, skip.new_versions, skip.exchanges) == ("skipped", 0, 0), skip.result
         assert (refresh.outcome, refresh.exchanges) == ("refreshed", 1), refresh.result
-        runs, refreshes = MONTH_SECONDS / PERIOD_SECONDS, MONTH_SECONDS / cadence
+        runs, refreshes = MONTH_SECONDS / PERIOD_SECONDS, MONTH_SECONDS / interval
         skips = runs - refreshes
-        # A secret keeps about 100 versions, and none younger than a day makes room.
-        assert refresh.new_versions * 86_400 / cadence < 100, f"{name}: no room for so many versions"
+        # A secret has room for about 100 versions, and all versions of the last 24 hours count.
+        assert refresh.new_versions * 86_400 / interval < 100, f"{name}: no room for so many versions"
         found[name] = Month(
             refreshes=refreshes,
             calls=skips * skip.calls + refreshes * refresh.calls,
@@ -243,7 +243,7 @@ def months() -> dict[str, Month]:
 
 def report(months: dict[str, Month], alarms: int) -> str:
     rows = [
-        "| token lives for | refreshes | calls to Secrets Manager | new versions | Secrets Manager | runs and their log | its metric | in all |",
+        "| token lifetime | refreshes | calls to Secrets Manager | new versions | Secrets Manager | runs and log | metric | total |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, month in months.items():
@@ -259,22 +259,22 @@ def report(months: dict[str, Month], alarms: int) -> str:
         (METRIC_MONTH, len(of_the_stack), FREE_METRICS),
     ]
     alarm, dashboard, metrics = (price * count for price, count, _ in stack)
-    # How many tokens the free tier has room for: each has its metrics, runs, seconds and log.
+    # How many tokens the free tier covers, by each of the things that a token needs.
     one = max(months.values(), key=lambda month: month.log_gb)
     per_token = sum("SecretId" in dimensions for _, dimensions in one.metrics)
     room = {
         "metrics": (FREE_METRICS - len(of_the_stack)) // per_token,
         "requests": FREE_REQUESTS // one.runs,
         "GB-seconds": FREE_GB_SECONDS // max(month.lambda_gb_seconds for month in months.values()),
-        "ticks": FREE_TICKS // one.runs,
+        "scheduled events": FREE_SCHEDULED_EVENTS // one.runs,
         "log": FREE_LOG_GB // one.log_gb,
     }
     free = [price * max(0, count - free) for price, count, free in stack]
     text = (
-        f"Each stack, besides: {alarms} alarms ${alarm:.2f}, the dashboard ${dashboard:.2f}, {len(of_the_stack)} metrics "
-        f"${metrics:.2f}: ${alarm + dashboard + metrics:.2f}. "
-        f"In the free tier a stack costs ${sum(free):.2f}, and a token what Secrets Manager takes: there is room for the metrics of "
-        f"{room.pop('metrics'):.0f} tokens and for the runs and logs of {min(room.values()):,.0f}."
+        f"Each stack also costs ${alarm + dashboard + metrics:.2f}: {alarms} alarms ${alarm:.2f}, the dashboard ${dashboard:.2f} and "
+        f"{len(of_the_stack)} metrics ${metrics:.2f}. Within the free tier a stack costs ${sum(free):.2f}, and a token costs only what "
+        f"Secrets Manager charges. The free tier covers the metrics of {room.pop('metrics'):.0f} tokens, and the runs and logs of "
+        f"{min(room.values()):,.0f} tokens."
     )
     return "\n".join([*rows, "", *textwrap.wrap(text, 127)])
 

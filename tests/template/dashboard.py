@@ -1,7 +1,7 @@
 """Draws the dashboard of schedule.yaml with sample data: python tests/template/dashboard.py [-]   (to docs/dashboard.svg, or stdout)
 
-What is drawn where, with which title, colour, annotation and search, comes from the template; the samples are a day of three tokens,
-in which a provider was down for a while and one consent was withdrawn. The same samples always give the same picture."""
+Positions, titles, colours, annotations and searches come from the template. The samples are one day of three tokens: one provider was
+down for a while, and one consent was withdrawn. The picture is always the same."""
 
 import json
 import math
@@ -18,8 +18,8 @@ from template import ROOT, Stack
 PICTURE = ROOT / "docs/dashboard.svg"
 
 PERIOD, DAY, MARGIN = 300, 86_400, 900
-TICKS = range(0, DAY, PERIOD)
-# Name, lifetime of its access token, seconds until its refresh token ends.
+RUN_TIMES = range(0, DAY, PERIOD)
+# Name, lifetime of its access token, seconds until its refresh token expires.
 TOKENS = [
     ("myapp/prod/upwork", 3600 * 4, None),
     ("myapp/prod/xero", 3600 * 2, 60 * 86_400),
@@ -34,37 +34,37 @@ FONT = "font-family=\"'Amazon Ember',Helvetica,Arial,'DejaVu Sans',sans-serif\""
 
 
 def sampled() -> dict:
-    """Values at each tick by metric: (name, value of its second dimension or None) → {seconds of the day: value}."""
-    lot = random.Random(1)
+    """Values of each metric: (name, value of its second dimension or None) → {seconds of the day: value}."""
+    random_numbers = random.Random(1)
     values = defaultdict(dict)
-    for tick in TICKS:
-        values["Duration", None][tick] = 8 + lot.random() * 6
-    for number, (secret, lifetime, ends) in enumerate(TOKENS):
-        obtained = -lifetime * (number + 1) // 5
-        since = None
-        for tick in TICKS:
-            failure = next((why for when, who, why in (OUTAGE, WITHDRAWN) if who == secret and tick in when), None)
+    for time in RUN_TIMES:
+        values["Duration", None][time] = 8 + random_numbers.random() * 6
+    for number, (secret, lifetime, refresh_token_expiry) in enumerate(TOKENS):
+        issued_at = -lifetime * (number + 1) // 5
+        failing_since = None
+        for time in RUN_TIMES:
+            failure = next((error for times, name, error in (OUTAGE, WITHDRAWN) if name == secret and time in times), None)
             outcome = "Skipped"
-            if tick >= obtained + lifetime - MARGIN:
+            if time >= issued_at + lifetime - MARGIN:
                 outcome = "Failed" if failure else "Refreshed"
             if outcome == "Failed":
-                since = tick if since is None else since
-                # Back-off doubles: 1, 3, 7, 15, then 30 minutes. A refusal is told by every run.
-                waited = (tick - since) // PERIOD
-                if failure == "ProviderUnavailable" and waited not in (0, 1, 2, 4, 7, 13, 19):
+                failing_since = time if failing_since is None else failing_since
+                # The back-off grows: 1, 3, 7, 15, then 30 minutes. A recorded refusal is returned by every run.
+                runs_since = (time - failing_since) // PERIOD
+                if failure == "ProviderUnavailable" and runs_since not in (0, 1, 2, 4, 7, 13, 19):
                     outcome = "BackingOff"
                 else:
-                    values["Failed", failure][tick] = values["Failed", failure].get(tick, 0) + 1
+                    values["Failed", failure][time] = values["Failed", failure].get(time, 0) + 1
             if outcome == "Refreshed":
-                obtained, since = tick, None
-                took = 180 + lot.expovariate(1 / 60)
-                values["ExchangeMilliseconds", None][tick] = took
-                values["Duration", None][tick] = took + 90
+                issued_at, failing_since = time, None
+                exchange = 180 + random_numbers.expovariate(1 / 60)
+                values["ExchangeMilliseconds", None][time] = exchange
+                values["Duration", None][time] = exchange + 90
             if outcome != "Failed":
-                values[outcome, None][tick] = values[outcome, None].get(tick, 0) + 1
-            values["SecondsUntilExpiry", secret][tick] = obtained + lifetime - tick
-            if ends:
-                values["SecondsUntilRefreshTokenExpiry", secret][tick] = ends - tick
+                values[outcome, None][time] = values[outcome, None].get(time, 0) + 1
+            values["SecondsUntilExpiry", secret][time] = issued_at + lifetime - time
+            if refresh_token_expiry:
+                values["SecondsUntilRefreshTokenExpiry", secret][time] = refresh_token_expiry - time
     return values
 
 
@@ -97,7 +97,7 @@ class Picture:
             self.chart(widget["properties"], x, y, width, height)
 
     def alarms(self, arns, x, y, width):
-        """The states at the end of the day, by the alarm's own definition and the samples."""
+        """The states at the end of the day, computed from the definition of each alarm and the samples."""
         names = {self.stack.value_of(name, "Arn"): name for name in self.stack.of_type("AWS::CloudWatch::Alarm")}
         across = 4
         step = width / across
@@ -128,7 +128,7 @@ class Picture:
         return value < alarm["Threshold"] if below else value >= alarm["Threshold"]
 
     def series(self, properties) -> list["Series"]:
-        """What the widget's rows name, each by its own statistic and period."""
+        """The series of the widget's rows, each with its own statistic and period."""
         found, before = [], []
         for row in properties["metrics"]:
             options = row[-1] if isinstance(row[-1], dict) else {}
@@ -142,8 +142,8 @@ class Picture:
             before = before if cells == ["..."] else [old if new == "." else new for new, old in zip(cells, before or cells)]
             samples = defaultdict(int)
             for (metric, _), counts in self.values.items():
-                for tick, count in counts.items() if metric == before[1] else ():
-                    samples[tick] += count
+                for time, count in counts.items() if metric == before[1] else ():
+                    samples[time] += count
             statistic = options.get("stat") or properties["stat"]
             on_the_right = options.get("yAxis") == "right"
             colour = options.get("color", PALETTE[len(found)])
@@ -159,10 +159,10 @@ class Picture:
         annotations = properties.get("annotations", {}).get("horizontal", [])
         area = x + 58, y + 44, x + width - 34, y + height - 56
         left, top, right, bottom = area
-        ticks = sorted({tick for each in series for tick in each.samples})
-        base = dict.fromkeys(ticks, 0)
+        times = sorted({time for each in series for time in each.samples})
+        base = dict.fromkeys(times, 0)
         on_the_left = [each for each in series if not each.on_the_right]
-        reached = [sum(each.samples.get(tick, 0) for each in on_the_left) for tick in ticks] if stacked else [0]
+        reached = [sum(each.samples.get(time, 0) for each in on_the_left) for time in times] if stacked else [0]
         reached += [value for each in on_the_left for value in each.samples.values()] + [each["value"] for each in annotations]
         axis = Axis(area, reached)
         for value in axis.marks():
@@ -186,9 +186,9 @@ class Picture:
                     self.text(right + 6, other.level(value) + 4, short(value), font_size=11, fill="#545b64")
                 self.curve(each, other)
             elif stacked:
-                above = {tick: base[tick] + each.samples.get(tick, 0) for tick in ticks}
-                edge = [(tick, above[tick]) for tick in ticks] + [(tick, base[tick]) for tick in reversed(ticks)]
-                path = " ".join(f"{axis.place(tick):.1f},{axis.level(value):.1f}" for tick, value in edge)
+                above = {time: base[time] + each.samples.get(time, 0) for time in times}
+                edge = [(time, above[time]) for time in times] + [(time, base[time]) for time in reversed(times)]
+                path = " ".join(f"{axis.place(time):.1f},{axis.level(value):.1f}" for time, value in edge)
                 if any(each.samples.values()):
                     self.parts.append(f'<polygon points="{path}" fill="{each.colour}" fill-opacity="0.8"/>')
                 base = above
@@ -207,13 +207,13 @@ class Picture:
 
     def curve(self, series, axis):
         points = sorted(series.samples.items())
-        # What lies on the line between its neighbours tells nothing.
+        # Points on the straight line between their neighbours are left out.
         corners = [
             point
             for before, point, after in zip([None, *points], points, [*points[1:], None])
             if not (before and after) or abs(2 * point[1] - before[1] - after[1]) > 1e-6
         ]
-        self.line([(axis.place(tick), axis.level(value)) for tick, value in corners], series.colour, stroke_width=1.5)
+        self.line([(axis.place(time), axis.level(value)) for time, value in corners], series.colour, stroke_width=1.5)
 
 
 @dataclass
@@ -225,7 +225,7 @@ class Series:
 
 
 class Axis:
-    """Places of times and values in an area (left, top, right, bottom)."""
+    """Coordinates of times and values in an area (left, top, right, bottom)."""
 
     def __init__(self, area, values):
         self.area = area
@@ -236,25 +236,25 @@ class Axis:
     def marks(self):
         return [self.lowest + number * self.step for number in range(round((self.highest - self.lowest) / self.step) + 1)]
 
-    def place(self, tick):
-        return self.area[0] + tick / DAY * (self.area[2] - self.area[0])
+    def place(self, time):
+        return self.area[0] + time / DAY * (self.area[2] - self.area[0])
 
     def level(self, value):
         return self.area[3] - (value - self.lowest) / (self.highest - self.lowest) * (self.area[3] - self.area[1])
 
 
 def aggregated(samples: dict[int, float], statistic: str, period: int) -> dict[int, float]:
-    """A statistic of the samples of each period, at its start; counts that are missing are none."""
+    """The statistic of each period, by the start of the period. Missing counts are 0."""
     by_period = defaultdict(list)
-    for tick, value in samples.items():
-        by_period[tick // period * period].append(value)
+    for time, value in samples.items():
+        by_period[time // period * period].append(value)
     calculate = {"Sum": sum, "Minimum": min, "Maximum": max, "p50": statistics.median}[statistic]
-    found = {tick: calculate(values) for tick, values in by_period.items()}
-    return {tick: found.get(tick, 0) for tick in range(0, DAY, period)} if statistic == "Sum" else found
+    found = {time: calculate(values) for time, values in by_period.items()}
+    return {time: found.get(time, 0) for time in range(0, DAY, period)} if statistic == "Sum" else found
 
 
 def nice(step: float) -> float:
-    """The least of 1, 2, 2.5 and 5 times a power of ten that is not less."""
+    """The smallest number that is not less than `step`, of 1, 2, 2.5 and 5 times a power of ten."""
     power = 10 ** math.floor(math.log10(step))
     return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= step - 1e-9)
 

@@ -1,12 +1,12 @@
-// Judges requests by IAM policies: takes a JSON array of simulations on stdin, gives an array of results, as
-// @cloud-copilot/iam-simulate words them. It must stand where Node finds that package.
+// Evaluates requests against IAM policies: reads a JSON array of simulations from stdin and prints an array of results, in the words of
+// @cloud-copilot/iam-simulate. This file must be in a folder in which Node finds that package.
 import { runSimulation } from '@cloud-copilot/iam-simulate';
 import { text } from 'node:stream/consumers';
 
 const results = [];
 for (const simulation of JSON.parse(await text(process.stdin))) {
   const { resultType, overallResult, errors } = await runSimulation(simulation, {});
-  // A policy that it cannot read, or an action it does not know, is no denial.
+  // An unreadable policy or an unknown action must not count as a denial.
   if (resultType === 'error') throw new Error(JSON.stringify({ errors, request: simulation.request }));
   results.push(overallResult);
 }

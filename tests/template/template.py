@@ -1,7 +1,7 @@
-"""schedule.yaml as CloudFormation sees it: its parameters, the loops expanded, the functions replaced by values.
+"""schedule.yaml with its loops expanded and its functions replaced by values, for given parameters.
 
-cfn-lint reads the file and expands Fn::ForEach; what is left (Ref, Fn::Sub, Fn::If, …) is resolved here, with made-up names and
-ARNs in the place of what only a deployment knows. Asks no one and writes nothing."""
+cfn-lint reads the file and expands Fn::ForEach. This module resolves the rest (Ref, Fn::Sub, Fn::If, …). Names and ARNs that only a
+deployment knows are invented. Makes no network call and writes nothing."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ FILE = ROOT / "schedule.yaml"
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 STACK = "token-refresher"
-# What most tests deploy: two names that the loops must turn into logical ids.
+# The names in most tests: the loops must turn them into logical ids.
 NAMES = ["myapp/prod/upwork", "myapp/prod/xero-2"]
 
 PSEUDO = {
@@ -28,7 +28,7 @@ PSEUDO = {
     "AWS::URLSuffix": "amazonaws.com",
 }
 
-# Ref and Fn::GetAtt of each type, from the stack's name and the logical id.
+# Results of Ref and Fn::GetAtt for each type, from the stack's name and the logical id.
 ARN = f"arn:aws:{{}}:{REGION}:{ACCOUNT}:"
 VALUES = {
     "AWS::Lambda::Function": {"Ref": STACK, "Arn": f"{ARN.format('lambda')}function:{STACK}"},
@@ -47,7 +47,7 @@ NO_VALUE = object()
 
 @functools.cache
 def source(file: Path = FILE) -> dict:
-    """The file as it stands, loops and functions included; not to be changed."""
+    """The file unchanged, with its loops and functions. Callers must not modify it."""
     return load(str(file))
 
 
@@ -56,11 +56,11 @@ def secret_arn(name: str) -> str:
 
 
 class Stack:
-    """What a deployment with these parameters would consist of."""
+    """The stack that a deployment with these parameters creates."""
 
     def __init__(self, names=NAMES, file=FILE, **parameters):
         template = deepcopy(source(file))
-        # The loops run over the parameter's default, for want of a way to tell cfn-lint a value.
+        # cfn-lint takes no parameter values: the loops run over the parameter's default.
         template["Parameters"]["SecretNames"]["Default"] = ",".join(names)
         expander = Template(str(file), template, [REGION])
         problems = expander.transform()
@@ -68,7 +68,7 @@ class Stack:
         self.expanded = expander.template
         declared = self.expanded["Parameters"]
         unknown = parameters.keys() - declared.keys()
-        assert not unknown, f"no parameters: {unknown}"
+        assert not unknown, f"unknown parameters: {unknown}"
         self.parameters = {name: parameters.get(name, each.get("Default")) for name, each in declared.items()}
         self.parameters["SecretNames"] = names
 
@@ -105,7 +105,7 @@ class Stack:
 
     def value_of(self, logical_id: str, attribute: str) -> str:
         resource = self.expanded["Resources"][logical_id]
-        assert self.holds(resource.get("Condition")), f"{logical_id} is referred to and does not exist"
+        assert self.holds(resource.get("Condition")), f"{logical_id} is referenced but does not exist"
         name = self.resolve(resource.get("Properties", {}).get("Name", ""))
         return VALUES[resource["Type"]][attribute].format(id=logical_id, name=name)
 
@@ -117,7 +117,7 @@ class Stack:
         return self.parameters[name] if name in self.parameters else self.value_of(name, "Ref")
 
     def get(self, reference: str):
-        """What stands in ${…}."""
+        """The value of ${…}."""
         return self.value_of(*reference.split(".", 1)) if "." in reference else self.ref(reference)
 
     def resolve(self, item):
@@ -141,7 +141,7 @@ class Stack:
                 return self.resolve(text).split(separator)
             case dict():
                 function = next((key for key in item if key.startswith("Fn::")), None)
-                assert function is None, f"{function} is not known here"
+                assert function is None, f"{function} is not supported here"
                 resolved = {key: self.resolve(value) for key, value in item.items()}
                 return {key: value for key, value in resolved.items() if value is not NO_VALUE}
         return item
@@ -162,7 +162,7 @@ class Stack:
         return documents
 
     def broken_rules(self) -> list[str]:
-        """What CloudFormation would answer to these parameters."""
+        """The messages with which CloudFormation would reject these parameters."""
         broken = []
         for rule in self.expanded["Rules"].values():
             if self.holds(rule.get("RuleCondition")):
@@ -171,5 +171,5 @@ class Stack:
 
 
 def plain(item):
-    """Plain Python values: cfn-lint's know their lines."""
+    """The same value in plain Python types: cfn-lint's own types also hold line numbers."""
     return json.loads(json.dumps(item))

@@ -1,15 +1,15 @@
-"""The picture in docs/ is what the script draws from the template as it is."""
+"""docs/dashboard.svg is the picture that dashboard.py draws from the template."""
 
 import unittest
 
 import dashboard
-import readme
+import pages
 
 
 class Dashboard(unittest.TestCase):
-    def test_the_picture_that_the_readme_shows_is_drawn_from_the_template(self):
+    def test_the_picture_on_the_page_is_drawn_from_the_template(self):
         self.assertEqual(dashboard.PICTURE.read_text(), dashboard.drawn(), "run tests/template/dashboard.py")
-        self.assertIn(f"]({dashboard.PICTURE.relative_to(dashboard.ROOT)})", readme.section("Watching"))
+        self.assertIn(f"]({dashboard.PICTURE.name})", pages.section("Dashboard"))
 
     def test_every_widget_and_every_alarm_is_in_the_picture(self):
         picture = dashboard.Picture(dashboard.Stack())

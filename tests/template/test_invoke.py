@@ -1,5 +1,5 @@
-"""The README's lines for invoking by hand, run as they stand: the AWS CLI, cargo-lambda's endpoint, the release binary, moto and a real
-provider. What the README shows is what comes out, but for ids and times."""
+"""Runs the commands of docs/events.md, "Invoking by hand", unchanged: the AWS CLI, cargo-lambda's endpoint, the release binary, moto and a
+real provider. The responses must be those on the page, except for ids and times."""
 
 import json
 import os
@@ -12,14 +12,14 @@ import urllib.request
 import uuid
 
 import boto3
-import readme
+import pages
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 SECRET = "myapp/prod/upwork"
 
 
-def told(lines: list[str]) -> list[str]:
-    """The lines with times made one, and ids numbered in the order in which they come."""
+def normalized(lines: list[str]) -> list[str]:
+    """The lines with one placeholder for all times, and with ids numbered in the order of their first use."""
     text = re.sub(r'"\d{4}-\d\d-\d\dT[0-9:.]+Z"|(?<="expiresInSeconds":)-?\d+', "TIME", "\n".join(lines))
     ids = list(dict.fromkeys(ID.findall(text)))
     return ID.sub(lambda match: f"id {ids.index(match[0])}", text).splitlines()
@@ -28,10 +28,9 @@ def told(lines: list[str]) -> list[str]:
 class Invoke(unittest.TestCase):
     def setUp(self):
         self.moto, self.api = os.environ["PEER_MOTO_URL"], os.environ["PEER_LAMBDA_URL"]
-        with urllib.request.urlopen(
-            urllib.request.Request(f"{os.environ['PEER_OIDC_CONTROL']}/login/public", method="POST")
-        ) as answer:
-            tokens = json.load(answer)
+        login = urllib.request.Request(f"{os.environ['PEER_OIDC_CONTROL']}/login/public", method="POST")
+        with urllib.request.urlopen(login) as response:
+            tokens = json.load(response)
         document = {
             "accessToken": tokens["access_token"],
             "refreshToken": tokens["refresh_token"],
@@ -46,9 +45,9 @@ class Invoke(unittest.TestCase):
         self.secrets = boto3.client("secretsmanager", endpoint_url=self.moto, region_name="eu-central-1", **credentials)
         self.secrets.create_secret(Name=SECRET, SecretString=json.dumps(document), ClientRequestToken=str(uuid.uuid4()))
         self.addCleanup(self.secrets.delete_secret, SecretId=SECRET, ForceDeleteWithoutRecovery=True)
-        self.attach()
+        self.start_function()
 
-    def attach(self):
+    def start_function(self):
         environment = {
             "AWS_LAMBDA_RUNTIME_API": f"{self.api}/.rt/token-refresher",
             "AWS_LAMBDA_FUNCTION_NAME": "token-refresher",
@@ -62,46 +61,48 @@ class Invoke(unittest.TestCase):
         }
         self.log = self.enterContext(tempfile.TemporaryFile())
         function = subprocess.Popen([os.environ["TOKEN_REFRESHER_BIN"]], env=environment, stdout=self.log, stderr=self.log)
-        self.addCleanup(self.keep_for_unseen)
+        self.addCleanup(self.append_to_functions_log)
         self.addCleanup(function.wait)
         self.addCleanup(function.kill)
 
-    def said(self) -> bytes:
+    def output(self) -> bytes:
+        """What the function has printed so far."""
         self.log.seek(0)
         return self.log.read()
 
-    def keep_for_unseen(self):
+    def append_to_functions_log(self):
+        """tests/run searches this log for secrets."""
         with open(os.environ.get("FUNCTIONS_LOG", os.devnull), "ab") as log:
-            log.write(self.said())
+            log.write(self.output())
 
-    def invoke(self, line: str) -> tuple[str, dict]:
-        """Runs a line: the function's answer, and Lambda's own."""
-        done = readme.shell(line, AWS_ENDPOINT_URL=self.api)
+    def invoke(self, command: str) -> tuple[str, dict]:
+        """Runs a command and returns the function's response and Lambda's own output."""
+        done = pages.shell(command, AWS_ENDPOINT_URL=self.api)
         self.assertEqual(done.returncode, 0, done.stderr)
         _, end = json.JSONDecoder().raw_decode(done.stdout)
         return done.stdout[:end], json.loads(done.stdout[end:])
 
-    def test_the_readmes_lines_answer_what_the_readme_shows(self):
-        lines = readme.commands("Invoking by hand", "aws lambda invoke")
-        self.assertEqual(len(lines), 4)
-        answers = []
-        for line in lines:
-            # The version that the forced refresh has made.
-            answer, lambdas = self.invoke(
-                line.replace("VERSION", json.loads(answers[1])["versionId"]) if "VERSION" in line else line
-            )
-            self.assertEqual(lambdas["StatusCode"], 200)
-            answers.append(answer)
-        (shown,) = readme.blocks("Invoking by hand", "text")
-        self.assertEqual(told(answers), told(shown.splitlines()), "\n".join(answers))
+    def test_the_commands_of_the_page_return_the_responses_of_the_page(self):
+        commands = pages.commands("Invoking by hand", "aws lambda invoke")
+        self.assertEqual(len(commands), 4)
+        responses = []
+        for command in commands:
+            if "VERSION" in command:
+                # The version that the second command, a forced refresh, has made current.
+                command = command.replace("VERSION", json.loads(responses[1])["versionId"])
+            response, lambda_output = self.invoke(command)
+            self.assertEqual(lambda_output["StatusCode"], 200)
+            responses.append(response)
+        (shown,) = pages.blocks("Invoking by hand", "text")
+        self.assertEqual(normalized(responses), normalized(shown.splitlines()), "\n".join(responses))
         current = self.secrets.get_secret_value(SecretId=SECRET, VersionStage="AWSCURRENT")
-        self.assertEqual(current["VersionId"], json.loads(answers[2])["versionId"])
+        self.assertEqual(current["VersionId"], json.loads(responses[2])["versionId"])
 
-    def test_an_event_that_is_not_understood_fails_at_once_and_is_not_sent_again(self):
-        (line,) = [line for line in readme.commands("Invoking by hand", "aws lambda invoke") if "dryRun" in line]
-        done = readme.shell(line.replace("dryRun", "dryrun"), AWS_ENDPOINT_URL=self.api)
+    def test_an_unknown_event_fails_at_once_and_is_not_retried(self):
+        (command,) = [each for each in pages.commands("Invoking by hand", "aws lambda invoke") if "dryRun" in each]
+        done = pages.shell(command.replace("dryRun", "dryrun"), AWS_ENDPOINT_URL=self.api)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("(500) when calling the Invoke operation", done.stderr)
-        (ended,) = map(json.loads, self.said().splitlines())
-        self.assertEqual(ended["errorType"], "InvalidEvent")
-        self.assertIn("did you mean `dryRun`?", ended["message"])
+        (line,) = map(json.loads, self.output().splitlines())
+        self.assertEqual(line["errorType"], "InvalidEvent")
+        self.assertIn("did you mean `dryRun`?", line["message"])

@@ -1,4 +1,4 @@
-"""Linters that others wrote, over the file and over what it expands to."""
+"""Public linters, for the template and for its expanded form."""
 
 import json
 import os
@@ -9,20 +9,20 @@ from pathlib import Path
 
 from template import FILE, NAMES, Stack, plain
 
-# What checkov finds, and why it stays. A rule that finds nothing any more must go from here.
+# What checkov reports, and why it is accepted. A rule that reports nothing any more must be removed from this list.
 CHECKOV_ACCEPTED = {
-    "CKV_AWS_26": "CloudWatch cannot publish to a topic with SNS's own key, and a key of one's own costs more than the rest; alarms hold "
-    "no secret. AlarmTopicArn takes an encrypted topic.",
-    "CKV_AWS_27": "The queue is encrypted by SQS (SqsManagedSseEnabled), which the rule does not know.",
-    "CKV_AWS_116": "The function runs on a schedule, asynchronously: its failures go to the queue by EventInvokeConfig's OnFailure, which "
-    "tells more than a DeadLetterConfig.",
-    "CKV_AWS_117": "Secrets Manager and the providers are public endpoints; in a VPC it would need a NAT gateway, for nothing.",
-    "CKV_AWS_158": "The log holds no secret (SECURITY.md), and is encrypted by CloudWatch Logs.",
-    "CKV_AWS_173": "The environment holds the name of a secret, a margin and a mode, nothing that is secret.",
+    "CKV_AWS_26": "CloudWatch cannot publish to a topic with SNS's own key, and a customer managed key costs more than all the rest. "
+    "Alarms contain no secret. AlarmTopicArn accepts an encrypted topic.",
+    "CKV_AWS_27": "SQS encrypts the queue (SqsManagedSseEnabled). The rule does not know this.",
+    "CKV_AWS_116": "The function runs asynchronously, on a schedule. EventInvokeConfig's OnFailure sends failed events to the queue, "
+    "with more details than a DeadLetterConfig would.",
+    "CKV_AWS_117": "Secrets Manager and the providers are public endpoints. A VPC would need a NAT gateway, without a benefit.",
+    "CKV_AWS_158": "The log contains no secret (SECURITY.md), and CloudWatch Logs encrypts it.",
+    "CKV_AWS_173": "The environment contains the name of a secret, a margin and a mode. None of them is secret.",
 }
 
 
-# Prints the resources as the AWS SAM CLI expands them.
+# Prints the resources in the expansion of the AWS SAM CLI.
 BY_SAM = """
 import json, sys
 from samcli.lib.cfn_language_extensions.sam_integration import expand_language_extensions
@@ -38,17 +38,17 @@ def run(*command, **options):
 
 
 class Lint(unittest.TestCase):
-    def test_cfn_lint_finds_nothing_not_even_a_warning(self):
+    def test_cfn_lint_reports_no_error_and_no_warning(self):
         done = run(os.environ["PEER_CFN_LINT"], FILE)
         self.assertEqual((done.returncode, done.stdout), (0, ""), done.stdout + done.stderr)
 
-    def test_sam_takes_it_for_a_valid_template(self):
+    def test_sam_validates_the_template(self):
         with tempfile.TemporaryDirectory() as folder:
             done = run(os.environ["PEER_SAM"], "validate", "--lint", "--template", FILE, cwd=folder)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("is a valid SAM Template", done.stdout)
 
-    def test_checkov_finds_what_is_accepted_with_a_reason_and_nothing_else(self):
+    def test_checkov_reports_only_what_is_accepted_with_a_reason(self):
         key = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000"
         stack = Stack(CreateSecrets="yes", PublishedSuffix="/access", KmsKeyArn=key, AlarmEmail="someone@example.com")
         with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ class Lint(unittest.TestCase):
         self.assertEqual({each.split()[0] for each in failed}, CHECKOV_ACCEPTED.keys(), failed)
 
     def test_sam_expands_the_loops_to_the_same_logical_ids_and_references(self):
-        # Two who have read what CloudFormation does: what the other tests look at is cfn-lint's reading.
+        # Two independent implementations of CloudFormation's rules. All other tests use the expansion of cfn-lint.
         done = run(Path(os.environ["PEER_SAM"]).with_name("python"), "-c", BY_SAM, FILE, ",".join(NAMES))
         self.assertEqual(done.returncode, 0, done.stderr)
         theirs, ours = json.loads(done.stdout), plain(Stack().expanded["Resources"])

@@ -1,15 +1,16 @@
-"""What the template takes for a parameter's value, and what it refuses, with which words."""
+"""Which parameter values the template accepts, which it rejects, and with which message."""
 
 import datetime
 import re
 import unittest
 import zoneinfo
 
+import pages
 from template import Stack, source
 
 ROLE = "arn:aws:iam::123456789012:role/"
 
-# Of each parameter with a pattern: values taken, values refused.
+# For each parameter with a pattern: accepted values, rejected values.
 VALUES = {
     "SecretNames": (
         ["myapp/prod/upwork", "a", "A-b_c+d=e.f@g", "/leading/slash", "x" * 512],
@@ -102,8 +103,8 @@ VALUES = {
 }
 VALUES["WriterRoleArns"] = VALUES["ReaderRoleArns"]
 
-# Parameters that break a rule, and a word of the answer.
-BROKEN = [
+# Parameters that break a rule, and a part of the message.
+REJECTED = [
     ({"Claim": "never", "ReservedConcurrency": ""}, "ReservedConcurrency=1"),
     ({"ScheduleExpression": "rate(10 minutes)"}, "SchedulePeriodSeconds"),
     ({"ScheduleExpression": "rate(1 hour)"}, "SchedulePeriodSeconds"),
@@ -112,7 +113,7 @@ BROKEN = [
     ({"ReaderRoleArns": ROLE + "a"}, "CreateSecrets=yes"),
     ({"WriterRoleArns": ROLE + "a"}, "CreateSecrets=yes"),
 ]
-KEPT = [
+ACCEPTED = [
     {},
     {"Claim": "never"},
     {"ReservedConcurrency": ""},
@@ -128,7 +129,7 @@ parameters = source()["Parameters"]
 
 
 def seconds_between_runs(expression: str) -> list[int]:
-    """The times between the runs of a rate(…), or of a cron(…) with * or numbers and steps, through one day."""
+    """The times between the runs of one day, for a rate(…), or for a cron(…) with `*`, numbers and steps."""
     if rate := re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression):
         return [int(rate[1]) * {"minute": 60, "hour": 3600, "day": 86400}[rate[2]]]
     minutes, hours, *others = re.fullmatch(r"cron\((.+)\)", expression)[1].split()
@@ -140,30 +141,30 @@ def seconds_between_runs(expression: str) -> list[int]:
             return set(range(0 if start == "*" else int(start), size, int(step)))
         return set(range(size)) if field == "*" else {int(each) for each in field.split(",")}
 
-    ticks = [hour * 3600 + minute * 60 for hour in sorted(matching(hours, 24)) for minute in sorted(matching(minutes, 60))]
-    return [later - tick for tick, later in zip(ticks, [*ticks[1:], ticks[0] + 86400])]
+    times = [hour * 3600 + minute * 60 for hour in sorted(matching(hours, 24)) for minute in sorted(matching(minutes, 60))]
+    return [later - time for time, later in zip(times, [*times[1:], times[0] + 86400])]
 
 
 class Parameters(unittest.TestCase):
-    def test_each_pattern_takes_what_it_should_and_refuses_the_rest_with_a_sentence(self):
+    def test_each_pattern_accepts_and_rejects_the_values_of_the_table_and_has_a_message(self):
         with_pattern = {name for name, each in parameters.items() if "AllowedPattern" in each}
         self.assertEqual(with_pattern, VALUES.keys())
-        for name, (taken, refused) in VALUES.items():
-            # CloudFormation matches the whole value, and each member of a list.
+        for name, (accepted, rejected) in VALUES.items():
+            # CloudFormation matches the whole value, and in a list each element.
             pattern = re.compile(parameters[name]["AllowedPattern"])
-            for value, expected in [*((value, True) for value in taken), *((value, False) for value in refused)]:
+            for value, expected in [*((value, True) for value in accepted), *((value, False) for value in rejected)]:
                 with self.subTest(parameter=name, value=value):
                     self.assertEqual(pattern.fullmatch(value) is not None, expected)
-            # Shown in place of the pattern: "… failed to satisfy constraint: Member must be <this>".
+            # CloudFormation shows this text in place of the pattern.
             self.assertGreater(len(parameters[name]["ConstraintDescription"]), 20, name)
 
-    def test_every_text_has_a_pattern_or_a_list_of_values_and_every_number_its_bounds(self):
+    def test_every_text_has_a_pattern_or_a_list_of_values_and_every_number_has_bounds(self):
         for name, each in parameters.items():
             with self.subTest(parameter=name):
                 bounded = {"MinValue", "MaxValue"} if each["Type"] == "Number" else {"AllowedPattern"}
                 self.assertTrue(bounded <= each.keys() or "AllowedValues" in each)
 
-    def test_every_default_is_taken_by_its_own_pattern_and_only_the_names_have_none(self):
+    def test_every_default_is_an_accepted_value_and_only_the_names_have_no_default(self):
         self.assertEqual([name for name, each in parameters.items() if "Default" not in each], ["SecretNames"])
         for name, each in parameters.items():
             if "AllowedPattern" in each and "Default" in each:
@@ -177,40 +178,42 @@ class Parameters(unittest.TestCase):
         default = {name: each.get("Default") for name, each in parameters.items()}
         self.assertEqual(seconds_between_runs(default["ScheduleExpression"]), [default["SchedulePeriodSeconds"]])
         zoneinfo.ZoneInfo(default["ScheduleTimezone"])
-        # A failed run or two leave time for the next before the alarm on expiry, and that one comes before expiry.
+        # After two failed runs there is time for a third before expiry. The alarm TokenExpires is raised between due and expiry.
         self.assertGreater(default["RefreshMarginSeconds"], 2 * default["SchedulePeriodSeconds"])
         self.assertGreater(default["RefreshMarginSeconds"], default["ExpiryAlarmSeconds"])
         self.assertEqual(datetime.timedelta(seconds=default["RefreshTokenExpiryAlarmSeconds"]).days, 7)
 
-    def test_schedules_in_the_tables_run_as_often_as_their_periods_say(self):
-        for given in KEPT:
+    def test_the_accepted_schedules_run_as_often_as_their_periods(self):
+        for given in ACCEPTED:
             if "ScheduleExpression" in given:
                 between = seconds_between_runs(given["ScheduleExpression"])
-                # Three periods without a run are an alarm.
+                # Three periods without a run raise NothingRan.
                 self.assertLess(max(between), 3 * int(given.get("SchedulePeriodSeconds", 300)), given)
 
-    def test_cloudwatch_takes_every_period_three_times_over(self):
+    def test_cloudwatch_accepts_three_times_every_period(self):
         for seconds in parameters["SchedulePeriodSeconds"]["AllowedValues"]:
             self.assertEqual(seconds % 60, 0)
-            # EvaluationPeriods × Period: one day, or seven where the period is an hour or more (PutMetricAlarm).
+            # EvaluationPeriods × Period may be one day, or seven days if the period is an hour or more (PutMetricAlarm).
             self.assertLessEqual(3 * seconds, 604_800 if seconds >= 3600 else 86_400)
 
-    def test_a_rule_refuses_parameters_that_contradict_each_other_and_says_what_to_change(self):
-        for given, words in BROKEN:
+    def test_a_rule_rejects_contradicting_parameters_and_its_message_says_what_to_change(self):
+        for given, words in REJECTED:
             with self.subTest(given=given):
-                (answer,) = Stack(**given).broken_rules()
-                self.assertIn(words, answer)
-        for given in KEPT:
+                (message,) = Stack(**given).broken_rules()
+                self.assertIn(words, message)
+        for given in ACCEPTED:
             with self.subTest(given=given):
                 self.assertEqual(Stack(**given).broken_rules(), [])
 
     def test_every_rule_is_broken_by_some_parameters_of_the_table(self):
-        answers = {answer for given, _ in BROKEN for answer in Stack(**given).broken_rules()}
+        messages = {message for given, _ in REJECTED for message in Stack(**given).broken_rules()}
         rules = source()["Rules"].values()
-        self.assertEqual(answers, {each["AssertDescription"] for rule in rules for each in rule["Assertions"]})
+        self.assertEqual(messages, {each["AssertDescription"] for rule in rules for each in rule["Assertions"]})
 
-    def test_every_parameter_stands_in_one_group_and_is_described(self):
+    def test_every_parameter_is_in_one_group_and_on_the_page_and_has_a_description(self):
         groups = source()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
         self.assertEqual(sorted(name for group in groups for name in group["Parameters"]), sorted(parameters))
         for name, each in parameters.items():
             self.assertTrue("Description" in each, name)
+        named = re.findall(r"`(\w+)(?:=[^`]*)?`", " ".join(row[0] for row in pages.table("Parameters")))
+        self.assertEqual(sorted(named), sorted(parameters))

@@ -1,4 +1,4 @@
-"""What the stack consists of, held against the code, the README and what AWS demands."""
+"""The resources of the stack, compared with the code, the pages and the limits of AWS."""
 
 import json
 import os
@@ -6,11 +6,11 @@ import re
 import unittest
 from pathlib import Path
 
-import readme
+import pages
 from template import ACCOUNT, NAMES, ROOT, STACK, Stack, source
 
 KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/1234abcd"
-# Every condition of the template true; the resources of the two ways to name secrets are in two stacks.
+# All conditions of the template are true, except those that exclude each other: hence two stacks.
 EVERYTHING = {
     "CreateSecrets": "yes",
     "PublishedSuffix": "/access",
@@ -24,10 +24,10 @@ EVERYTHING = {
 }
 STACKS = {"defaults": Stack(), "everything": Stack(**EVERYTHING), "by prefix": Stack(**EVERYTHING, SecretPrefix="myapp/prod/")}
 
-# What each call to Secrets Manager needs of the key, when the secret has one of its own:
+# The permissions on a customer managed key that each call to Secrets Manager needs:
 # https://docs.aws.amazon.com/secretsmanager/latest/userguide/security-encryption.html
 KMS = {"GetSecretValue": {"kms:Decrypt"}, "PutSecretValue": {"kms:GenerateDataKey", "kms:Decrypt"}}
-# What Lambda does as the function: its log, and the destination of failed runs.
+# The calls that Lambda makes with the function's role: for its log, and for the destination of failed events.
 LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"}
 
 
@@ -42,7 +42,7 @@ def allowed(documents: list[dict]) -> set[str]:
 
 
 def calls_of_the_code() -> set[str]:
-    """Operations of Secrets Manager, from the calls of the SDK's client; no other client may be there."""
+    """The operations of Secrets Manager that the code calls with the SDK's client. No other client of the SDK may be in the code."""
     calls = set()
     for path in (ROOT / "src").rglob("*.rs"):
         code = path.read_text()
@@ -65,7 +65,7 @@ class Resources(unittest.TestCase):
                 self.assertEqual(allowed(stack.policies("FunctionRole")), expected)
                 self.assertEqual(allowed(stack.policies("ScheduleRole")), {"lambda:InvokeFunction", "sqs:SendMessage"})
 
-    def test_no_statement_that_allows_something_is_for_any_resource(self):
+    def test_no_allow_statement_is_for_all_resources(self):
         for name, stack in STACKS.items():
             documents = [stack.policies(role) for role in stack.of_type("AWS::IAM::Role")]
             documents += [[each["PolicyDocument"]] for each in stack.of_type("AWS::IAM::ManagedPolicy").values()]
@@ -73,11 +73,11 @@ class Resources(unittest.TestCase):
                 for resource in as_list(statement["Resource"]):
                     with self.subTest(stack=name, resource=resource):
                         service = as_list(statement["Action"])[0].split(":")[0]
-                        # Service, Region and account are fixed, and no name is a wildcard alone.
+                        # Service, Region and account are fixed, and no name is only a wildcard.
                         self.assertRegex(resource, rf"^arn:aws:{service}:eu-central-1:{ACCOUNT}:[A-Za-z0-9]")
                         self.assertNotRegex(resource, r"^[^*]*:\*+$" if service != "logs" else r"group:\*")
 
-    def test_a_key_is_used_through_secrets_manager_only(self):
+    def test_the_key_is_used_only_through_secrets_manager(self):
         for name, stack in STACKS.items():
             documents = stack.policies("FunctionRole")
             documents += [each["PolicyDocument"] for each in stack.of_type("AWS::IAM::ManagedPolicy").values()]
@@ -89,7 +89,7 @@ class Resources(unittest.TestCase):
                 )
                 self.assertEqual(statement["Resource"], KEY)
 
-    def test_a_role_is_assumed_by_its_service_for_this_account_only(self):
+    def test_a_role_can_be_assumed_only_by_its_service_for_this_account(self):
         for stack in STACKS.values():
             trust = {}
             for name, role in stack.of_type("AWS::IAM::Role").items():
@@ -104,13 +104,13 @@ class Resources(unittest.TestCase):
             }
             self.assertEqual(trust, expected)
 
-    def test_every_role_has_the_boundary_where_one_is_given(self):
+    def test_every_role_has_the_boundary_if_one_is_given(self):
         for name, stack in STACKS.items():
             for role in stack.of_type("AWS::IAM::Role").values():
                 expected = None if name == "defaults" else EVERYTHING["PermissionsBoundaryArn"]
                 self.assertEqual(role.get("PermissionsBoundary"), expected)
 
-    def test_every_secret_has_a_schedule_that_names_it_and_a_policy_for_readers(self):
+    def test_every_secret_has_its_own_schedule_and_a_policy_for_readers(self):
         for stack in STACKS.values():
             schedules = stack.of_type("AWS::Scheduler::Schedule").values()
             self.assertEqual([json.loads(each["Target"]["Input"]) for each in schedules], [{"secretId": name} for name in NAMES])
@@ -121,7 +121,45 @@ class Resources(unittest.TestCase):
             policies = [output["Value"] for name, output in stack.outputs.items() if name.startswith("ReaderPolicy")]
             self.assertEqual(len(policies), len(NAMES))
 
-    def test_a_token_added_at_the_end_touches_nothing_that_is_there(self):
+    def test_a_deployment_without_the_template_has_the_settings_and_the_policy_of_the_template(self):
+        title, stack = "Without the template", Stack()
+        function = stack.resources["Function"]["Properties"]
+        (invoked,) = stack.of_type("AWS::Lambda::EventInvokeConfig").values()
+        schedule = next(iter(stack.of_type("AWS::Scheduler::Schedule").values()))
+        expected = {
+            "code": [function["Code"]],
+            "runtime, handler": [function["Runtime"], function["Handler"]],
+            "architecture": function["Architectures"],
+            "memory, timeout": [f"{function['MemorySize']} MB", f"{function['Timeout']} s"],
+            "logging": [function["LoggingConfig"][name] for name in ("LogFormat", "ApplicationLogLevel")],
+            "asynchronous invocation": [
+                f"{invoked['MaximumRetryAttempts']} retry attempts",
+                f"maximum event age {invoked['MaximumEventAgeInSeconds']} s",
+            ],
+            "schedules": [schedule["ScheduleExpression"], schedule["Target"]["Input"]],
+        }
+        rows = {row[0]: row[1] for row in pages.tables(title)[0]}
+        for name, values in expected.items():
+            for value in values:
+                self.assertIn(value, rows[name], name)
+        (policy,) = pages.blocks(title, "json")
+        role = [each["Properties"] for each in stack.resources.values() if each["Type"] == "AWS::IAM::RolePolicy"]
+        self.assertEqual(json.loads(policy), role[0]["PolicyDocument"])
+        # Each feature that needs more actions, and the parameter that adds them.
+        features = {
+            "`publishTo`": {"PublishedSuffix": "/access"},
+            "`clientCredentialsSecretId`": {"ClientCredentialsSecretArn": EVERYTHING["ClientCredentialsSecretArn"]},
+            "a customer managed KMS key": {"KmsKeyArn": KEY},
+        }
+        more = {row[0]: set(re.findall("`(.+?)`", row[1])) for row in pages.tables(title)[1]}
+        self.assertEqual(more.keys(), features.keys())
+        before = [statement for document in stack.policies("FunctionRole") for statement in document["Statement"]]
+        for feature, given in features.items():
+            documents = Stack(**given).policies("FunctionRole")
+            added = [each for document in documents for each in document["Statement"] if each not in before]
+            self.assertEqual(more[feature], {action for each in added for action in as_list(each["Action"])}, feature)
+
+    def test_a_token_added_at_the_end_changes_no_existing_resource(self):
         options = {"CreateSecrets": "yes", "PublishedSuffix": "/access"}
         before, after = Stack(NAMES, **options), Stack([*NAMES, "myapp/prod/third"], **options)
         for name, resource in before.resources.items():
@@ -138,23 +176,26 @@ class Resources(unittest.TestCase):
         }
         self.assertEqual({re.sub("myapp.*", "", name) for name in added}, kinds)
 
-    def test_the_policies_of_as_many_tokens_as_the_readme_says_fit_into_a_role(self):
-        numbers = re.search(r"about (\d+) tokens, or (\d+) with `PublishedSuffix`", readme.text)
+    def test_a_role_has_room_for_the_policies_of_as_many_tokens_as_the_page_says(self):
+        numbers = re.search(r"about (\d+) tokens, or (\d+) with `PublishedSuffix`", pages.section("Many tokens"))
         self.assertIn(f"(about {numbers[1]})", source()["Parameters"]["SecretPrefix"]["Description"])
         for tokens, suffix in [(int(numbers[1]), ""), (int(numbers[2]), "/access")]:
             names = [f"some-company/production/token-{number:03}" for number in range(tokens)]
             given = {name: EVERYTHING[name] for name in ("ClientCredentialsSecretArn", "KmsKeyArn")}
             policies = Stack(names, PublishedSuffix=suffix, **given).policies("FunctionRole")
-            # 10,240 characters for all inline policies of a role, white space not counted (IAM quotas).
+            # All inline policies of a role may have 10,240 characters together, without white space (IAM quotas).
             self.assertLess(sum(len(json.dumps(each, separators=(",", ":"))) for each in policies), 10_240)
 
-    def test_as_many_tokens_as_the_readme_says_fit_into_a_stack(self):
-        numbers = re.search(
-            r"a stack takes about (\d+) tokens,\s(\d+) with `CreateSecrets=yes`, (\d+) with `PublishedSuffix`, too", readme.text
-        )
-        for tokens, options in zip(
-            numbers.groups(), [{}, {"CreateSecrets": "yes"}, {"CreateSecrets": "yes", "PublishedSuffix": "/access"}]
-        ):
+    def test_a_stack_has_room_for_as_many_tokens_as_the_page_says(self):
+        parameters = {
+            "none": {},
+            "`CreateSecrets=yes`": {"CreateSecrets": "yes"},
+            "`CreateSecrets=yes`, `PublishedSuffix`": {"CreateSecrets": "yes", "PublishedSuffix": "/access"},
+        }
+        rows = pages.table("Many tokens")
+        self.assertEqual({row[0] for row in rows}, parameters.keys())
+        for given, tokens in rows:
+            options = parameters[given]
             names = [f"myapp/prod/token-{number:04}" for number in range(int(tokens))]
             stack = Stack(names, SecretPrefix="myapp/prod/", AlarmEmail="someone@example.com", **options)
             # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
@@ -162,15 +203,15 @@ class Resources(unittest.TestCase):
             self.assertLessEqual(len(stack.outputs), 200)
             self.assertLessEqual(len(",".join(names)), 4096)
 
-    def test_no_token_is_deleted_with_the_stack(self):
+    def test_no_secret_is_deleted_with_the_stack(self):
         for name, resource in STACKS["everything"].resources.items():
             if resource["Type"] == "AWS::SecretsManager::Secret":
                 self.assertEqual((resource["DeletionPolicy"], resource["UpdateReplacePolicy"]), ("Retain", "Retain"), name)
-        made = [each["Name"] for each in STACKS["everything"].of_type("AWS::SecretsManager::Secret").values()]
-        self.assertEqual(made, [*NAMES, *(f"{name}/access" for name in NAMES)])
+        created = [each["Name"] for each in STACKS["everything"].of_type("AWS::SecretsManager::Secret").values()]
+        self.assertEqual(created, [*NAMES, *(f"{name}/access" for name in NAMES)])
         self.assertNotIn("AWS::SecretsManager::Secret", {each["Type"] for each in STACKS["defaults"].resources.values()})
 
-    def test_what_fails_or_is_not_delivered_comes_to_one_encrypted_queue_and_is_not_tried_for_ever(self):
+    def test_failed_and_undelivered_events_go_to_one_encrypted_queue_and_retries_are_limited(self):
         for stack in STACKS.values():
             (queue,) = stack.of_type("AWS::SQS::Queue").values()
             self.assertTrue(queue["SqsManagedSseEnabled"])
@@ -184,7 +225,7 @@ class Resources(unittest.TestCase):
                 self.assertEqual(schedule["Target"]["DeadLetterConfig"]["Arn"], arn)
                 self.assertLess(schedule["Target"]["RetryPolicy"]["MaximumEventAgeInSeconds"], period)
 
-    def test_the_log_is_kept_for_a_time_and_written_as_json_at_the_level_of_the_metrics(self):
+    def test_the_log_has_a_retention_and_is_json_at_the_level_of_the_metrics(self):
         for stack in STACKS.values():
             (group,) = stack.of_type("AWS::Logs::LogGroup").values()
             self.assertGreaterEqual(group["RetentionInDays"], 1)
@@ -192,10 +233,10 @@ class Resources(unittest.TestCase):
             self.assertEqual(logging["LogGroup"], stack.value_of("LogGroup", "Ref"))
             self.assertEqual((logging["LogFormat"], logging["ApplicationLogLevel"]), ("JSON", "INFO"))
 
-    def test_an_event_that_names_no_secret_is_for_the_first_one(self):
+    def test_the_settings_are_on_the_page_and_the_default_secret_is_the_first_name(self):
         variables = STACKS["defaults"].resources["Function"]["Properties"]["Environment"]["Variables"]
         self.assertEqual(variables, {"SECRET_ID": NAMES[0], "REFRESH_MARGIN_SECONDS": 900, "CLAIM": "always"})
-        settings = readme.section("Settings")
+        settings = pages.page("docs/settings.md")
         for name in variables:
             self.assertIn(f"`{name}`", settings)
 
@@ -204,8 +245,8 @@ def alarms(stack: Stack) -> dict[str, dict]:
     return stack.of_type("AWS::CloudWatch::Alarm")
 
 
-class Watching(unittest.TestCase):
-    def test_every_alarm_goes_to_one_topic_and_tells_its_end(self):
+class Monitoring(unittest.TestCase):
+    def test_every_alarm_and_its_end_go_to_one_topic(self):
         given = "arn:aws:sns:eu-central-1:123456789012:alarms"
         for stack, topic in [(Stack(), Stack().value_of("AlarmTopic", "Ref")), (Stack(AlarmTopicArn=given), given)]:
             self.assertEqual(len(alarms(stack)), 7)
@@ -217,12 +258,12 @@ class Watching(unittest.TestCase):
         (mail,) = STACKS["everything"].of_type("AWS::SNS::Subscription").values()
         self.assertEqual((mail["Protocol"], mail["Endpoint"]), ("email", "someone@example.com"))
 
-    def test_only_runs_that_are_missing_are_an_alarm_for_want_of_data(self):
+    def test_missing_data_raises_only_the_alarm_for_missing_runs(self):
         missing = {name: alarm["TreatMissingData"] for name, alarm in alarms(Stack()).items()}
         self.assertEqual(missing.pop("NothingRan"), "breaching")
         self.assertEqual(set(missing.values()), {"notBreaching"})
 
-    def test_every_alarm_is_raised_by_what_it_is_for(self):
+    def test_every_alarm_has_the_expected_metric_and_threshold(self):
         stack = Stack(SchedulePeriodSeconds=600, ExpiryAlarmSeconds=120, RefreshTokenExpiryAlarmSeconds=86400)
         at_least, below = "GreaterThanOrEqualToThreshold", "LessThanThreshold"
         expected = {
@@ -242,14 +283,20 @@ class Watching(unittest.TestCase):
             function = {"Name": "FunctionName", "Value": STACK}
             self.assertEqual(alarm["Dimensions"], [queue if alarm["Namespace"] == "AWS/SQS" else function], name)
 
-    def test_the_alarm_for_a_person_says_what_the_readme_says_word_for_word(self):
-        # White space is one, and the fences of the code block are no text.
-        said = re.sub(r"^```.*$", "", readme.section("When a person must consent again"), flags=re.M)
-        self.assertEqual(alarms(Stack())["ConsentNeeded"]["AlarmDescription"], " ".join(said.split()))
+    def test_the_alarm_for_a_person_has_the_text_of_the_page(self):
+        # Without white space, fences, numbers of a list and backticks: an alarm is plain text.
+        text = re.sub(r"^(```.*|\d+\. )|`", "", pages.section("When a person must consent again"), flags=re.M)
+        self.assertEqual(alarms(Stack())["ConsentNeeded"]["AlarmDescription"], " ".join(text.split()))
 
-    def test_every_alarm_says_in_at_most_1024_characters_what_to_do(self):
+    def test_every_alarm_has_a_description_of_at_most_1024_characters_and_refers_to_existing_pages(self):
         for name, alarm in alarms(Stack()).items():
-            self.assertTrue(80 <= len(alarm["AlarmDescription"]) <= 1024, name)
+            description = alarm["AlarmDescription"]
+            self.assertTrue(80 <= len(description) <= 1024, name)
+            for page in re.findall(r"\b[\w/-]+\.md\b", description):
+                self.assertTrue((ROOT / page).is_file(), f"{name}: {page}")
+
+    def test_every_alarm_is_on_the_page(self):
+        self.assertEqual({row[0].strip("`") for row in pages.table("Alarms")}, alarms(Stack()).keys())
 
     def test_the_dashboard_names_every_alarm_and_fits_into_24_columns(self):
         stack = Stack()
@@ -267,31 +314,41 @@ class Watching(unittest.TestCase):
         shown = body["widgets"][0]["properties"]["alarms"]
         self.assertEqual(shown, [stack.value_of(name, "Arn") for name in alarms(stack)])
 
-    def test_every_metric_that_is_looked_at_is_emitted_and_every_one_emitted_is_looked_at(self):
+    def test_alarms_and_dashboard_use_every_emitted_metric_and_no_other_and_the_page_lists_them(self):
         log = os.environ.get("FUNCTIONS_LOG")
         self.assertTrue(log and Path(log).exists(), "FUNCTIONS_LOG is not set: run tests/run")
         emitted = emitted_metrics(Path(log))
         self.assertTrue(emitted, f"the functions of the Rust suite have emitted no metric into {log}")
         stack = Stack()
-        looked_at = dashboard_metrics(stack)
+        used = dashboard_metrics(stack)
         for alarm in alarms(stack).values():
-            looked_at.add((alarm["Namespace"], alarm["MetricName"], frozenset(each["Name"] for each in alarm["Dimensions"])))
-        ours = {metric for metric in looked_at if metric[0] == "TokenRefresher"}
-        self.assertEqual(ours - emitted.keys(), set(), "looked at, and never emitted")
-        self.assertEqual(
-            {name for _, name, _ in emitted} - {name for _, name, _ in ours}, set(), "emitted, and looked at by no one"
-        )
+            used.add((alarm["Namespace"], alarm["MetricName"], frozenset(each["Name"] for each in alarm["Dimensions"])))
+        ours = {metric for metric in used if metric[0] == "TokenRefresher"}
+        self.assertEqual(ours - emitted.keys(), set(), "used, but never emitted")
+        self.assertEqual({name for _, name, _ in emitted} - {name for _, name, _ in ours}, set(), "emitted, but not used")
         of_aws = {
             ("AWS/Lambda", "Errors"),
             ("AWS/Lambda", "Invocations"),
             ("AWS/Lambda", "Duration"),
             ("AWS/SQS", "NumberOfMessagesSent"),
         }
-        self.assertEqual({metric[:2] for metric in looked_at - ours}, of_aws)
+        self.assertEqual({metric[:2] for metric in used - ours}, of_aws)
         units = {name: unit for (_, name, _), unit in emitted.items()}
         for _, name, _ in ours:
             expected = "Seconds" if name.startswith("Seconds") else "Milliseconds" if name.endswith("Milliseconds") else "Count"
             self.assertEqual(units[name], expected, name)
+        self.assertEqual(page_metrics(), emitted)
+
+
+def page_metrics() -> dict:
+    """Namespace, name and dimensions of all metrics of the page, with their units."""
+    (namespace,) = re.findall(r"The namespace is `(\w+)`", pages.section("Metrics"))
+    found = {}
+    for names, unit, dimension_sets, _ in pages.table("Metrics"):
+        for name in re.findall("`(.+?)`", names):
+            for dimensions in dimension_sets.split(";"):
+                found[namespace, name, frozenset(re.findall("`(.+?)`", dimensions))] = unit
+    return found
 
 
 def dashboard(stack: Stack) -> dict:
@@ -299,7 +356,7 @@ def dashboard(stack: Stack) -> dict:
 
 
 def dashboard_metrics(stack: Stack) -> set:
-    """Namespace, name and dimensions of all that the widgets show; `.` and `...` stand for what the row before has there."""
+    """Namespace, name and dimensions of all metrics of the widgets. `.` and `...` repeat cells of the row before."""
     found = set()
     for widget in dashboard(stack)["widgets"][1:]:
         before = []
@@ -324,7 +381,7 @@ def dashboard_metrics(stack: Stack) -> set:
 
 
 def emitted_metrics(log: Path) -> dict:
-    """Namespace, name and dimensions of all metrics in the Embedded Metric Format, with their units:
+    """Namespace, name and dimensions of all metrics in a log, in the Embedded Metric Format, with their units:
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html"""
     found = {}
     for line in log.read_text(errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""What the roles may do to which resource, as an IAM simulator that others wrote judges the template's policies."""
+"""What the roles may do with which resource: a public IAM simulator evaluates the policies of the template."""
 
 import functools
 import json
@@ -16,7 +16,7 @@ READER, WRITER, ADMIN = (f"arn:aws:iam::{ACCOUNT}:role/{name}" for name in ("tea
 ROOT = f"arn:aws:iam::{ACCOUNT}:root"
 
 EVERYTHING = [{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}]
-# A key's own policy, as KMS makes it: the account's roles decide.
+# The default policy of a KMS key: the policies of the account's roles decide.
 KEY_POLICY = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"AWS": ROOT}, "Action": "kms:*", "Resource": "*"}],
@@ -25,7 +25,7 @@ VIA = {"kms:ViaService": "secretsmanager.eu-central-1.amazonaws.com"}
 
 
 def simulation(policies, action, resource, principal=READER, resource_policy=None, context=None):
-    wanted = {
+    simulated = {
         "request": {
             "principal": principal,
             "action": action,
@@ -36,10 +36,11 @@ def simulation(policies, action, resource, principal=READER, resource_policy=Non
         "serviceControlPolicies": [],
         "resourceControlPolicies": [],
     }
-    return wanted | ({"resourcePolicy": resource_policy} if resource_policy else {})
+    return simulated | ({"resourcePolicy": resource_policy} if resource_policy else {})
 
 
-def judged(simulations: list[dict]) -> list[bool]:
+def evaluate(simulations: list[dict]) -> list[bool]:
+    """Whether each simulated request is allowed."""
     script = os.path.join(os.environ["PEER_NODE_FOLDER"], "simulate.mjs")
     done = subprocess.run(["node", script], input=json.dumps(simulations), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -49,11 +50,11 @@ def judged(simulations: list[dict]) -> list[bool]:
 
 
 class Roles(unittest.TestCase):
-    def judge(self, rows):
-        """Rows: a simulation, and whether it must be allowed."""
+    def check(self, rows):
+        """Each row has a simulation and whether it must be allowed."""
         rows = list(rows)
-        for (wanted, expected), found in zip(rows, judged([wanted for wanted, _ in rows]), strict=True):
-            with self.subTest(**{name: wanted["request"][name] for name in ("principal", "action", "resource")}):
+        for (simulated, expected), found in zip(rows, evaluate([simulated for simulated, _ in rows]), strict=True):
+            with self.subTest(**{name: simulated["request"][name] for name in ("principal", "action", "resource")}):
                 self.assertEqual(found, expected)
 
     def test_the_function_may_use_its_secrets_and_do_nothing_else(self):
@@ -73,7 +74,7 @@ class Roles(unittest.TestCase):
         rows = [(f"secretsmanager:{action}", MINE, True) for action in used]
         rows += [(f"secretsmanager:{action}", secret_arn(NAMES[1]), True) for action in used]
         rows += [(f"secretsmanager:{action}", OTHERS, False) for action in used]
-        # A name that begins as ours does.
+        # A name that begins with one of ours.
         rows += [(f"secretsmanager:{action}", secret_arn(NAMES[0] + "-2"), False) for action in used]
         rows += [(f"secretsmanager:{action}", MINE, False) for action in unused]
         rows += [(f"secretsmanager:{action}", CLIENT, action == "GetSecretValue") for action in used]
@@ -86,12 +87,12 @@ class Roles(unittest.TestCase):
         rows += [("lambda:InvokeFunction", stack.value_of("Function", "Arn"), False), ("kms:Decrypt", KEY, False)]
         rows += [("iam:PassRole", stack.value_of("FunctionRole", "Arn"), False), ("cloudwatch:PutMetricData", "*", False)]
         role, policies = stack.value_of("FunctionRole", "Arn"), stack.policies("FunctionRole")
-        self.judge(
+        self.check(
             (simulation(policies, action, resource, role, KEY_POLICY if "kms:" in action else None), expected)
             for action, resource, expected in rows
         )
 
-    def test_with_a_prefix_the_function_may_use_all_below_it(self):
+    def test_with_a_prefix_the_function_may_use_all_secrets_below_it(self):
         stack = Stack(SecretPrefix="myapp/prod/")
         role, policies = stack.value_of("FunctionRole", "Arn"), stack.policies("FunctionRole")
         rows = [
@@ -101,10 +102,10 @@ class Roles(unittest.TestCase):
             (secret_arn("myapp/production"), False),
         ]
         for action in ("GetSecretValue", "PutSecretValue"):
-            self.judge((simulation(policies, f"secretsmanager:{action}", arn, role), expected) for arn, expected in rows)
-        self.judge([(simulation(policies, "secretsmanager:DeleteSecret", MINE, role), False)])
+            self.check((simulation(policies, f"secretsmanager:{action}", arn, role), expected) for arn, expected in rows)
+        self.check([(simulation(policies, "secretsmanager:DeleteSecret", MINE, role), False)])
 
-    def test_with_a_suffix_the_function_may_publish_and_readers_read_what_is_published_only(self):
+    def test_with_a_suffix_the_function_may_publish_and_readers_may_read_only_the_published_secret(self):
         stack = Stack(PublishedSuffix="/access")
         role, policies = stack.value_of("FunctionRole", "Arn"), stack.policies("FunctionRole")
         published, others = secret_arn(NAMES[0] + "/access"), secret_arn("myapp/test/upwork/access")
@@ -114,27 +115,27 @@ class Roles(unittest.TestCase):
             ("UpdateSecretVersionStage", True),
             ("ListSecretVersionIds", False),
         ]
-        self.judge((simulation(policies, f"secretsmanager:{action}", published, role), expected) for action, expected in rows)
-        self.judge((simulation(policies, f"secretsmanager:{action}", others, role), False) for action, _ in rows)
+        self.check((simulation(policies, f"secretsmanager:{action}", published, role), expected) for action, expected in rows)
+        self.check((simulation(policies, f"secretsmanager:{action}", others, role), False) for action, _ in rows)
         readers = [next(iter(stack.of_type("AWS::IAM::ManagedPolicy").values()))["PolicyDocument"]]
         rows = [(published, "GetSecretValue", True), (published, "PutSecretValue", False), (MINE, "GetSecretValue", False)]
-        self.judge((simulation(readers, f"secretsmanager:{action}", arn), expected) for arn, action, expected in rows)
+        self.check((simulation(readers, f"secretsmanager:{action}", arn), expected) for arn, action, expected in rows)
 
-    def test_the_function_and_readers_use_a_key_through_secrets_manager_only(self):
+    def test_the_function_and_readers_may_use_the_key_only_through_secrets_manager(self):
         stack = Stack(KmsKeyArn=KEY)
         readers = [next(iter(stack.of_type("AWS::IAM::ManagedPolicy").values()))["PolicyDocument"]]
         for policies, writes in [(stack.policies("FunctionRole"), True), (readers, False)]:
-            judge = functools.partial(simulation, policies, resource_policy=KEY_POLICY)
+            use = functools.partial(simulation, policies, resource_policy=KEY_POLICY)
             rows = [
-                (judge("kms:Decrypt", KEY, context=VIA), True),
-                (judge("kms:GenerateDataKey", KEY, context=VIA), writes),
-                (judge("kms:Encrypt", KEY, context=VIA), False),
-                (judge("kms:Decrypt", OTHER_KEY, context=VIA), False),
-                (judge("kms:Decrypt", KEY), False),
-                (judge("kms:Decrypt", KEY, context={"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"}), False),
-                (judge("kms:Decrypt", KEY, context={"kms:ViaService": "s3.eu-central-1.amazonaws.com"}), False),
+                (use("kms:Decrypt", KEY, context=VIA), True),
+                (use("kms:GenerateDataKey", KEY, context=VIA), writes),
+                (use("kms:Encrypt", KEY, context=VIA), False),
+                (use("kms:Decrypt", OTHER_KEY, context=VIA), False),
+                (use("kms:Decrypt", KEY), False),
+                (use("kms:Decrypt", KEY, context={"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"}), False),
+                (use("kms:Decrypt", KEY, context={"kms:ViaService": "s3.eu-central-1.amazonaws.com"}), False),
             ]
-            self.judge(rows)
+            self.check(rows)
 
     def test_a_reader_may_read_its_one_token_and_nothing_else(self):
         policies = [next(iter(Stack().of_type("AWS::IAM::ManagedPolicy").values()))["PolicyDocument"]]
@@ -144,7 +145,7 @@ class Roles(unittest.TestCase):
             ("GetSecretValue", OTHERS, False),
         ]
         rows += [(action, MINE, False) for action in ("PutSecretValue", "DescribeSecret", "ListSecretVersionIds", "DeleteSecret")]
-        self.judge((simulation(policies, f"secretsmanager:{action}", arn), expected) for action, arn, expected in rows)
+        self.check((simulation(policies, f"secretsmanager:{action}", arn), expected) for action, arn, expected in rows)
 
     def test_the_schedule_may_invoke_this_function_and_send_to_its_queue(self):
         stack = Stack()
@@ -158,9 +159,9 @@ class Roles(unittest.TestCase):
             ("secretsmanager:GetSecretValue", MINE, False),
         ]
         policies = stack.policies("ScheduleRole")
-        self.judge((simulation(policies, action, resource), expected) for action, resource, expected in rows)
+        self.check((simulation(policies, action, resource), expected) for action, resource, expected in rows)
 
-    def test_a_role_is_assumed_by_its_service_and_for_this_stack_only(self):
+    def test_a_role_can_be_assumed_only_by_its_service_for_this_stack(self):
         stack = Stack()
         group = stack.value_of("ScheduleGroup", "Arn")
         mine, other = {"aws:SourceAccount": ACCOUNT}, {"aws:SourceAccount": "999999999999"}
@@ -174,7 +175,7 @@ class Roles(unittest.TestCase):
             ("ScheduleRole", "lambda.amazonaws.com", mine, False),
         ]
         roles = stack.of_type("AWS::IAM::Role")
-        self.judge(
+        self.check(
             (
                 simulation(
                     [], "sts:AssumeRole", stack.value_of(role, "Arn"), service, roles[role]["AssumeRolePolicyDocument"], context
@@ -184,8 +185,8 @@ class Roles(unittest.TestCase):
             for role, service, context, expected in rows
         )
 
-    def test_a_secret_made_here_is_closed_to_all_but_the_function_and_the_roles_named(self):
-        # Each asks with a policy that allows everything.
+    def test_a_secret_of_the_stack_denies_all_but_the_function_and_the_given_roles(self):
+        # Each principal has a policy that allows everything.
         function = Stack().value_of("FunctionRole", "Arn")
         principals = [function, READER, WRITER, ADMIN, ROOT]
         read = {"secretsmanager:GetSecretValue"}
@@ -193,10 +194,10 @@ class Roles(unittest.TestCase):
             f"secretsmanager:{action}"
             for action in ("PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "RotateSecret")
         }
-        # Whoever administers the account can still take the policy off.
-        mend = {"secretsmanager:DeleteResourcePolicy", "secretsmanager:PutResourcePolicy", "secretsmanager:DescribeSecret"}
+        # An administrator of the account can still remove the policy.
+        administer = {"secretsmanager:DeleteResourcePolicy", "secretsmanager:PutResourcePolicy", "secretsmanager:DescribeSecret"}
         everyone, team = set(principals), f"arn:aws:iam::{ACCOUNT}:role/team/*,{ADMIN}"
-        # By what is given: who may read and who may write the token secrets, and those that are published.
+        # For each set of parameters: readers and writers of the token secrets, and of the published secrets.
         for given, tokens, published in [
             ({}, ({function}, everyone), None),
             ({"ReaderRoleArns": READER}, ({function, READER}, everyone), None),
@@ -217,13 +218,13 @@ class Roles(unittest.TestCase):
                 arn, document = policy["SecretId"], policy["ResourcePolicy"]
                 may_read, may_write = published if name.startswith("Published") else tokens
                 for principal in principals:
-                    for actions, allowed in [(read, may_read), (write, may_write), (mend, everyone)]:
+                    for actions, allowed in [(read, may_read), (write, may_write), (administer, everyone)]:
                         for action in sorted(actions):
                             rows.append((simulation(EVERYTHING, action, arn, principal, document), principal in allowed))
             with self.subTest(given=given):
-                self.judge(rows)
+                self.check(rows)
 
-    def test_a_secret_made_here_stays_closed_to_roles_that_no_policy_allows_anything(self):
+    def test_a_secret_of_the_stack_allows_nothing_to_a_role_without_a_policy(self):
         stack = Stack(CreateSecrets="yes", ReaderRoleArns=READER)
         document = next(iter(stack.of_type("AWS::SecretsManager::ResourcePolicy").values()))["ResourcePolicy"]
-        self.judge([(simulation([], "secretsmanager:GetSecretValue", MINE, READER, document), False)])
+        self.check([(simulation([], "secretsmanager:GetSecretValue", MINE, READER, document), False)])
