@@ -1,133 +1,158 @@
-// A Lambda function for Node that calls an API with the token kept by token-refresher, read through the AWS
-// Parameters and Secrets Lambda Extension; fetch and node:crypto are all it uses.
+// A Lambda function for Node that calls an API with the access token of a token secret. It reads the token through the
+// AWS Parameters and Secrets Lambda Extension.
 //
-// Runtime nodejs20.x or newer, handler `node_extension.handler` once compiled (tsc), timeout 30 seconds or more, and
-// the layer AWS-Parameters-and-Secrets-Lambda-Extension of your Region. Its role needs:
+// Packages: none at run time, it uses fetch and node:crypto. To compile: `npm i --save-dev typescript @types/node`.
+//
+// Runtime nodejs22.x or newer, handler `node_extension.handler` once compiled (tsc), timeout 30 seconds or more, and
+// the layer AWS-Parameters-and-Secrets-Lambda-Extension of your Region. The role needs:
 //
 //     {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "<the secret's ARN>"}
 //     {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "<the refresher's ARN>"}
 //
-// Settings: SECRET_ID, API_URL, and, with the second statement, REFRESHER_FUNCTION (name or ARN), which is asked for
-// a new token when the API refuses the current one. `{"paths": ["/v1/orders"]}` is answered with what the API said to
-// each.
+// Environment variables:
 //
-// The extension answers from a cache of its own for SECRETS_MANAGER_TTL seconds (300, the most it can be) and cannot
-// be told to read past it; for tokens that live for less than 20 minutes set a quarter of their lifetime. A version
-// that is asked for by its id is always right, since a version never changes: after a refusal the refresher tells the
-// id of the current one. Where SECRET_ID is a secret that tokens are published to (`publishTo`), TOKEN_SECRET_ID
-// names the token secret.
+//     SECRET_ID            name or ARN of the secret to read
+//     API_URL              start of every URL of the API
+//     REFRESHER_FUNCTION   optional: name or ARN of the refresher, which is asked for a new token after a 401.
+//                          Only this needs the second statement
+//     TOKEN_SECRET_ID      only if SECRET_ID is a published secret (`publishTo`): the token secret
+//     SECRETS_MANAGER_TTL  the extension's own: how many seconds it caches a secret (300, which is also the most). For
+//                          tokens that live for less than 20 minutes, set a quarter of their lifetime
+//
+// Events, and what the function returns:
+//
+//     {"paths": ["/v1/orders"]}                         GET of each path: the responses, as a list
+//     {"path": "/v1/orders", "body": {"item": "book"}}  POST of the body: the response
+//
+// No request can bypass the extension's cache, so after a 401 the extension may still return the rejected version. This
+// function then asks the refresher, which reports the id of the current version, and reads that version by its id. A
+// version never changes, so a cached version is never out of date.
 
 import { createHash, createHmac } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const { SECRET_ID = '', API_URL = '', REFRESHER_FUNCTION, TOKEN_SECRET_ID = SECRET_ID } = process.env;
-// Where the refresher's report has the id of the version that is current in the secret read here.
-const CURRENT = TOKEN_SECRET_ID === SECRET_ID ? 'versionId' : 'publishedVersionId';
-const { PARAMETERS_SECRETS_EXTENSION_HTTP_PORT = '2773' } = process.env;
-const { AWS_REGION = '', AWS_ACCESS_KEY_ID = '', AWS_SECRET_ACCESS_KEY = '', AWS_SESSION_TOKEN = '' } = process.env;
+function setting(name: string, meaning: string): string {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set; ${meaning}`);
+  return value;
+}
 
-const MARGIN_MS = 60_000; // this long before its expiry a token is looked for anew,
-const PAUSE_MS = 5_000; // and again this often, until the new one is there
-const UNKNOWN_MS = 120_000; // how long a token is used that does not say when it expires
-const WAIT_MS = 15_000; // for a refresh that was asked for
-const ASK_MS = 600_000; // at most one request in this time: an API that refuses all would use up the secret's versions
+const SECRET_ID = setting('SECRET_ID', 'set it to the name or ARN of the secret to read, such as myapp/prod/upwork');
+const API_URL = setting('API_URL', 'set it to the start of every URL of the API, such as https://api.example.com');
+const { REFRESHER_FUNCTION } = process.env;
+const TOKEN_SECRET_ID = process.env.TOKEN_SECRET_ID || SECRET_ID;
+// The member of the refresher's report that holds the current version of SECRET_ID.
+const CURRENT = TOKEN_SECRET_ID === SECRET_ID ? 'versionId' : 'publishedVersionId';
+const EXTENSION_PORT = process.env.PARAMETERS_SECRETS_EXTENSION_HTTP_PORT || '2773';
+
+const MARGIN_MS = 60_000; // how long before the token expires the secret is read again
+const PAUSE_MS = 5_000; // the least time between two such reads
+const UNKNOWN_MS = 120_000; // how long a token without `expiresAt` is used
+const WAIT_MS = 15_000; // how long to wait while another request for a refresh is under way
+const ASK_MS = 600_000; // the least time between two requests for a refresh: each refresh adds versions to the secret
 
 interface Token {
   text: string;
   versionId: string;
   expiresAtMs: number;
-  lookAgainAtMs: number;
+  readAgainAtMs: number;
 }
 
-/** For now, as it seems. */
+/** The secret cannot be read now; a later read may succeed. */
 class StoreFailed extends Error {}
 
 let cached: Token | undefined;
-let refusedText: string | undefined;
+let rejectedText: string | undefined;
 let askedAtMs = -Infinity;
 
-/** Milliseconds or seconds, as a number or a string of digits, or RFC 3339. */
-export function millisecondsSinceEpoch(moment: number | string): number {
-  const number = Number(moment);
-  const milliseconds = Number.isNaN(number) ? Date.parse(String(moment)) : number < 1e11 ? number * 1000 : number;
-  if (Number.isNaN(milliseconds)) throw new Error(`the expiry of the token in ${SECRET_ID} is no point in time`);
+/** Accepts milliseconds or seconds, as a number or a string of digits, and RFC 3339. */
+export function millisecondsSinceEpoch(point: number | string): number {
+  const number = Number(point);
+  const milliseconds = Number.isNaN(number) ? Date.parse(String(point)) : number < 1e11 ? number * 1000 : number;
+  if (Number.isNaN(milliseconds)) throw new Error(`the expiry of the token in ${SECRET_ID} is not a point in time`);
   return milliseconds;
 }
 
 async function read(version: Record<string, string> = { versionStage: 'AWSCURRENT' }): Promise<Token> {
   const query = new URLSearchParams({ secretId: SECRET_ID, ...version });
-  const url = `http://localhost:${PARAMETERS_SECRETS_EXTENSION_HTTP_PORT}/secretsmanager/get?${query}`;
-  // Only in an invocation: before the first one the extension is not ready.
-  const headers = { 'X-Aws-Parameters-Secrets-Token': AWS_SESSION_TOKEN };
-  const answered = fetch(url, { headers, signal: AbortSignal.timeout(5_000) });
-  const [status, body] = await answered.then(async (response) => [response.status, await response.text()] as const)
-    .catch((error) => { throw new StoreFailed(`the extension did not answer: ${error}`); });
+  const url = `http://localhost:${EXTENSION_PORT}/secretsmanager/get?${query}`;
+  // The extension is ready only during an invocation, so nothing is read when this file is loaded.
+  const sessionToken = setting('AWS_SESSION_TOKEN', 'the extension requires it in every request, and Lambda sets it');
+  const headers = { 'X-Aws-Parameters-Secrets-Token': sessionToken };
+  const responded = fetch(url, { headers, signal: AbortSignal.timeout(5_000) });
+  const [status, body] = await responded.then(async (response) => [response.status, await response.text()] as const)
+    .catch((error) => { throw new StoreFailed(`the extension did not respond (is its layer attached?): ${error}`); });
   if (status >= 500 || status === 429) throw new StoreFailed(`the extension answered ${status}`);
   if (status !== 200) {
-    throw new Error(`the extension answered ${status} for ${SECRET_ID}; is it there, may the role read it?`);
+    throw new Error(`the extension answered ${status} for ${SECRET_ID}; check the name and the role's policy`);
   }
-  const answer = JSON.parse(body);
-  const secret = JSON.parse(answer.SecretString);
-  const text = secret.accessToken ?? secret.access_token;
-  if (!text) throw new Error(`${SECRET_ID} holds no access token; has the refresher run?`);
-  const moment = secret.expiresAt || secret.expires_at;
-  const expiresAtMs = moment ? millisecondsSinceEpoch(moment) : Date.now() + UNKNOWN_MS;
-  const lookAgainAtMs = Math.max(expiresAtMs - MARGIN_MS, Date.now() + PAUSE_MS);
-  return { text, versionId: answer.VersionId, expiresAtMs, lookAgainAtMs };
+  const found = JSON.parse(body);
+  const secret = JSON.parse(found.SecretString || '{}');
+  const text = secret.accessToken || secret.access_token;
+  if (!text) throw new Error(`${SECRET_ID} holds no access token; the refresher writes one when it runs, see its log`);
+  const expiry = secret.expiresAt || secret.expires_at;
+  const expiresAtMs = expiry ? millisecondsSinceEpoch(expiry) : Date.now() + UNKNOWN_MS;
+  const readAgainAtMs = Math.max(expiresAtMs - MARGIN_MS, Date.now() + PAUSE_MS);
+  return { text, versionId: found.VersionId, expiresAtMs, readAgainAtMs };
 }
 
-/** One at a time: whoever calls while the work is under way gets the same promise. */
+/** Runs the work once at a time: a call while it runs gets the same promise. */
 function shared<T>(work: (argument: Token | undefined) => Promise<T>) {
-  let underWay: Promise<T> | undefined;
-  return (argument?: Token) => (underWay ??= work(argument).finally(() => (underWay = undefined)));
+  let running: Promise<T> | undefined;
+  return (argument?: Token) => (running ??= work(argument).finally(() => (running = undefined)));
 }
 
-/** What the store has; a store that fails is bridged for as long as the cached token is valid. */
+/** Reads the secret. If the store fails, the cached token is used until it expires. */
 const load = shared(async () => {
   try {
     const token = await read();
-    // The extension's cache may still hold the version that was refused.
-    if (!cached || token.text !== refusedText) cached = token;
+    // The extension's cache may still hold the rejected version.
+    if (!cached || token.text !== rejectedText) cached = token;
   } catch (error) {
     if (!cached || Date.now() >= cached.expiresAtMs || !(error instanceof StoreFailed)) throw error;
-    console.log(`${SECRET_ID} could not be read, version ${cached.versionId} goes on: ${error.message}`);
+    console.log(`${SECRET_ID} could not be read, version ${cached.versionId} is used: ${error.message}`);
   }
-  cached.lookAgainAtMs = Math.max(cached.lookAgainAtMs, Date.now() + PAUSE_MS);
+  cached.readAgainAtMs = Math.max(cached.readAgainAtMs, Date.now() + PAUSE_MS);
   return cached;
 });
 
 async function accessToken(): Promise<Token> {
-  const token = cached && Date.now() < cached.lookAgainAtMs ? cached : await load();
+  const token = cached && Date.now() < cached.readAgainAtMs ? cached : await load();
   if (Date.now() < token.expiresAtMs) return token;
   throw new Error(`version ${token.versionId} of ${SECRET_ID} has expired; see the refresher's log`);
 }
 
-/** Lambda's Invoke, signed with Signature Version 4: the status and the report, or the error. */
+/** Calls Lambda's Invoke, signed with Signature Version 4. Returns the status and the report, or the error. */
 async function invokeRefresher(name: string, event: object): Promise<{ status: number; report: any }> {
-  const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
-  const endpoint = process.env.AWS_ENDPOINT_URL_LAMBDA ?? `https://lambda.${AWS_REGION}.amazonaws.com`;
+  const region = setting('AWS_REGION', "set it to the refresher's Region, such as eu-central-1 (Lambda sets it)");
+  const forSignature = 'the request to the refresher is signed with it, and Lambda sets it';
+  const accessKeyId = setting('AWS_ACCESS_KEY_ID', forSignature);
+  const secretAccessKey = setting('AWS_SECRET_ACCESS_KEY', forSignature);
+  const sessionToken = setting('AWS_SESSION_TOKEN', forSignature);
+  const endpoint = process.env.AWS_ENDPOINT_URL_LAMBDA || `https://lambda.${region}.amazonaws.com`;
   const path = `/2015-03-31/functions/${encodeURIComponent(name)}/invocations`;
   const body = JSON.stringify(event);
   const now = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
-  const scope = [now.slice(0, 8), AWS_REGION, 'lambda', 'aws4_request'];
-  const headers = { host: new URL(endpoint).host, 'x-amz-date': now, 'x-amz-security-token': AWS_SESSION_TOKEN };
+  const scope = [now.slice(0, 8), region, 'lambda', 'aws4_request'];
+  const headers = { host: new URL(endpoint).host, 'x-amz-date': now, 'x-amz-security-token': sessionToken };
   const signed = Object.keys(headers).join(';');
   const lines = Object.entries(headers).map(([header, value]) => `${header}:${value}`);
+  const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
   const canonical = ['POST', path.replaceAll('%', '%25'), '', ...lines, '', signed, sha256(body)].join('\n');
   const toSign = ['AWS4-HMAC-SHA256', now, scope.join('/'), sha256(canonical)].join('\n');
   const hmac = (key: string | Buffer, part: string) => createHmac('sha256', key).update(part).digest();
-  const signature = [...scope, toSign].reduce<string | Buffer>(hmac, `AWS4${AWS_SECRET_ACCESS_KEY}`).toString('hex');
-  const credential = `${AWS_ACCESS_KEY_ID}/${scope.join('/')}`;
+  const signature = [...scope, toSign].reduce<string | Buffer>(hmac, `AWS4${secretAccessKey}`).toString('hex');
+  const credential = `${accessKeyId}/${scope.join('/')}`;
   const authorization = `AWS4-HMAC-SHA256 Credential=${credential}, SignedHeaders=${signed}, Signature=${signature}`;
   const response = await fetch(endpoint + path, {
     method: 'POST', body, headers: { ...headers, authorization, 'content-type': 'application/json' },
     signal: AbortSignal.timeout(60_000),
   });
-  return { status: response.status, report: await response.json() };
+  return { status: response.status, report: await response.json() ?? {} };
 }
 
-/** Asks until no refresh is under way, and tells the version that is current then. However many readers ask for the
- *  same version, one exchange is made. */
+/** Invokes the refresher, again while another request is under way. Returns the id of the version that is current
+ *  then. However many readers ask for the same version, there is one exchange. */
 async function askForRefresh(name: string, versionId: string): Promise<string> {
   askedAtMs = Date.now();
   const giveUpAt = performance.now() + WAIT_MS;
@@ -135,10 +160,11 @@ async function askForRefresh(name: string, versionId: string): Promise<string> {
     const event = { secretId: TOKEN_SECRET_ID, force: true, ifVersionId: versionId };
     const { status, report } = await invokeRefresher(name, event);
     if (status !== 429 && !report.outcome) {
-      const what = report.errorType ?? report.Message ?? status;
-      throw new Error(`${TOKEN_SECRET_ID} was not refreshed: ${what}: ${report.errorMessage}`);
+      const unknown = 'the response is not a refresher report; check REFRESHER_FUNCTION';
+      const what = report.errorMessage ?? report.Message ?? unknown;
+      throw new Error(`${TOKEN_SECRET_ID} was not refreshed: ${report.errorType ?? status}: ${what}`);
     }
-    const outcome = status === 429 ? "another's request is under way" : report.outcome;
+    const outcome = status === 429 ? 'another request is under way' : report.outcome;
     console.log(`asked for a refresh of ${SECRET_ID}, version ${versionId}: ${outcome}`);
     const isUnderWay = status === 429 || outcome === 'in_progress';
     if (!isUnderWay || performance.now() >= giveUpAt) return report[CURRENT] ?? versionId;
@@ -146,32 +172,42 @@ async function askForRefresh(name: string, versionId: string): Promise<string> {
   }
 }
 
-/** What takes the place of a token that the API refused before its time. */
-const renew = shared(async (refused) => {
-  refusedText = refused?.text;
+/** Returns another token than the one that the API rejected. */
+const tokenAfter = shared(async (rejected) => {
+  rejectedText = rejected?.text;
   cached = await read();
-  if (cached.text === refused?.text && REFRESHER_FUNCTION && Date.now() >= askedAtMs + ASK_MS) {
+  if (cached.text === rejected?.text && REFRESHER_FUNCTION && Date.now() >= askedAtMs + ASK_MS) {
     const versionId = await askForRefresh(REFRESHER_FUNCTION, cached.versionId);
     cached = await read({ versionId });
   }
-  if (cached.text !== refused?.text) return cached;
-  throw new Error(`the API refuses version ${cached.versionId} of ${SECRET_ID}, and there is no newer one`);
+  if (cached.text !== rejected?.text) return cached;
+  throw new Error(`the API rejects version ${cached.versionId} of ${SECRET_ID}, and there is no newer one`);
 });
 
-/** Asks the API, and once more with another token where it refuses the first one. */
-async function get(path: string): Promise<unknown> {
-  const ask = (token: Token) => fetch(API_URL + path, {
-    headers: { Authorization: `Bearer ${token.text}` }, redirect: 'manual', signal: AbortSignal.timeout(10_000),
+/** Sends a request with the token, and after a 401 once more with another token. Returns the JSON response. */
+async function call(method: 'GET' | 'POST', path: string, body?: unknown): Promise<unknown> {
+  const headers = { Accept: 'application/json', ...(body !== undefined && { 'Content-Type': 'application/json' }) };
+  const send = (token: Token) => fetch(API_URL + path, {
+    method, headers: { ...headers, Authorization: `Bearer ${token.text}` },
+    body: body === undefined ? null : JSON.stringify(body),
+    redirect: 'manual', signal: AbortSignal.timeout(10_000),
   });
   let token = await accessToken();
-  let answer = await ask(token);
-  if (answer.status === 401) {
-    // Another call may have met the same refusal before.
-    token = cached && cached.text !== token.text ? cached : await renew(token);
-    answer = await ask(token);
+  let response = await send(token);
+  if (response.status === 401) {
+    // Another call may have replaced the same token meanwhile.
+    token = cached && cached.text !== token.text ? cached : await tokenAfter(token);
+    response = await send(token);
   }
-  if (answer.ok) return answer.json();
-  throw new Error(`${API_URL}${path} answered ${answer.status} to version ${token.versionId} of ${SECRET_ID}`);
+  if (!response.ok) {
+    throw new Error(`${API_URL}${path} answered ${response.status} to version ${token.versionId} of ${SECRET_ID}`);
+  }
+  const text = await response.text();
+  return text ? JSON.parse(text) : null;
 }
 
-export const handler = ({ paths }: { paths: string[] }): Promise<unknown[]> => Promise.all(paths.map(get));
+export async function handler(event: { paths?: string[]; path?: string; body?: unknown }): Promise<unknown> {
+  if (event.paths) return Promise.all(event.paths.map((path) => call('GET', path)));
+  if (event.path && event.body !== undefined) return call('POST', event.path, event.body);
+  throw new Error('the event has neither "paths" (for GET) nor "path" and "body" (for POST)');
+}

@@ -1,14 +1,24 @@
-"""A Lambda function in Python that calls an API with the token kept by token-refresher, read with boto3.
+"""A Lambda function in Python that calls an API with the access token of a token secret. It reads the token with boto3.
 
-Runtime python3.11 or newer, handler `python_boto3.handler`, timeout 30 seconds or more; boto3 is in the runtime. Its
-role needs:
+Packages: none in Lambda, where boto3 is part of the runtime. Elsewhere: `pip install boto3`.
+
+Runtime python3.11 or newer, handler `python_boto3.handler`, timeout 30 seconds or more. The role needs:
 
     {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "<the secret's ARN>"}
     {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "<the refresher's ARN>"}
 
-Settings: SECRET_ID, API_URL, and, with the second statement, REFRESHER_FUNCTION (name or ARN), which is asked for a
-new token when the API refuses the current one; where SECRET_ID is a secret that tokens are published to (`publishTo`),
-TOKEN_SECRET_ID names the token secret. `{"paths": ["/v1/orders"]}` is answered with what the API said to each.
+Environment variables:
+
+    SECRET_ID           name or ARN of the secret to read
+    API_URL             start of every URL of the API
+    REFRESHER_FUNCTION  optional: name or ARN of the refresher, which is asked for a new token after a 401.
+                        Only this needs the second statement
+    TOKEN_SECRET_ID     only if SECRET_ID is a published secret (`publishTo`): the token secret
+
+Events, and what the function returns:
+
+    {"paths": ["/v1/orders"]}                         GET of each path: the responses, as a list
+    {"path": "/v1/orders", "body": {"item": "book"}}  POST of the body: the response
 """
 
 import json
@@ -22,17 +32,26 @@ import urllib3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-SECRET_ID, API_URL = os.environ["SECRET_ID"], os.environ["API_URL"]
+
+def setting(name: str, meaning: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise RuntimeError(f"{name} is not set; {meaning}")
+    return value
+
+
+SECRET_ID = setting("SECRET_ID", "set it to the name or ARN of the secret to read, such as myapp/prod/upwork")
+API_URL = setting("API_URL", "set it to the start of every URL of the API, such as https://api.example.com")
 REFRESHER_FUNCTION = os.environ.get("REFRESHER_FUNCTION")
-TOKEN_SECRET_ID = os.environ.get("TOKEN_SECRET_ID", SECRET_ID)
+TOKEN_SECRET_ID = os.environ.get("TOKEN_SECRET_ID") or SECRET_ID
 
-MARGIN_SECONDS = 60  # this long before its expiry a token is looked for anew,
-PAUSE_SECONDS = 5  # and again this often, until the new one is there
-UNKNOWN_SECONDS = 120  # how long a token is used that does not say when it expires
-WAIT_SECONDS = 15  # for a refresh that was asked for
-ASK_SECONDS = 600  # at most one request in this time: an API that refuses all would use up the secret's versions
+MARGIN_SECONDS = 60  # how long before the token expires the secret is read again
+PAUSE_SECONDS = 5  # the least time between two such reads
+UNKNOWN_SECONDS = 120  # how long a token without `expiresAt` is used
+WAIT_SECONDS = 15  # how long to wait for the new token after a request for a refresh
+ASK_SECONDS = 600  # the least time between two requests for a refresh: each refresh adds versions to the secret
 
-# Short: a failing store must not use up the invocation while the token at hand is still good.
+# Short timeouts: a failing store must not use up the invocation while the cached token is still valid.
 quick = Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 2})
 secrets_manager = boto3.client("secretsmanager", config=quick)
 http = urllib3.PoolManager(timeout=10, retries=False)
@@ -43,106 +62,116 @@ class Token:
     text: str = field(repr=False)
     version_id: str
     expires_at: float  # seconds since the epoch
-    look_again_at: float
+    read_again_at: float
 
 
-# Plain variables: an execution environment runs one invocation at a time, so there is nothing to lock.
+# No lock: an execution environment runs one invocation at a time.
 cached: Token | None = None
 asked_at = -ASK_SECONDS
 
 
-def seconds_since_epoch(moment) -> float:
-    """Milliseconds or seconds, as a number or a string of digits, or RFC 3339."""
+def seconds_since_epoch(point) -> float:
+    """Accepts milliseconds or seconds, as a number or a string of digits, and RFC 3339."""
     try:
-        number = float(moment)
+        number = float(point)
     except ValueError:
-        return datetime.fromisoformat(moment).timestamp()
+        return datetime.fromisoformat(point).timestamp()
     return number / 1000 if number >= 1e11 else number
 
 
 def read() -> Token:
-    answer = secrets_manager.get_secret_value(SecretId=SECRET_ID, VersionStage="AWSCURRENT")
-    secret = json.loads(answer["SecretString"])
+    response = secrets_manager.get_secret_value(SecretId=SECRET_ID, VersionStage="AWSCURRENT")
+    secret = json.loads(response.get("SecretString", "{}"))
     text = secret.get("accessToken") or secret.get("access_token")
     if not text:
-        raise RuntimeError(f"{SECRET_ID} holds no access token; has the refresher run?")
-    moment, now = secret.get("expiresAt") or secret.get("expires_at"), time.time()
-    expires_at = seconds_since_epoch(moment) if moment else now + UNKNOWN_SECONDS
-    return Token(text, answer["VersionId"], expires_at, max(expires_at - MARGIN_SECONDS, now + PAUSE_SECONDS))
+        raise RuntimeError(f"{SECRET_ID} holds no access token; the refresher writes one when it runs, see its log")
+    expiry, now = secret.get("expiresAt") or secret.get("expires_at"), time.time()
+    expires_at = seconds_since_epoch(expiry) if expiry else now + UNKNOWN_SECONDS
+    return Token(text, response["VersionId"], expires_at, max(expires_at - MARGIN_SECONDS, now + PAUSE_SECONDS))
 
 
 def is_transient(error: BotoCoreError | ClientError) -> bool:
     if not isinstance(error, ClientError):
-        return True  # no answer
+        return True  # there was no response
     status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
     return status >= 500 or status == 429 or code == "ThrottlingException"
 
 
 def access_token() -> Token:
-    """The cached token, or what the store has; a store that fails is bridged while the cached token is valid."""
+    """Returns the cached token, or reads the secret. If the store fails, the cached token is used until it expires."""
     global cached
     now = time.time()
-    if cached is None or now >= cached.look_again_at:
+    if cached is None or now >= cached.read_again_at:
         try:
             cached = read()
         except (BotoCoreError, ClientError) as error:
             if cached is None or now >= cached.expires_at or not is_transient(error):
                 raise
-            print(f"{SECRET_ID} could not be read, version {cached.version_id} goes on: {error}")
-            cached.look_again_at = now + PAUSE_SECONDS
+            print(f"{SECRET_ID} could not be read, version {cached.version_id} is used: {error}")
+            cached.read_again_at = now + PAUSE_SECONDS
     if now >= cached.expires_at:
         raise RuntimeError(f"version {cached.version_id} of {SECRET_ID} has expired; see the refresher's log")
     return cached
 
 
 def ask_for_refresh(version_id: str) -> None:
-    """Asks once. However many readers ask for the same version, one exchange is made."""
+    """Invokes the refresher once. However many readers ask for the same version, there is one exchange."""
     global asked_at
     asked_at = time.time()
     event = {"secretId": TOKEN_SECRET_ID, "force": True, "ifVersionId": version_id}
     once = Config(connect_timeout=2, read_timeout=60, retries={"total_max_attempts": 1})
     client = boto3.client("lambda", config=once)
     try:
-        answer = client.invoke(FunctionName=REFRESHER_FUNCTION, Payload=json.dumps(event))
+        response = client.invoke(FunctionName=REFRESHER_FUNCTION, Payload=json.dumps(event))
     except client.exceptions.TooManyRequestsException:
-        return print(f"another's request to refresh {SECRET_ID} is under way")
-    report = json.load(answer["Payload"])
-    if "FunctionError" in answer:
+        print(f"another request to refresh {SECRET_ID} is under way")
+        return
+    report = json.load(response["Payload"])
+    if "FunctionError" in response:
         what = f"{report.get('errorType')}: {report.get('errorMessage')}"
         raise RuntimeError(f"{TOKEN_SECRET_ID} was not refreshed: {what}")
+    if not isinstance(report, dict) or "outcome" not in report:
+        raise RuntimeError(f"the response of {REFRESHER_FUNCTION} is not a refresher report; check the function's name")
     print(f"asked for a refresh of {SECRET_ID}, version {version_id}: {report['outcome']}")
 
 
-def token_after(refused: Token) -> Token:
-    """What takes the place of a token that the API refused before its time."""
+def token_after(rejected: Token) -> Token:
+    """Returns another token than the one that the API rejected."""
     global cached
     cached = read()
-    if cached.text == refused.text and REFRESHER_FUNCTION and time.time() >= asked_at + ASK_SECONDS:
+    if cached.text == rejected.text and REFRESHER_FUNCTION and time.time() >= asked_at + ASK_SECONDS:
         ask_for_refresh(cached.version_id)
         give_up_at = time.monotonic() + WAIT_SECONDS
-        while (cached := read()).text == refused.text and time.monotonic() < give_up_at:
+        while (cached := read()).text == rejected.text and time.monotonic() < give_up_at:
             time.sleep(0.5)
-    if cached.text == refused.text:
-        raise RuntimeError(f"the API refuses version {cached.version_id} of {SECRET_ID}, and there is no newer one")
+    if cached.text == rejected.text:
+        raise RuntimeError(f"the API rejects version {cached.version_id} of {SECRET_ID}, and there is no newer one")
     return cached
 
 
-def get(path: str):
-    """Asks the API, and once more with another token where it refuses the first one."""
+def call(method: str, path: str, body: object = None) -> object:
+    """Sends a request with the token, and after a 401 once more with another token. Returns the JSON response."""
 
-    def ask(token: Token):
+    def send(token: Token):
         headers = {"Authorization": f"Bearer {token.text}", "Accept": "application/json"}
-        return http.request("GET", API_URL + path, headers=headers, redirect=False)
+        data = None
+        if body is not None:
+            headers["Content-Type"], data = "application/json", json.dumps(body)
+        return http.request(method, API_URL + path, body=data, headers=headers, redirect=False)
 
     token = access_token()
-    answer = ask(token)
-    if answer.status == 401:
+    response = send(token)
+    if response.status == 401:
         token = token_after(token)
-        answer = ask(token)
-    if answer.status >= 300:
-        raise RuntimeError(f"{API_URL}{path} answered {answer.status} to version {token.version_id} of {SECRET_ID}")
-    return answer.json()
+        response = send(token)
+    if response.status >= 300:
+        raise RuntimeError(f"{API_URL}{path} answered {response.status} to version {token.version_id} of {SECRET_ID}")
+    return json.loads(response.data) if response.data else None
 
 
 def handler(event, _context):
-    return [get(path) for path in event["paths"]]
+    if "paths" in event:
+        return [call("GET", path) for path in event["paths"]]
+    if "path" in event and "body" in event:
+        return call("POST", event["path"], event["body"])
+    raise ValueError('the event has neither "paths" (for GET) nor "path" and "body" (for POST)')

@@ -1,20 +1,32 @@
-"""A Lambda function in Python that calls an API with the token kept by token-refresher, read through the AWS
-Parameters and Secrets Lambda Extension; it imports the standard library only.
+"""A Lambda function in Python that calls an API with the access token of a token secret. It reads the token through the
+AWS Parameters and Secrets Lambda Extension.
+
+Packages: none. It imports the standard library only.
 
 Runtime python3.11 or newer, handler `python_extension.handler`, timeout 30 seconds or more, and the layer
-AWS-Parameters-and-Secrets-Lambda-Extension of your Region. Its role needs:
+AWS-Parameters-and-Secrets-Lambda-Extension of your Region. The role needs:
 
     {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "<the secret's ARN>"}
     {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "<the refresher's ARN>"}
 
-Settings: SECRET_ID, API_URL, and, with the second statement, REFRESHER_FUNCTION (name or ARN), which is asked for a
-new token when the API refuses the current one. `{"paths": ["/v1/orders"]}` is answered with what the API said to each.
+Environment variables:
 
-The extension answers from a cache of its own for SECRETS_MANAGER_TTL seconds (300, the most it can be) and cannot be
-told to read past it; for tokens that live for less than 20 minutes set a quarter of their lifetime. A version that is
-asked for by its id is always right, since a version never changes: after a refusal the refresher tells the id of the
-current one. Where SECRET_ID is a secret that tokens are published to (`publishTo`), TOKEN_SECRET_ID names the token
-secret.
+    SECRET_ID            name or ARN of the secret to read
+    API_URL              start of every URL of the API
+    REFRESHER_FUNCTION   optional: name or ARN of the refresher, which is asked for a new token after a 401.
+                         Only this needs the second statement
+    TOKEN_SECRET_ID      only if SECRET_ID is a published secret (`publishTo`): the token secret
+    SECRETS_MANAGER_TTL  the extension's own: how many seconds it caches a secret (300, which is also the most). For
+                         tokens that live for less than 20 minutes, set a quarter of their lifetime
+
+Events, and what the function returns:
+
+    {"paths": ["/v1/orders"]}                         GET of each path: the responses, as a list
+    {"path": "/v1/orders", "body": {"item": "book"}}  POST of the body: the response
+
+No request can bypass the extension's cache, so after a 401 the extension may still return the rejected version. This
+function then asks the refresher, which reports the id of the current version, and reads that version by its id. A
+version never changes, so a cached version is never out of date.
 """
 
 import hmac
@@ -28,22 +40,31 @@ from hashlib import sha256
 from http.client import HTTPException
 from urllib.parse import quote, urlencode, urlsplit
 
-SECRET_ID, API_URL = os.environ["SECRET_ID"], os.environ["API_URL"]
+
+def setting(name: str, meaning: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise RuntimeError(f"{name} is not set; {meaning}")
+    return value
+
+
+SECRET_ID = setting("SECRET_ID", "set it to the name or ARN of the secret to read, such as myapp/prod/upwork")
+API_URL = setting("API_URL", "set it to the start of every URL of the API, such as https://api.example.com")
 REFRESHER_FUNCTION = os.environ.get("REFRESHER_FUNCTION")
-TOKEN_SECRET_ID = os.environ.get("TOKEN_SECRET_ID", SECRET_ID)
-# Where the refresher's report has the id of the version that is current in the secret read here.
+TOKEN_SECRET_ID = os.environ.get("TOKEN_SECRET_ID") or SECRET_ID
+# The member of the refresher's report that holds the current version of SECRET_ID.
 CURRENT = "versionId" if TOKEN_SECRET_ID == SECRET_ID else "publishedVersionId"
-EXTENSION_PORT = os.environ.get("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "2773")
+EXTENSION_PORT = os.environ.get("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT") or "2773"
 
-MARGIN_SECONDS = 60  # this long before its expiry a token is looked for anew,
-PAUSE_SECONDS = 5  # and again this often, until the new one is there
-UNKNOWN_SECONDS = 120  # how long a token is used that does not say when it expires
-WAIT_SECONDS = 15  # for a refresh that was asked for
-ASK_SECONDS = 600  # at most one request in this time: an API that refuses all would use up the secret's versions
+MARGIN_SECONDS = 60  # how long before the token expires the secret is read again
+PAUSE_SECONDS = 5  # the least time between two such reads
+UNKNOWN_SECONDS = 120  # how long a token without `expiresAt` is used
+WAIT_SECONDS = 15  # how long to wait while another request for a refresh is under way
+ASK_SECONDS = 600  # the least time between two requests for a refresh: each refresh adds versions to the secret
 
 
-class AsAnswered(urllib.request.HTTPErrorProcessor):
-    """Follows no redirect, which would take the token along, and makes no exception of a status."""
+class AnyStatus(urllib.request.HTTPErrorProcessor):
+    """Returns a response of any status. Follows no redirect: the token would go to the new URL."""
 
     def http_response(self, _request, response):
         return response
@@ -51,7 +72,7 @@ class AsAnswered(urllib.request.HTTPErrorProcessor):
     https_response = http_response
 
 
-web = urllib.request.build_opener(AsAnswered)
+web = urllib.request.build_opener(AnyStatus)
 
 
 @dataclass
@@ -59,143 +80,155 @@ class Token:
     text: str = field(repr=False)
     version_id: str
     expires_at: float  # seconds since the epoch
-    look_again_at: float
+    read_again_at: float
 
 
 class StoreFailed(Exception):
-    """For now, as it seems."""
+    """The secret cannot be read now; a later read may succeed."""
 
 
-# Plain variables: an execution environment runs one invocation at a time, so there is nothing to lock.
+# No lock: an execution environment runs one invocation at a time.
 cached: Token | None = None
-refused_text: str | None = None
+rejected_text: str | None = None
 asked_at = -ASK_SECONDS
 
 
-def seconds_since_epoch(moment) -> float:
-    """Milliseconds or seconds, as a number or a string of digits, or RFC 3339."""
+def seconds_since_epoch(point) -> float:
+    """Accepts milliseconds or seconds, as a number or a string of digits, and RFC 3339."""
     try:
-        number = float(moment)
+        number = float(point)
     except ValueError:
-        return datetime.fromisoformat(moment).timestamp()
+        return datetime.fromisoformat(point).timestamp()
     return number / 1000 if number >= 1e11 else number
 
 
 def read(**version) -> Token:
     query = urlencode({"secretId": SECRET_ID} | (version or {"versionStage": "AWSCURRENT"}))
-    # Only in an invocation: before the first one the extension is not ready.
-    headers = {"X-Aws-Parameters-Secrets-Token": os.environ["AWS_SESSION_TOKEN"]}
+    # The extension is ready only during an invocation, so nothing is read at import.
+    session_token = setting("AWS_SESSION_TOKEN", "the extension requires it in every request, and Lambda sets it")
+    headers = {"X-Aws-Parameters-Secrets-Token": session_token}
     request = urllib.request.Request(f"http://localhost:{EXTENSION_PORT}/secretsmanager/get?{query}", headers=headers)
     try:
         with web.open(request, timeout=5) as response:
             status, body = response.status, response.read()
     except (OSError, HTTPException) as error:
-        raise StoreFailed(f"the extension did not answer: {error}") from error
+        raise StoreFailed(f"the extension did not respond (is its layer attached?): {error}") from error
     if status >= 500 or status == 429:
         raise StoreFailed(f"the extension answered {status}")
     if status != 200:
-        raise RuntimeError(f"the extension answered {status} for {SECRET_ID}; is it there, may the role read it?")
-    answer = json.loads(body)
-    secret = json.loads(answer["SecretString"])
+        raise RuntimeError(f"the extension answered {status} for {SECRET_ID}; check the name and the role's policy")
+    found = json.loads(body)
+    secret = json.loads(found.get("SecretString") or "{}")
     text = secret.get("accessToken") or secret.get("access_token")
     if not text:
-        raise RuntimeError(f"{SECRET_ID} holds no access token; has the refresher run?")
-    moment, now = secret.get("expiresAt") or secret.get("expires_at"), time.time()
-    expires_at = seconds_since_epoch(moment) if moment else now + UNKNOWN_SECONDS
-    return Token(text, answer["VersionId"], expires_at, max(expires_at - MARGIN_SECONDS, now + PAUSE_SECONDS))
+        raise RuntimeError(f"{SECRET_ID} holds no access token; the refresher writes one when it runs, see its log")
+    expiry, now = secret.get("expiresAt") or secret.get("expires_at"), time.time()
+    expires_at = seconds_since_epoch(expiry) if expiry else now + UNKNOWN_SECONDS
+    return Token(text, found["VersionId"], expires_at, max(expires_at - MARGIN_SECONDS, now + PAUSE_SECONDS))
 
 
 def access_token() -> Token:
-    """The cached token, or what the store has; a store that fails is bridged while the cached token is valid."""
+    """Returns the cached token, or reads the secret. If the store fails, the cached token is used until it expires."""
     global cached
     now = time.time()
-    if cached is None or now >= cached.look_again_at:
+    if cached is None or now >= cached.read_again_at:
         try:
             token = read()
         except StoreFailed as error:
             if cached is None or now >= cached.expires_at:
                 raise
-            print(f"{SECRET_ID} could not be read, version {cached.version_id} goes on: {error}")
+            print(f"{SECRET_ID} could not be read, version {cached.version_id} is used: {error}")
             token = cached
-        # The extension's cache may still hold the version that was refused.
-        if cached is None or token.text != refused_text:
+        # The extension's cache may still hold the rejected version.
+        if cached is None or token.text != rejected_text:
             cached = token
-        cached.look_again_at = max(cached.look_again_at, now + PAUSE_SECONDS)
+        cached.read_again_at = max(cached.read_again_at, now + PAUSE_SECONDS)
     if now >= cached.expires_at:
         raise RuntimeError(f"version {cached.version_id} of {SECRET_ID} has expired; see the refresher's log")
     return cached
 
 
 def invoke_refresher(event: dict) -> tuple[int, dict]:
-    """Lambda's Invoke, signed with Signature Version 4: the status and the report, or the error."""
-    region, body = os.environ["AWS_REGION"], json.dumps(event).encode()
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_LAMBDA", f"https://lambda.{region}.amazonaws.com")
+    """Calls Lambda's Invoke, signed with Signature Version 4. Returns the status and the report, or the error."""
+    region = setting("AWS_REGION", "set it to the refresher's Region, such as eu-central-1 (Lambda sets it)")
+    for_signature = "the request to the refresher is signed with it, and Lambda sets it"
+    access_key_id, secret_access_key, session_token = (
+        setting(name, for_signature) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    )
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_LAMBDA") or f"https://lambda.{region}.amazonaws.com"
     path = f"/2015-03-31/functions/{quote(REFRESHER_FUNCTION, safe='')}/invocations"
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    body, now = json.dumps(event).encode(), datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = [now[:8], region, "lambda", "aws4_request"]
-    headers = {"host": urlsplit(endpoint).netloc, "x-amz-date": now}
-    headers["x-amz-security-token"] = os.environ["AWS_SESSION_TOKEN"]
+    headers = {"host": urlsplit(endpoint).netloc, "x-amz-date": now, "x-amz-security-token": session_token}
     signed = ";".join(headers)
     lines = [f"{name}:{value}" for name, value in headers.items()]
     canonical = "\n".join(["POST", quote(path), "", *lines, "", signed, sha256(body).hexdigest()])
     to_sign = "\n".join(["AWS4-HMAC-SHA256", now, "/".join(scope), sha256(canonical.encode()).hexdigest()])
-    key = f"AWS4{os.environ['AWS_SECRET_ACCESS_KEY']}".encode()
+    key = f"AWS4{secret_access_key}".encode()
     for part in [*scope, to_sign]:
         key = hmac.digest(key, part.encode(), "sha256")
-    credential = f"Credential={os.environ['AWS_ACCESS_KEY_ID']}/{'/'.join(scope)}"
+    credential = f"Credential={access_key_id}/{'/'.join(scope)}"
     headers["authorization"] = f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={signed}, Signature={key.hex()}"
     headers["content-type"] = "application/json"
     with web.open(urllib.request.Request(endpoint + path, body, headers), timeout=60) as response:
-        return response.status, json.load(response)
+        return response.status, json.load(response) or {}
 
 
 def ask_for_refresh(version_id: str) -> str:
-    """Asks until no refresh is under way, and tells the version that is current then. However many readers ask for the
-    same version, one exchange is made."""
+    """Invokes the refresher, again while another request is under way. Returns the id of the version that is current
+    then. However many readers ask for the same version, there is one exchange."""
     global asked_at
     asked_at = time.time()
     give_up_at = time.monotonic() + WAIT_SECONDS
     while True:
         status, report = invoke_refresher({"secretId": TOKEN_SECRET_ID, "force": True, "ifVersionId": version_id})
         if status != 429 and "outcome" not in report:
-            what = report.get("errorType") or report.get("Message") or status
-            raise RuntimeError(f"{TOKEN_SECRET_ID} was not refreshed: {what}: {report.get('errorMessage')}")
-        outcome = "another's request is under way" if status == 429 else report["outcome"]
+            unknown = "the response is not a refresher report; check REFRESHER_FUNCTION"
+            what = report.get("errorMessage") or report.get("Message") or unknown
+            raise RuntimeError(f"{TOKEN_SECRET_ID} was not refreshed: {report.get('errorType') or status}: {what}")
+        outcome = "another request is under way" if status == 429 else report["outcome"]
         print(f"asked for a refresh of {SECRET_ID}, version {version_id}: {outcome}")
         if (status != 429 and outcome != "in_progress") or time.monotonic() >= give_up_at:
             return report.get(CURRENT, version_id)
         time.sleep(0.5)
 
 
-def token_after(refused: Token) -> Token:
-    """What takes the place of a token that the API refused before its time."""
-    global cached, refused_text
-    refused_text = refused.text
+def token_after(rejected: Token) -> Token:
+    """Returns another token than the one that the API rejected."""
+    global cached, rejected_text
+    rejected_text = rejected.text
     cached = read()
-    if cached.text == refused.text and REFRESHER_FUNCTION and time.time() >= asked_at + ASK_SECONDS:
+    if cached.text == rejected.text and REFRESHER_FUNCTION and time.time() >= asked_at + ASK_SECONDS:
         cached = read(versionId=ask_for_refresh(cached.version_id))
-    if cached.text == refused.text:
-        raise RuntimeError(f"the API refuses version {cached.version_id} of {SECRET_ID}, and there is no newer one")
+    if cached.text == rejected.text:
+        raise RuntimeError(f"the API rejects version {cached.version_id} of {SECRET_ID}, and there is no newer one")
     return cached
 
 
-def get(path: str):
-    """Asks the API, and once more with another token where it refuses the first one."""
+def call(method: str, path: str, body: object = None) -> object:
+    """Sends a request with the token, and after a 401 once more with another token. Returns the JSON response."""
 
-    def ask(token: Token):
+    def send(token: Token) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {token.text}", "Accept": "application/json"}
-        with web.open(urllib.request.Request(API_URL + path, headers=headers), timeout=10) as response:
+        data = None
+        if body is not None:
+            headers["Content-Type"], data = "application/json", json.dumps(body).encode()
+        with web.open(urllib.request.Request(API_URL + path, data, headers, method=method), timeout=10) as response:
             return response.status, response.read()
 
     token = access_token()
-    status, body = ask(token)
+    status, text = send(token)
     if status == 401:
         token = token_after(token)
-        status, body = ask(token)
+        status, text = send(token)
     if status >= 300:
         raise RuntimeError(f"{API_URL}{path} answered {status} to version {token.version_id} of {SECRET_ID}")
-    return json.loads(body)
+    return json.loads(text) if text else None
 
 
 def handler(event, _context):
-    return [get(path) for path in event["paths"]]
+    if "paths" in event:
+        return [call("GET", path) for path in event["paths"]]
+    if "path" in event and "body" in event:
+        return call("POST", event["path"], event["body"])
+    raise ValueError('the event has neither "paths" (for GET) nor "path" and "body" (for POST)')
