@@ -128,7 +128,8 @@ def install(folder: Path, sources: list[Path], commands: list[list]) -> None:
     if stamp.is_file() and stamp.read_text() == digest.hexdigest():
         return
     name = f"install-{folder.name}"
-    print(f"peers: installing {folder.name}, see {LOG / name}.log", file=sys.stderr)
+    print(f"peers: installing {folder.name}; log: {LOG / name}.log", file=sys.stderr)
+    started = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for source in sources:
@@ -138,6 +139,7 @@ def install(folder: Path, sources: list[Path], commands: list[list]) -> None:
             if run(command, log, cwd=folder) != 0:
                 raise Failed(f"{' '.join(map(str, command))}\n{log_tail(name)}")
     stamp.write_text(digest.hexdigest())
+    print(f"peers: installed {folder.name} in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
 def install_python(folder: Path, requirements: Path) -> None:
