@@ -1,1 +1,1 @@
-//! Nothing: a package must have a target that is no benchmark.
+//! Empty: a package needs a target that is not a benchmark.

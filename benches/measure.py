@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Prints what reading a token adds to a Lambda function, by what it reads from: benches/measure.py   (Python's standard library)
+"""Measures what reading a token adds to a Lambda function, for each source: benches/measure.py
 
-Builds `benches/function` once for each, and starts it against the Runtime API and the secret of tests/measure.py, which answer from
-loopback: over HTTP without TLS, so the SDK's handshake is not in it. Times are the median of several starts."""
+Needs Linux and Python's standard library. Builds `benches/function` once for each source, and starts it with the Runtime API and
+the secret of tests/measure.py. They are on loopback without TLS, so the times do not contain the SDK's handshake. Times are the
+median of several starts."""
 
 import os, pathlib, shutil, statistics, subprocess, sys
 
@@ -11,9 +12,9 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 from measure import STARTS, Run, zipped  # noqa: E402
 
 VARIANTS = [
-    ("no reading at all", ""),
+    ("nothing", ""),
     ("extension or agent", "extension"),
-    ("the same, and `invoke`", "extension-invoke"),
+    ("the same, with `invoke`", "extension-invoke"),
     ("Secrets Manager through the SDK", "secrets-manager"),
 ]
 

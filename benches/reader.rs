@@ -1,5 +1,5 @@
-//! What a reader costs, beside `aws_secretsmanager_caching` in the same run: a hit, with one thread and with several, and the
-//! first read. Both get their secret through the AWS SDK from an answer in memory; the agent's contract is over loopback.
+//! The cost of a reader, compared with `aws_secretsmanager_caching` in the same run: a cache hit, with one thread and with several,
+//! and the first read. Both get their secret through the AWS SDK from a response in memory. The agent is a server on loopback.
 
 use std::{
     convert::Infallible,
@@ -16,9 +16,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_secretsmanager::config::{Credentials, SharedCredentialsProvider, StalledStreamProtectionConfig};
 use aws_secretsmanager_caching::SecretsManagerCachingClient;
 use aws_smithy_runtime_api::client::{
-    http::{
-        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-    },
+    http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
     orchestrator::{HttpRequest, HttpResponse},
     runtime_components::RuntimeComponents,
 };
@@ -37,7 +35,7 @@ use tokio::{
 const SECRET_ID: &str = "myapp/prod/upwork";
 const VERSION_ID: &str = "8b9a7a2e-3d8b-4f0e-9a8b-0c5b6f1d2e3f";
 
-/// A token secret as they are: tokens of some hundred characters, and what belongs to them.
+/// A typical token secret: tokens of some hundred characters, and other members.
 fn token_secret() -> String {
     let token = "t".repeat(800);
     format!(
@@ -51,8 +49,8 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
-/// What `GetSecretValue` answers, from Secrets Manager and from the agent alike but for the form of the date.
-fn answer() -> String {
+/// The response to `GetSecretValue`. That of the agent is the same, except for the form of the date.
+fn response() -> String {
     let secret = quoted(&token_secret());
     format!(
         r#"{{"ARN":"arn:aws:secretsmanager:eu-central-1:1:secret:x-AbCdEf","Name":"{SECRET_ID}","VersionId":"{VERSION_ID}",
@@ -60,7 +58,7 @@ fn answer() -> String {
     )
 }
 
-/// An HTTP client that has the answer.
+/// An HTTP client that always returns the same response.
 #[derive(Clone, Debug)]
 struct Canned(String);
 
@@ -82,7 +80,7 @@ fn sdk() -> SdkConfig {
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new("eu-central-1"))
         .credentials_provider(SharedCredentialsProvider::new(Credentials::new("k", "s", None, None, "bench")))
-        .http_client(Canned(answer()))
+        .http_client(Canned(response()))
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .build()
 }
@@ -103,11 +101,11 @@ fn caching() -> SecretsManagerCachingClient {
     SecretsManagerCachingClient::new(client, one, Duration::from_hours(24), true).expect("a cache")
 }
 
-/// A future that has nothing to wait for: what a hit is.
+/// The result of a future that is ready at once, like that of a hit.
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => done,
-        Poll::Pending => panic!("it waits"),
+        Poll::Pending => panic!("the future is not ready"),
     }
 }
 
@@ -116,8 +114,8 @@ fn caching_hit(client: &SecretsManagerCachingClient) -> usize {
     got.secret_string.expect("a text").len()
 }
 
-/// The time that so many hits take, shared out among threads that begin together.
-fn together(threads: u32, hits: u64, hit: impl Fn() -> usize + Sync) -> Duration {
+/// The time for so many hits, divided among threads that start at the same time.
+fn concurrent_hits(threads: u32, hits: u64, hit: impl Fn() -> usize + Sync) -> Duration {
     let barrier = std::sync::Barrier::new(threads as usize + 1);
     let each = hits.div_ceil(u64::from(threads));
     thread::scope(|scope| {
@@ -155,37 +153,38 @@ fn hits(criterion: &mut Criterion) {
     for threads in [1, 2, 8] {
         group.bench_function(format!("Reader::access_token, {threads} threads"), |bencher| {
             bencher.iter_custom(|hits| {
-                together(threads, hits, || now(reader.access_token()).expect("a hit").expose().len())
+                concurrent_hits(threads, hits, || now(reader.access_token()).expect("a hit").expose().len())
             });
         });
         group.bench_function(format!("SecretReader::get, {threads} threads"), |bencher| {
-            bencher.iter_custom(|hits| together(threads, hits, || now(text.get()).expect("a hit").expose().len()));
+            bencher
+                .iter_custom(|hits| concurrent_hits(threads, hits, || now(text.get()).expect("a hit").expose().len()));
         });
         group.bench_function(format!("aws_secretsmanager_caching, {threads} threads"), |bencher| {
-            bencher.iter_custom(|hits| together(threads, hits, || caching_hit(&caching)));
+            bencher.iter_custom(|hits| concurrent_hits(threads, hits, || caching_hit(&caching)));
         });
     }
-    // Of a hit most is the clock's.
-    group.bench_function("the machine's clock alone", |bencher| {
+    // Most of the time of a hit is a read of the clock.
+    group.bench_function("the clock alone", |bencher| {
         let clock = token_refresher::clock::Clock::system();
         bencher.iter(|| black_box(clock.now().timestamp_millis()));
     });
 }
 
-/// The agent's contract on a port of this machine: one answer for each connection.
+/// A server like the agent on a loopback port: one response for each connection.
 async fn agent() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
-        let body = answer();
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let body = response();
+        let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         loop {
             let (mut stream, _) = listener.accept().await.expect("a connection");
-            let answer = answer.clone();
+            let response = response.clone();
             tokio::spawn(async move {
                 let mut request = [0; 4096];
                 let _ = stream.read(&mut request).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.write_all(response.as_bytes()).await;
             });
         }
     });
@@ -213,7 +212,7 @@ fn first_reads(criterion: &mut Criterion) {
     group.bench_function("aws_secretsmanager_caching, through the SDK", |bencher| {
         let client = caching();
         bencher.to_async(&runtime).iter(|| async {
-            // Past its cache, as there is no cheaper way to an empty one.
+            // With a forced read, because a new client for each read would cost more.
             let got = client.get_secret_value(SECRET_ID, None, Some("AWSCURRENT"), true).await.expect("a secret");
             got.secret_string.map(|text| text.len())
         });

@@ -1,4 +1,4 @@
-//! The passing of time, as a value: what time it is, and waiting. Everything that needs time gets a [`Clock`].
+//! The clock: the current time, and waiting. All code that needs the time gets a [`Clock`].
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Tells the time and waits. [`Clock::system`] is the real one; a simulation brings its own two functions.
+/// Returns the time and waits. [`Clock::system`] is the real clock; a simulation provides its own two functions.
 #[derive(Clone)]
 pub struct Clock {
     now: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
@@ -20,7 +20,7 @@ impl Clock {
         Self::new(Utc::now, tokio::time::sleep)
     }
 
-    /// A clock of the caller's making.
+    /// A clock that the caller provides, as two functions.
     pub fn new<F>(
         now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static,
         sleep: impl Fn(Duration) -> F + Send + Sync + 'static,
@@ -31,24 +31,24 @@ impl Clock {
         Self { now: Arc::new(now), sleep: Arc::new(move |duration| Box::pin(sleep(duration))) }
     }
 
-    /// What time it is.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         (self.now)()
     }
 
-    /// Waits.
+    /// Waits for `duration`.
     pub async fn sleep(&self, duration: Duration) {
         (self.sleep)(duration).await;
     }
 
-    /// How long it is until `deadline`; zero once it has passed.
+    /// The time left until `deadline`; zero if it has passed.
     #[must_use]
     pub fn until(&self, deadline: DateTime<Utc>) -> Duration {
         (deadline - self.now()).max(TimeDelta::zero()).to_std().unwrap_or_default()
     }
 
-    /// Runs `work` until `deadline`; `None` when the deadline came first (`work` is then dropped where it stands).
+    /// Runs `work` until `deadline`. `None`: the deadline came first, and `work` was dropped unfinished.
     pub async fn before<T>(&self, deadline: DateTime<Utc>, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;

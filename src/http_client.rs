@@ -1,5 +1,5 @@
-//! The wire: one TLS configuration, two HTTP clients on it (one for the store, one for providers), and the AWS SDK made
-//! to use the first. So one TLS stack is linked, and trust roots are loaded once.
+//! Two HTTP clients, one for the store and one for providers, with one TLS configuration. The AWS SDK uses the first. So only one
+//! TLS stack is linked, and the trust roots are loaded once.
 
 use std::sync::Arc;
 
@@ -18,27 +18,26 @@ mod sdk;
 #[cfg(feature = "secrets-manager")]
 pub use sdk::SdkHttpClient;
 
-/// How long a connection may take to be made.
+/// The timeout for opening a connection.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The two clients.
 #[derive(Clone, Debug)]
 pub struct HttpClients {
-    /// For the store: keeps connections open from one invocation to the next; a request on one that has died meanwhile is
-    /// sent again.
+    /// For the store: keeps connections open between invocations. If a connection has died in the meantime, the request is sent
+    /// again.
     pub store: reqwest::Client,
-    /// For providers: a connection for each exchange. A refresh token that went out on a connection which died while the
-    /// function was frozen might be spent or not.
+    /// For providers: opens a connection for each exchange. A kept connection may die while the function is frozen; then it is
+    /// unknown whether the provider received the refresh token.
     pub provider: reqwest::Client,
 }
 
 impl HttpClients {
-    /// Makes both. `SSL_CERT_FILE`, where set, names a PEM file of the trust roots to use in place of Mozilla's, which
-    /// are built in.
+    /// Makes both. `SSL_CERT_FILE` names a PEM file with trust roots. Default: Mozilla's, which are built in.
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`] when that file cannot be used.
+    /// [`InvalidSetting`] if that file cannot be used.
     pub fn new(var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
         let tls = tls(var("SSL_CERT_FILE").filter(|path| !path.is_empty()).as_deref())?;
         let client = |builder: reqwest::ClientBuilder| {
@@ -48,7 +47,7 @@ impl HttpClients {
                 .redirect(redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
-                // A proxy that the environment names would get what goes to a loopback address, tokens and all, in the clear.
+                // A proxy from the environment would receive requests to loopback addresses unencrypted, tokens included.
                 .no_proxy()
                 .user_agent(concat!("token-refresher/", env!("CARGO_PKG_VERSION")))
                 .build()
@@ -82,11 +81,11 @@ fn tls(roots_file: Option<&str>) -> Result<ClientConfig, InvalidSetting> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Reads a body of at most `max_bytes`.
+/// Reads a response body of at most `max_bytes`.
 ///
 /// # Errors
 ///
-/// What went wrong, in words that quote nothing of it.
+/// The problem, in words that do not quote the body.
 pub async fn read_bounded(mut response: Response, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut body = Zeroizing::new(Vec::with_capacity(4096));
     loop {

@@ -289,7 +289,7 @@ impl<S: SecretStore> Run<'_, S> {
     fn refused(&self, client: &Client, grant: &Grant, refusal: ErrorResponse, history: History) -> Error {
         Error::Refused {
             secret_id: self.secret_id.to_owned(),
-            endpoint: client.endpoint_shown(),
+            endpoint: client.endpoint_without_query(),
             refusal,
             history,
             grant_advice: grant.advice(),
@@ -303,7 +303,7 @@ impl<S: SecretStore> Run<'_, S> {
         };
         Error::ProviderUnavailable {
             secret_id: self.secret_id.to_owned(),
-            endpoint: client.endpoint_shown(),
+            endpoint: client.endpoint_without_query(),
             detail,
             maybe_spent,
         }

@@ -1,15 +1,16 @@
-//! Reading what the refresher writes: an access token in memory, handed out without a lock while it is good, read again before
-//! it expires, and replaced when the provider rejects it. Exchanges nothing by itself.
+//! Reads what the refresher writes. An access token is cached in memory and returned without a lock. It is read again before it
+//! expires, and replaced when the provider rejects it. Never exchanges tokens itself.
 //!
-//! | module | knows |
+//! | module | contains |
 //! |---|---|
 //! | `source` | where secrets are read from |
-//! | `policy` | for how long something read may be used, and when to look again |
-//! | `entry`, `cache` | one version in memory; one secret in memory, and that one load runs at a time |
-//! | `load` | what a load does: read, ask the refresher, wait for the new version |
-//! | `refresher_function` | how the refresher is asked |
-//! | `access_token`, `secret_reader` | what is handed out |
-//! | `send` | a request with the token, and one more after a 401 |
+//! | `policy` | how long a value may be used, and when to read it again |
+//! | `entry` | one cached version |
+//! | `cache` | one cached secret; allows one load at a time |
+//! | `load` | the steps of a load: read, request a new token, wait for the new version |
+//! | `refresher_function` | how a new token is requested from the refresher |
+//! | `access_token`, `secret_reader` | the values that callers get |
+//! | `send` | a request with the token, and a second request after a 401 |
 
 use std::{fmt, time::Duration};
 
@@ -31,7 +32,7 @@ mod secret_reader;
 mod send;
 mod source;
 
-use access_token::HeldToken;
+use access_token::DecodedToken;
 use cache::{Cache, Decode, Settings, Unusable};
 
 pub use access_token::AccessToken;
@@ -42,19 +43,20 @@ pub use secret_reader::{SecretBytes, SecretReader, SecretReaderBuilder, SecretTe
 pub use send::SendError;
 pub use source::{Query, SecretVersion, Source, Wanted};
 
-/// For how long a new version is waited for, once it was asked for: the refresher's exchange takes 30 s at most.
+/// How long to wait for a new version after it was requested: the refresher's exchange takes 30 s at most.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Reads the access token of one token secret. Make one for the life of the process; a clone is the same reader.
+/// Reads the access token of one token secret. Make one for the life of the process; a clone shares the same cache.
 ///
-/// - The token is handed out from memory until shortly before it expires: 10 s, or a tenth of its lifetime where that is less. That
-///   takes no lock, no allocation and no waiting.
-/// - From the time on when the refresher should have delivered a new one (`refreshMarginSeconds`, or 900 s, or a third of the lifetime,
-///   before expiry) the secret is looked at in the background, about ten times until then, and more often at the end.
-/// - Whatever the number of tasks that ask, one load runs at a time. It goes on when the task that caused it goes away.
-/// - A source that throttles, fails or cannot be reached is bridged with the token in memory while that is good. What will not
-///   pass (no permission, no secret, not a token secret) is told. An error is remembered for a second.
-/// - A token whose secret has no `expiresAt` is read again after a minute.
+/// - The cached token is returned until 10 s before it expires, or a tenth of its lifetime if that is less. This takes no lock,
+///   no allocation and no waiting.
+/// - The refresher should write a new token `refreshMarginSeconds` (900 s by default, or a third of the lifetime if that is less)
+///   before expiry. From then on the secret is read in the background, about ten times until the token expires, and more often
+///   at the end.
+/// - One load runs at a time, however many tasks call. The load continues if the task that started it is dropped.
+/// - If the source throttles, fails or cannot be reached, the cached token is used until it expires. Permanent errors (no
+///   permission, no secret, not a token secret) are returned at once. An error is cached for a second.
+/// - If the secret has no `expiresAt`, it is read again after a minute.
 ///
 /// ```
 /// # use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,7 +81,7 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 /// # run(source).unwrap();
 /// ```
 #[derive(Clone)]
-pub struct Reader(Cache<HeldToken>);
+pub struct Reader(Cache<DecodedToken>);
 
 impl Reader {
     /// A reader of the token secret with this name or ARN.
@@ -107,13 +109,15 @@ impl Reader {
         ReaderBuilder { source, secret_id: secret_id.into(), refresher, patience, clock }
     }
 
-    /// A token that is good now: from memory where there is one, else from the source.
+    /// A valid token: the cached one if there is one, else one from the source.
+    ///
+    /// Takes ten seconds at most, plus the [patience](ReaderBuilder::patience) if a new token is requested from the refresher. A
+    /// caller with less time can drop the future; the load continues.
     ///
     /// # Errors
     ///
-    /// [`ReadError`], by what mends it; [`ReadError::NoToken`] where the secret holds none that is good, and the refresher function,
-    /// if one is named, brought none within its time. It takes ten seconds at most, and the [patience](ReaderBuilder::patience)
-    /// besides where a refresher is asked; a caller with less time can drop the future, and the load goes on.
+    /// A [`ReadError`] with its [remedy](ReadError::remedy). [`ReadError::NoToken`]: the secret contains no valid token, and no
+    /// refresher function is set or it was asked less than 30 s ago.
     ///
     /// # Panics
     ///
@@ -122,18 +126,26 @@ impl Reader {
         self.0.get().await.map(AccessToken)
     }
 
-    /// Tells that the provider answered 401 to this token.
+    /// Reports that the provider responded with 401 to this token.
     ///
-    /// The next [`Self::access_token`] reads past the cache, once for all who ask. Where the version is still the same, and a
-    /// refresher function is named, that is asked for one refresh of just this version, and the new one is waited for; without one
-    /// the same token is answered. Where all this brings no new version, further rejections of the same one do nothing for
-    /// five seconds, or thirty where the refresher was asked; a rejection of a version that is no longer in memory does nothing
-    /// either. So a thousand tasks with the same 401 cause one read and one refresh. And a reader has one token replaced in ten
-    /// minutes: an API that refuses every token would otherwise use up the versions that the secret may have in a day.
+    /// The next [`Self::access_token`] bypasses the cache and reads the secret, once for all callers:
     ///
-    /// The Lambda extension cannot be told to read past its own cache (`SECRETS_MANAGER_TTL`, 300 s): behind it a token that
-    /// someone else has replaced is found that late. After a refresh that was asked for here the new version is read by its
-    /// id, which no cache has yet.
+    /// - The secret has a new version: its token is returned.
+    /// - The version is the same, and a refresher function is set: the reader requests one refresh of this version and waits for
+    ///   the new one.
+    /// - The version is the same, and no refresher function is set: the same token is returned.
+    ///
+    /// A thousand tasks with the same 401 cause one read and one refresh:
+    ///
+    /// - If there is no new version, further rejections of the same one are ignored for five seconds, or for thirty if a refresher
+    ///   function is set and the call failed.
+    /// - A rejection of a version that is no longer cached is ignored.
+    /// - A reader requests one replacement in ten minutes. Otherwise an API that refuses every token would use up the versions
+    ///   that the secret may have in a day.
+    ///
+    /// The Lambda extension has its own cache (`SECRETS_MANAGER_TTL`, 300 s), which a request cannot bypass. Behind it, a token
+    /// that another process replaced is found up to that much later. After a refresh that this reader requested, the new version
+    /// is read by its id, which is not in the extension's cache yet.
     ///
     /// ```
     /// # use token_refresher::{Reader, reader::{ReadError, SecretVersion, Source}};
@@ -159,7 +171,7 @@ impl Reader {
         self.0.reject(token.version_id());
     }
 
-    /// The secret that is read.
+    /// The name or ARN of the secret.
     #[must_use]
     pub fn secret_id(&self) -> &str {
         self.0.secret_id()
@@ -183,44 +195,45 @@ pub struct ReaderBuilder {
 }
 
 impl ReaderBuilder {
-    /// Names a refresher to ask for a new token when the provider has rejected one, or the secret holds none that is good.
+    /// Sets the refresher. A new token is requested from it if the provider rejects one, or if the secret contains no valid token.
+    /// Default: none.
     #[must_use]
     pub fn refresher(self, refresher: RefresherFunction) -> Self {
         Self { refresher: Some(refresher), ..self }
     }
 
-    /// For how long a new version is waited for, once the refresher was asked: 30 s, unless said otherwise.
+    /// How long to wait for a new version after a request to the refresher. Default: 30 s.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Goes by another clock than the machine's.
+    /// Sets the clock. Default: the machine's.
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
-    /// The reader. Makes no call.
+    /// Builds the reader. Makes no call.
     #[must_use]
     pub fn build(self) -> Reader {
-        let decode: Decode<HeldToken> = Box::new(decode);
+        let decode: Decode<DecodedToken> = Box::new(decode);
         let Self { source, secret_id, refresher, patience, clock } = self;
-        let (first, again) = (Wanted::Current, Wanted::CurrentNow);
-        Reader(Cache::new(Settings { source, secret_id, first, again, decode, refresher, patience, clock }))
+        let (first_read, later_reads) = (Wanted::Current, Wanted::CurrentNow);
+        Reader(Cache::new(Settings { source, secret_id, first_read, later_reads, decode, refresher, patience, clock }))
     }
 }
 
-/// A token secret's text as a token that is good now.
+/// Decodes the text of a token secret into a token that is valid now.
 fn decode(
     content: Content,
     now: chrono::DateTime<chrono::Utc>,
     jitter: f64,
-) -> Result<(HeldToken, policy::Times), Unusable> {
+) -> Result<(DecodedToken, policy::Times), Unusable> {
     let Content::Text(text) = content else { return Err(Unusable::Invalid(SecretProblem::Binary.to_string())) };
     let mut secret = ReadableToken::parse(text.expose()).map_err(|problem| Unusable::Invalid(problem.to_string()))?;
     let Some(access_token) = secret.access_token.take() else { return Err(Unusable::NoToken(None)) };
-    let times = policy::of_token(secret.expires_at, secret.refreshed_at, secret.refresh_margin, now, jitter);
+    let times = policy::token_times(secret.expires_at, secret.refreshed_at, secret.refresh_margin, now, jitter);
     let times = times.ok_or(Unusable::NoToken(secret.expires_at))?;
-    Ok((HeldToken { access_token, secret }, times))
+    Ok((DecodedToken { access_token, secret }, times))
 }

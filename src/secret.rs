@@ -1,4 +1,4 @@
-//! Text that must not be seen: `Debug` cannot print it and it is wiped on drop. Knows nothing of what the text means.
+//! Text that must stay secret: `Debug` does not print it, and it is wiped on drop. Does not know what the text means.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use zeroize::Zeroizing;
 
 /// Secret text: a token, a client's secret, a whole token secret.
 ///
-/// Two secrets compare as text does; the only way to the text is [`Secret::expose`], so that a search for that
-/// word finds every place where a secret leaves this type.
+/// Two secrets compare like text. Only [`Secret::expose`] returns the text: a search for that word finds every place where a
+/// secret leaves this type.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// The text itself.
+    /// The text.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -37,7 +37,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Appends to what has been read so far, and wipes what it outgrows: a vector that grows by itself leaves copies behind.
+/// Appends a chunk to the bytes read so far. If the buffer is too small, copies it to a larger one and wipes the old one: a vector
+/// that grows by itself leaves unwiped copies in memory.
 #[cfg(any(feature = "_https", feature = "extension"))]
 pub(crate) fn append(read: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     if read.len() + chunk.len() > read.capacity() {
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_that_there_is_a_secret_and_nothing_of_it() {
+    fn debug_does_not_print_the_text() {
         assert_eq!(format!("{:?}", Some(Secret::from("hunter2"))), "Some(Secret(..))");
     }
 }

@@ -1,5 +1,5 @@
-//! The token secret: a JSON object in either naming style, read into typed members and written back with new tokens,
-//! everything else kept. Knows nothing of stores, clocks or providers.
+//! The token secret: a JSON object in one of two naming styles. It is read into typed members, and written back with new tokens;
+//! all other members are kept. Knows nothing about stores, clocks or providers.
 
 use std::{fmt, time::Duration};
 
@@ -18,7 +18,7 @@ use document::{Document, NotADocument, json_string};
 use member::{Member, Style};
 use time_form::TimeForm;
 
-/// The lifetime to assume where neither the provider nor the secret names one.
+/// The lifetime of an access token if neither the provider nor the secret names one.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_hours(1);
 
 /// A token secret as read.
@@ -27,83 +27,83 @@ pub struct TokenSecret {
     document: Document,
     style: Style,
     time_form: TimeForm,
-    /// The tokens it holds.
+    /// The tokens in it.
     pub tokens: Tokens,
-    /// When the access token expires. `None` (missing or null): it is due now.
+    /// When the access token expires. `None` (missing or null): the token is due now.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When the refresh token itself ends, where that is known.
+    /// When the refresh token expires, if that is known.
     pub refresh_token_expires_at: Option<DateTime<Utc>>,
-    /// This secret's own margin.
+    /// The margin of this secret, if it has its own.
     pub refresh_margin: Option<Duration>,
-    /// Another secret that gets what readers need, and nothing that only the refresher needs.
+    /// The published secret: it gets the members that readers need, and none that only the refresher needs.
     pub publish_to: Option<String>,
-    /// The client, as far as this secret names it.
+    /// The settings of the client that are in this secret.
     pub client: ClientSettings,
 }
 
-/// What tells one state of a token from the next: the refresher's ids are derived from these.
+/// The values that change with each refresh. The refresher derives version ids from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     /// The current refresh token.
     pub refresh_token: Secret,
     /// The current access token; missing before the first refresh.
     pub access_token: Option<Secret>,
-    /// When these tokens were obtained; later for each refresh. Missing before the first one.
+    /// When these tokens were obtained; later after each refresh. Missing before the first one.
     pub refreshed_at: Option<DateTime<Utc>>,
 }
 
-/// What a provider granted, ready to be written.
+/// Tokens that a provider issued, ready to be written.
 #[derive(Debug)]
 pub struct NewTokens {
     /// The new access token.
     pub access_token: Secret,
-    /// The new refresh token; `None`: the old one stays (RFC 6749 section 6).
+    /// The new refresh token. `None`: the old one is kept (RFC 6749 section 6).
     pub refresh_token: Option<Secret>,
-    /// `token_type`, where the answer names it.
+    /// `token_type`, if the response contains it.
     pub token_type: Option<String>,
-    /// `scope`, where the answer names it.
+    /// `scope`, if the response contains it.
     pub scope: Option<String>,
-    /// When the tokens were asked for.
+    /// When the tokens were requested.
     pub refreshed_at: DateTime<Utc>,
     /// When the access token expires.
     pub expires_at: DateTime<Utc>,
-    /// When the refresh token ends.
+    /// When the refresh token expires.
     pub refresh_token_expires_at: RefreshTokenExpiry,
-    /// What else the provider answered.
+    /// The other members of the provider's response.
     pub rest: Document,
 }
 
-/// What an answer says of the refresh token's own end.
+/// When the refresh token expires, according to a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshTokenExpiry {
-    /// Nothing.
-    NotSaid,
-    /// That it has none.
+    /// The response does not contain it.
+    Unspecified,
+    /// It does not expire.
     Never,
-    /// When it is.
+    /// It expires at this time.
     At(DateTime<Utc>),
 }
 
-/// Why a secret is no token secret (or no client's secret). Never shows a value.
+/// Why a secret is not a valid token secret (or client's secret). Its text contains no value of the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretProblem {
-    /// It is no JSON object at all.
+    /// It is not a JSON object.
     NotADocument(NotADocument),
-    /// It holds bytes, not text.
+    /// It contains bytes, not text.
     Binary,
-    /// A member is not there, is null or is empty.
+    /// A member is missing, null or empty.
     Missing(&'static str),
-    /// A member holds something else than it should.
+    /// A member has a value of a wrong type or form.
     WrongType {
-        /// The member's name, as it stands in the secret.
+        /// The member's name, as in the secret.
         member: String,
-        /// What it is, with its article.
+        /// The type that was found, with its article.
         found: &'static str,
-        /// What it should be.
+        /// The allowed values.
         wanted: &'static str,
     },
-    /// A member stands twice: under one name, or under both its names.
-    Twice(&'static str, &'static str),
+    /// A member is there twice: under the same name, or under both its names.
+    Duplicate(&'static str, &'static str),
 }
 
 impl TokenSecret {
@@ -119,11 +119,12 @@ impl TokenSecret {
             Member::RefreshToken.text(&document)?.ok_or(SecretProblem::Missing(Member::RefreshToken.name(style)))?;
         let refreshed_at = Member::RefreshedAt.time(&document)?;
         let expires_at = Member::ExpiresAt.time(&document)?;
-        // Only written here; but what is of another type was not written by us and would be lost.
+        // The refresher only writes these. A value of another type is not the refresher's: the parse fails, so the value is not
+        // overwritten.
         Member::TokenType.text(&document)?;
         Member::Scope.text(&document)?;
         Member::TokenResponse.object(&document)?;
-        // Zero says "due now" and nothing about its unit: people put it in place of milliseconds and seconds alike.
+        // Zero means "due now" and does not show its unit: users write it instead of milliseconds and of seconds.
         let time_form = match (expires_at, refreshed_at) {
             (Some((time, form)), _) if time != DateTime::UNIX_EPOCH => form,
             (Some(_), Some((_, form))) => form,
@@ -146,11 +147,12 @@ impl TokenSecret {
         })
     }
 
-    /// The secret's text with these tokens in place of its own, in its own style and forms; all else as it was.
+    /// The secret's text with new tokens, in its own naming style and time form. All other members are unchanged.
     ///
-    /// `refreshedAt` is written later than the one before, whatever the clock says, so that no two states of a
-    /// token look alike. Where what else the provider answered would make the text longer than `max_bytes`, it is left
-    /// out: the tokens matter more.
+    /// - The new `refreshedAt` is always later than the previous one, even if the clock went back. So two states of a token always
+    ///   differ.
+    /// - If the other members of the provider's response would make the text longer than `max_bytes`, they are left out: the
+    ///   tokens matter more.
     #[must_use]
     pub fn with_new_tokens(&self, new: &NewTokens, max_bytes: usize) -> Secret {
         let mut document = self.document.clone();
@@ -170,9 +172,9 @@ impl TokenSecret {
         let rotated = new.refresh_token.as_ref().is_some_and(|token| *token != self.tokens.refresh_token);
         match new.refresh_token_expires_at {
             RefreshTokenExpiry::At(time) => set(Member::RefreshTokenExpiresAt, self.time_form.write(time)),
-            // What was known of another refresh token's end does not hold for this one.
-            RefreshTokenExpiry::NotSaid if !rotated => {}
-            RefreshTokenExpiry::NotSaid | RefreshTokenExpiry::Never => {
+            // The known expiry belongs to the old refresh token. It is kept only if that token is kept.
+            RefreshTokenExpiry::Unspecified if !rotated => {}
+            RefreshTokenExpiry::Unspecified | RefreshTokenExpiry::Never => {
                 if self.refresh_token_expires_at.is_some() {
                     set(Member::RefreshTokenExpiresAt, "null".to_owned());
                 }
@@ -182,7 +184,7 @@ impl TokenSecret {
         if new.rest.is_empty() {
             return without_rest;
         }
-        // Members of earlier answers stay: QuickBooks names its `realmId` at the consent and never again.
+        // Members of earlier responses are kept: QuickBooks returns its `realmId` at the consent and never again.
         let name = Member::TokenResponse.name_in(&self.document, self.style);
         let mut rest = document.get(name).and_then(|text| Document::parse(text).ok()).unwrap_or_default();
         for (name, value) in new.rest.members() {
@@ -193,14 +195,14 @@ impl TokenSecret {
         if text.expose().len() > max_bytes { without_rest } else { text }
     }
 
-    /// The secret as text, every member in its place.
+    /// The secret as text, with all members in their order.
     #[must_use]
     pub fn to_text(&self) -> Secret {
         self.document.to_text()
     }
 
-    /// What readers need of this secret: its access token, its expiry and what the provider said of it, each as it stands
-    /// here. `None`: there is no access token yet.
+    /// The publication of this secret: the members that readers need, each with the same name and value as here. `None`: there is
+    /// no access token yet.
     #[must_use]
     pub fn publication(&self) -> Option<Secret> {
         self.tokens.access_token.as_ref()?;
@@ -213,18 +215,18 @@ impl TokenSecret {
         Some(publication.to_text())
     }
 
-    /// The secret's text with `other`'s tokens (and all that is written with them) in place of its own. `None`: nothing
-    /// but those differs, so that `other` itself will do.
+    /// The secret's text with the tokens of `other`, and all members that a refresh writes. `None`: the secrets differ in nothing
+    /// else, so the text of `other` can be used as it is.
     #[must_use]
     pub fn with_tokens_of(&self, other: &Self) -> Option<Secret> {
-        let others = |secret: &Self| {
+        let other_members = |secret: &Self| {
             let mut rest = secret.document.clone();
             for member in Member::WRITTEN {
                 rest.remove(member.name_in(&secret.document, secret.style));
             }
             rest.to_text()
         };
-        if self.style == other.style && others(self) == others(other) {
+        if self.style == other.style && other_members(self) == other_members(other) {
             return None;
         }
         let mut document = self.document.clone();
@@ -238,15 +240,15 @@ impl TokenSecret {
     }
 }
 
-/// Whether a text is a publication, or an empty object: it takes the place of nothing else.
+/// Checks that a text is a publication or an empty object. No other content of a published secret is overwritten.
 ///
 /// # Errors
 ///
-/// What it is instead, in words that show no value.
+/// The problem, in words that contain no value.
 pub fn check_publication(text: &str) -> Result<(), String> {
     let document = Document::parse(text).map_err(|problem| SecretProblem::NotADocument(problem).to_string())?;
     let mut names = document.members().map(|(name, _)| name);
-    match names.find(|name| !Member::PUBLISHED.iter().any(|member| member.is_called(name))) {
+    match names.find(|name| !Member::PUBLISHED.iter().any(|member| member.has_name(name))) {
         None => Ok(()),
         Some(name) => Err(format!("it has a member `{}`, which is never published", sanitize_line(name, 64))),
     }
@@ -267,8 +269,8 @@ impl fmt::Display for SecretProblem {
             Self::WrongType { member, found, wanted } => {
                 write!(f, "its member `{member}` is {found}, where {wanted} is wanted")
             }
-            Self::Twice(a, b) if a == b => write!(f, "its member `{a}` stands there twice; take one out"),
-            Self::Twice(a, b) => write!(f, "it has both `{a}` and `{b}`; take one out"),
+            Self::Duplicate(a, b) if a == b => write!(f, "its member `{a}` is there twice; take one out"),
+            Self::Duplicate(a, b) => write!(f, "it has both `{a}` and `{b}`; take one out"),
         }
     }
 }
@@ -293,7 +295,7 @@ mod tests {
             scope: None,
             refreshed_at: time(0),
             expires_at: time(3600),
-            refresh_token_expires_at: RefreshTokenExpiry::NotSaid,
+            refresh_token_expires_at: RefreshTokenExpiry::Unspecified,
             rest: Document::default(),
         }
     }
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn new_tokens_take_the_place_of_the_old_and_all_else_stays_as_it_was() {
+    fn new_tokens_replace_the_old_ones_and_all_other_members_are_unchanged() {
         assert_eq!(
             written(
                 r#"{ "note": "mine", "refreshToken":"r1","big":12345678901234567890.10, "accessToken":null,
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_says_nothing_of_the_unit_it_stands_for() {
+    fn an_expires_at_of_zero_does_not_show_its_unit() {
         for (members, expires_at) in [
             (r#""expiresAt":0"#, "1767229200000"),
             (r#""expiresAt":"0""#, "1767229200000"),
@@ -342,20 +344,20 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_refresh_token_keeps_the_old_one() {
+    fn a_response_without_a_refresh_token_keeps_the_old_one() {
         let new = NewTokens { refresh_token: None, ..new_tokens() };
         assert!(written(r#"{"refreshToken":"r1"}"#, &new).contains(r#""refreshToken":"r1""#));
     }
 
     #[test]
-    fn refreshed_at_is_always_later_than_the_one_before() {
-        for (before, after) in [
+    fn refreshed_at_is_always_later_than_the_previous_one() {
+        for (previous, written_at) in [
             (1_767_225_600_000_i64 - 1, 1_767_225_600_000_i64),
             (1_767_225_600_000, 1_767_225_600_001),
             (1_767_999_999_999, 1_768_000_000_000),
         ] {
-            let text = written(&format!(r#"{{"refreshToken":"r1","refreshedAt":{before}}}"#), &new_tokens());
-            assert!(text.contains(&format!(r#""refreshedAt":{after}"#)), "{text}");
+            let text = written(&format!(r#"{{"refreshToken":"r1","refreshedAt":{previous}}}"#), &new_tokens());
+            assert!(text.contains(&format!(r#""refreshedAt":{written_at}"#)), "{text}");
         }
     }
 
@@ -379,32 +381,32 @@ mod tests {
     }
 
     #[test]
-    fn what_was_known_of_an_old_refresh_tokens_end_does_not_hold_for_a_new_one() {
-        use RefreshTokenExpiry::{At, Never, NotSaid};
-        for (rotated, said, expected) in [
-            (false, NotSaid, r#""refreshTokenExpiresAt":1767300000000"#),
-            (true, NotSaid, r#""refreshTokenExpiresAt":null"#),
+    fn the_known_expiry_of_an_old_refresh_token_is_not_kept_for_a_new_one() {
+        use RefreshTokenExpiry::{At, Never, Unspecified};
+        for (rotated, expiry, expected) in [
+            (false, Unspecified, r#""refreshTokenExpiresAt":1767300000000"#),
+            (true, Unspecified, r#""refreshTokenExpiresAt":null"#),
             (false, Never, r#""refreshTokenExpiresAt":null"#),
             (true, At(time(86_400)), r#""refreshTokenExpiresAt":1767312000000"#),
         ] {
             let refresh_token = Some(if rotated { "r2" } else { "r1" }.into());
-            let new = NewTokens { refresh_token, refresh_token_expires_at: said, ..new_tokens() };
+            let new = NewTokens { refresh_token, refresh_token_expires_at: expiry, ..new_tokens() };
             let text = written(r#"{"refreshToken":"r1","refreshTokenExpiresAt":1767300000000}"#, &new);
-            assert!(text.contains(expected), "{rotated} {said:?}: {text}");
+            assert!(text.contains(expected), "{rotated} {expiry:?}: {text}");
         }
         let text = written(r#"{"refreshToken":"r1"}"#, &new_tokens());
         assert!(!text.contains("refreshTokenExpiresAt"), "{text}");
     }
 
     #[test]
-    fn what_else_the_provider_answered_joins_what_it_answered_before() {
+    fn other_members_of_a_response_are_merged_with_those_of_earlier_ones() {
         let new = NewTokens { rest: Document::parse(r#"{"n":1.50,"id":"new"}"#).unwrap(), ..new_tokens() };
         let text = written(r#"{"refreshToken":"r1","tokenResponse":{"realmId":"5","id":"old"}}"#, &new);
         assert!(text.contains(r#""tokenResponse":{"realmId":"5","id":"new","n":1.50}"#), "{text}");
     }
 
     #[test]
-    fn what_else_the_provider_answered_is_left_out_before_the_tokens_are() {
+    fn other_members_of_a_response_are_left_out_if_the_text_would_be_too_long() {
         let rest = Document::parse(r#"{"id_token":"very long"}"#).unwrap();
         let new = NewTokens { rest, ..new_tokens() };
         let secret = TokenSecret::parse(r#"{"refreshToken":"r1"}"#).unwrap();
@@ -451,10 +453,7 @@ mod tests {
                 r#"{"refreshToken":"r","refresh_token":"s"}"#,
                 "it has both `refreshToken` and `refresh_token`; take one out",
             ),
-            (
-                r#"{"refreshToken":"r","refreshToken":"s"}"#,
-                "its member `refreshToken` stands there twice; take one out",
-            ),
+            (r#"{"refreshToken":"r","refreshToken":"s"}"#, "its member `refreshToken` is there twice; take one out"),
             (
                 r#"{"refreshToken":"r","expires_at":"hunter2"}"#,
                 "its member `expires_at` is a string, where milliseconds or seconds since the epoch (a number or a string \
@@ -488,12 +487,12 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_value() {
+    fn debug_prints_no_value() {
         let secret = TokenSecret::parse(
             r#"{"refreshToken":"hunter2","accessToken":"hunter3","clientSecret":"hunter4","clientId":"hunter5",
                 "extraHeaders":{"key":"hunter6"},"tokenEndpoint":"https://hunter7"}"#,
         );
-        let shown = format!("{:?}", secret.unwrap());
-        assert!(!shown.contains("hunter"), "a value is shown");
+        let debug = format!("{:?}", secret.unwrap());
+        assert!(!debug.contains("hunter"), "Debug prints a value");
     }
 }

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Prints what the release binary costs: tests/measure.py [BINARY]   (Python's standard library, Linux; valgrind if there is one)
+"""Measures the size, the start time and the memory of the release binary: tests/measure.py [BINARY]
 
-A Runtime API and a Secrets Manager of a few lines each, on loopback, hand out events and a token far from expiry: the
-path that runs every five minutes. Times are the median of several starts, on whatever else this machine is doing."""
+Needs Linux and Python's standard library. With valgrind it also counts instructions. A small Runtime API and a small Secrets
+Manager on loopback return events and a token far from expiry: the path of most scheduled runs. Times are the median of several
+starts. Other load on the machine changes them."""
 
 import http.server, json, os, re, shutil, socketserver, statistics, subprocess, sys, tempfile, threading, time, zipfile
 
@@ -15,7 +16,7 @@ class Quiet(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def answer(self, status, body=b"", **headers):
+    def respond(self, status, body=b"", **headers):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -35,19 +36,19 @@ class Quiet(http.server.BaseHTTPRequestHandler):
 class RuntimeApi(Quiet):
     def do_GET(self):
         run = self.server.run
-        run.asked.append(time.perf_counter())
-        if len(run.asked) > run.events:
+        run.fetched.append(time.perf_counter())
+        if len(run.fetched) > run.events:
             run.done.set()
             threading.Event().wait(60)
             return
         deadline = str(int(time.time() * 1000) + 60_000)
-        self.answer(200, b"{}", Lambda_Runtime_Aws_Request_Id="1", Lambda_Runtime_Deadline_Ms=deadline,
-                    Lambda_Runtime_Invoked_Function_Arn="arn:aws:lambda:::f", Lambda_Runtime_Trace_Id="t")
+        self.respond(200, b"{}", Lambda_Runtime_Aws_Request_Id="1", Lambda_Runtime_Deadline_Ms=deadline,
+                     Lambda_Runtime_Invoked_Function_Arn="arn:aws:lambda:::f", Lambda_Runtime_Trace_Id="t")
 
     def do_POST(self):
         self.read()
-        self.server.run.answers.append(self.path.rsplit("/", 1)[1])
-        self.answer(202)
+        self.server.run.results.append(self.path.rsplit("/", 1)[1])
+        self.respond(202)
 
 
 class SecretsManager(Quiet):
@@ -55,7 +56,7 @@ class SecretsManager(Quiet):
         self.read()
         self.secret()
 
-    # The agent's contract, for functions that read from there.
+    # The requests of functions that read through the extension or the agent.
     def do_GET(self):
         self.secret()
 
@@ -63,7 +64,7 @@ class SecretsManager(Quiet):
         token = {"refreshToken": "r" * 64, "accessToken": "a" * 64, "expiresAt": int(time.time() * 1000) + 3_600_000}
         secret = {"ARN": "arn:aws:secretsmanager:eu-central-1:1:secret:x", "Name": "x", "VersionId": "v" * 36,
                   "VersionStages": ["AWSCURRENT"], "CreatedDate": time.time(), "SecretString": json.dumps(token)}
-        self.answer(200, json.dumps(secret).encode())
+        self.respond(200, json.dumps(secret).encode())
 
 
 class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -71,10 +72,10 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 
 class Run:
-    """One process, that many events, none of which is an error."""
+    """One process that handles so many events. Fails if one returns an error."""
 
     def __init__(self, binary, events, *prefix):
-        self.events, self.asked, self.answers, self.done = events, [], [], threading.Event()
+        self.events, self.fetched, self.results, self.done = events, [], [], threading.Event()
         servers = [Server(("127.0.0.1", 0), handler) for handler in (RuntimeApi, SecretsManager)]
         for server in servers:
             server.run = self
@@ -90,17 +91,17 @@ class Run:
         process = subprocess.Popen([*prefix, binary], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if not self.done.wait(120):
             process.kill()
-            sys.exit(f"{binary} did not answer {events} events")
+            sys.exit(f"{binary} did not handle {events} events")
         with open(f"/proc/{process.pid}/status") as status:
             status = status.read()
-        self.start_ms = (self.asked[0] - started) * 1000
-        self.first_ms = (self.asked[1] - self.asked[0]) * 1000
+        self.start_ms = (self.fetched[0] - started) * 1000
+        self.first_ms = (self.fetched[1] - self.fetched[0]) * 1000
         self.peak_mb = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
         self.own_mb = int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
         process.terminate()
         self.stderr = process.communicate()[1].decode()
-        if self.answers != ["response"] * events:
-            sys.exit(f"{binary} answered {self.answers}")
+        if self.results != ["response"] * events:
+            sys.exit(f"{binary} returned {self.results}")
 
 
 def zipped(binary):
@@ -121,7 +122,7 @@ def main(binary):
     print(f"binary             {os.path.getsize(binary) / 1e6:.2f} MB, zipped {zipped(binary) / 1e6:.2f} MB")
     runs = [Run(binary, 5) for _ in range(STARTS)]
     print(f"start to ready     {statistics.median(run.start_ms for run in runs):.2f} ms")
-    print(f"peak memory        {statistics.median(run.peak_mb for run in runs):.1f} MB, of which its own (not mapped files) "
+    print(f"peak memory        {statistics.median(run.peak_mb for run in runs):.1f} MB, without mapped files "
           f"{statistics.median(run.own_mb for run in runs):.1f} MB")
     if shutil.which("valgrind"):
         print(f"a skip, warm       {(instructions(binary, 60) - instructions(binary, 10)) / 50 / 1e6:.2f} M instructions")

@@ -1,5 +1,5 @@
-//! The release binary against servers nobody here wrote: Secrets Manager as moto speaks it, authorization servers that
-//! are in real use, and cargo-lambda's Runtime API. `tests/run` starts them all.
+//! The release binary with servers that others wrote: moto as Secrets Manager, authorization servers that are in real use, and
+//! cargo-lambda's Runtime API. `tests/run` starts them.
 
 mod support;
 
@@ -20,26 +20,26 @@ mod webhooks;
 
 use functions::{CargoLambda, Failure, Lambda};
 use providers::Provider;
-use proxy::{Proxy, Way};
+use proxy::{Forwarding, Proxy};
 use secrets::Secrets;
 use serde_json::{Value, json};
 use support::runtime_api::Deadline;
 use tokio::task::JoinSet;
 
-/// A run with this deadline has time for its work, and its lease ends seven seconds after its start.
+/// Enough time for a run. Its lease ends seven seconds after its start.
 const SHORT: Deadline = Deadline::InMs(4_000);
 
-/// A peer's address or program, as `tests/peers/run.py` gives it.
+/// The address or the program of a peer, from a variable that `tests/peers/run.py` sets.
 fn peer(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run tests/run"))
 }
 
-/// The member of a document or report that must be a text.
+/// A member of a document or report. Fails if it is not a string.
 fn text(document: &Value, member: &str) -> String {
     document[member].as_str().unwrap_or_else(|| panic!("no text {member}")).to_owned()
 }
 
-/// The outcome, or the name of the error.
+/// The outcome, or the error type.
 fn outcome(result: &Result<Value, Failure>) -> &str {
     match result {
         Ok(report) => report["outcome"].as_str().expect("a text"),
@@ -53,18 +53,18 @@ fn force_if(version_id: &str) -> String {
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_deployed_function_refreshes_skips_and_obeys() {
+async fn a_deployed_function_refreshes_skips_and_handles_every_event() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let tokens = provider.log_in().await;
     let name = "full-path/crm/oauth";
-    // No parser may touch what it does not know: neither the number's digits nor the member's place.
+    // An unknown member must stay unchanged: its digits and its place.
     let text_before = provider.secret(&tokens).to_string().replacen('{', r#"{"rate":1.10,"#, 1);
     let first_version = secrets.create_text(name, &text_before).await;
     let function = CargoLambda::start(1, &secrets.url, name).await;
 
     let dry = function.invoke(r#"{"dryRun":true}"#).await.unwrap();
     assert_eq!((&dry["outcome"], &dry["versionId"]), (&json!("would_refresh"), &json!(first_version)));
-    assert_eq!(provider.times_presented(&tokens.refresh).await, 0, "a dry run asked the provider");
+    assert_eq!(provider.times_presented(&tokens.refresh).await, 0, "a dry run sent the token to the provider");
     assert_eq!(secrets.versions(name).await.len(), 1, "a dry run wrote");
 
     let refreshed = function.invoke("{}").await.unwrap();
@@ -98,7 +98,7 @@ async fn a_deployed_function_refreshes_skips_and_obeys() {
 
     let current = secrets.current(name).await;
     provider.refresh(&text(&current, "refreshToken")).await.expect("a refresh token that works");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
@@ -115,13 +115,13 @@ async fn cargo_lambda_invoke_prints_the_report_and_exits_with_1_for_an_error() {
     assert_eq!(report["outcome"], "refreshed");
     assert_eq!(report["versionId"], json!(secrets.labelled(name, "AWSCURRENT").await.0));
 
-    let (code, printed, said) = function.invoke_from_the_command_line(r#"{"forced":true}"#).await;
+    let (code, printed, errors) = function.invoke_from_the_command_line(r#"{"forced":true}"#).await;
     assert_eq!((code, printed.trim()), (Some(1), ""));
-    assert!(said.contains("InvalidEvent") && said.contains("did you mean `force`?"), "{said}");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    assert!(errors.contains("InvalidEvent") && errors.contains("did you mean `force`?"), "{errors}");
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
-/// A refresh, and a refresh with what that brought.
+/// Refreshes once, then once more with the new tokens.
 async fn refreshes_twice(provider: Provider, name: &str) {
     let secrets = Secrets::connect();
     let tokens = provider.log_in().await;
@@ -134,12 +134,12 @@ async fn refreshes_twice(provider: Provider, name: &str) {
     }
     assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
     provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a refresh token that works");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_client_may_send_its_secret_in_the_body() {
+async fn a_client_can_send_its_secret_in_the_body() {
     refreshes_twice(Provider::oidc("post"), "by-post/crm/oauth").await;
 }
 
@@ -151,7 +151,7 @@ async fn a_public_client_needs_no_secret() {
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_provider_may_answer_the_same_refresh_token_every_time() {
+async fn a_provider_can_return_the_same_refresh_token_every_time() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc_echo("basic"));
     let tokens = provider.log_in().await;
     let name = "echo/crm/oauth";
@@ -167,15 +167,15 @@ async fn a_provider_may_answer_the_same_refresh_token_every_time() {
     }
     access_tokens.sort();
     access_tokens.dedup();
-    assert_eq!(access_tokens.len(), 4, "an access token came twice");
+    assert_eq!(access_tokens.len(), 4, "an access token was issued twice");
     assert_eq!(provider.times_presented(&tokens.refresh).await, 3);
     assert_eq!(outcome(&function.invoke("{}").await), "skipped");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn token_secrets_may_be_written_as_rfc_6749_does_and_share_a_client() {
+async fn token_secrets_can_use_the_names_of_rfc_6749_and_share_a_client() {
     let (secrets, provider) = (Secrets::connect(), Provider::toolkit_with_grace());
     let client = "shared/client";
     let settings = json!({
@@ -201,14 +201,14 @@ async fn token_secrets_may_be_written_as_rfc_6749_does_and_share_a_client() {
         assert!(current["expires_at"].as_u64().unwrap() < 100_000_000_000, "seconds became milliseconds");
         assert_eq!(current["token_type"], "Bearer");
         provider.refresh(&text(&current, "refresh_token")).await.expect("a refresh token that works");
-        function.assert_kept(&secrets.all_ever_held(name).await);
+        function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
     }
-    function.assert_kept(&secrets.all_ever_held(client).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(client).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn eight_runs_at_once_spend_a_refresh_token_once() {
+async fn eight_runs_at_once_exchange_a_refresh_token_once() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let mut functions = Vec::new();
     for _ in 0..8 {
@@ -218,7 +218,7 @@ async fn eight_runs_at_once_spend_a_refresh_token_once() {
         let tokens = provider.log_in().await;
         let name = format!("at-once/{round}");
         let version = secrets.create(&name, &provider.secret(&tokens)).await;
-        // Eight schedules at once; and eight readers at once that met a 401.
+        // Eight scheduled runs at once, or eight readers at once that got a 401.
         let event = match round % 2 {
             0 => json!({"secretId": name}),
             _ => json!({"secretId": name, "force": true, "ifVersionId": version}),
@@ -237,29 +237,29 @@ async fn eight_runs_at_once_spend_a_refresh_token_once() {
         let known = ["refreshed", "in_progress", "skipped", "recovered"];
         assert!(outcomes.iter().all(|outcome| known.contains(outcome)), "{outcomes:?}");
         assert_eq!(provider.times_presented(&tokens.refresh).await, 1, "{outcomes:?}");
-        // A token presented twice would have killed the whole family, the newest token included.
+        // If a token had been sent twice, the provider would have revoked all tokens of the grant.
         let current = secrets.current(&name).await;
-        provider.refresh(&text(&current, "refreshToken")).await.expect("a family that lives");
+        provider.refresh(&text(&current, "refreshToken")).await.expect("a refresh token that works");
         let held = secrets.all_ever_held(&name).await;
         for function in &functions {
-            function.assert_kept(&held);
+            function.assert_no_secret_shown(&held);
         }
     }
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_run_killed_before_the_exchange_holds_the_next_ones_off_until_its_lease_ends() {
+async fn runs_after_a_run_killed_before_its_exchange_wait_until_its_lease_ends() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let tokens = provider.log_in().await;
-    let proxy = Proxy::before(&provider.token_endpoint, Way::Held).await;
+    let proxy = Proxy::in_front_of(&provider.token_endpoint, Forwarding::Hold).await;
     let name = "killed/crm/oauth";
     let mut secret = provider.secret(&tokens);
     secret["tokenEndpoint"] = proxy.token_endpoint.clone().into();
     let version = secrets.create(name, &secret).await;
 
     let killed = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
-    killed.kill_during("{}", SHORT, proxy.request()).await;
+    killed.kill_during("{}", SHORT, proxy.until_request()).await;
 
     let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
     for event in ["{}".to_owned(), r#"{"force":true}"#.to_owned(), force_if(&version)] {
@@ -270,15 +270,15 @@ async fn a_run_killed_before_the_exchange_holds_the_next_ones_off_until_its_leas
     }
     assert_eq!(provider.times_presented(&tokens.refresh).await, 0);
 
-    // A new proxy: the held request must not reach the provider after all.
-    let way = Proxy::before(&provider.token_endpoint, Way::Through).await;
-    secret["tokenEndpoint"] = way.token_endpoint.clone().into();
+    // A new proxy, because the held request must never reach the provider.
+    let open_proxy = Proxy::in_front_of(&provider.token_endpoint, Forwarding::Forward).await;
+    secret["tokenEndpoint"] = open_proxy.token_endpoint.clone().into();
     secrets.edit(name, &secret).await;
     let report = function.invoke_after_the_lease("{}").await;
     assert_eq!(outcome(&report), "refreshed");
     assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
-    provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a family that lives");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a refresh token that works");
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
@@ -286,7 +286,7 @@ async fn a_run_killed_before_the_exchange_holds_the_next_ones_off_until_its_leas
 async fn an_edit_made_during_the_exchange_is_kept() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let tokens = provider.log_in().await;
-    let proxy = Proxy::before(&provider.token_endpoint, Way::Held).await;
+    let proxy = Proxy::in_front_of(&provider.token_endpoint, Forwarding::Hold).await;
     let name = "edited/crm/oauth";
     let mut secret = provider.secret(&tokens);
     secret["tokenEndpoint"] = proxy.token_endpoint.clone().into();
@@ -295,12 +295,12 @@ async fn an_edit_made_during_the_exchange_is_kept() {
 
     let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
     let edited = async {
-        proxy.request().await;
+        proxy.until_request().await;
         let mut edit = secret.clone();
         edit["note"] = "after".into();
         edit["refreshMarginSeconds"] = 120.into();
         let edited = secrets.edit(name, &edit).await;
-        proxy.set(Way::Through);
+        proxy.set(Forwarding::Forward);
         edited
     };
     let (report, edited) = tokio::join!(function.invoke("{}"), edited);
@@ -315,41 +315,41 @@ async fn an_edit_made_during_the_exchange_is_kept() {
     assert_ne!(text(&current, "accessToken"), tokens.access);
     assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
     provider.refresh(&text(&current, "refreshToken")).await.expect("a refresh token that works");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn tokens_that_a_person_puts_in_place_during_the_exchange_stand() {
+async fn tokens_that_a_person_writes_during_the_exchange_stay_current() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let tokens = provider.log_in().await;
-    let proxy = Proxy::before(&provider.token_endpoint, Way::Held).await;
+    let proxy = Proxy::in_front_of(&provider.token_endpoint, Forwarding::Hold).await;
     let name = "superseded/crm/oauth";
     let mut secret = provider.secret(&tokens);
     secret["tokenEndpoint"] = proxy.token_endpoint.clone().into();
     secrets.create(name, &secret).await;
 
     let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
-    let log_in_anew = async {
-        proxy.request().await;
-        let anew = provider.log_in().await;
-        secrets.edit(name, &provider.secret(&anew)).await;
-        proxy.set(Way::Through);
-        anew
+    let log_in_again = async {
+        proxy.until_request().await;
+        let new_login = provider.log_in().await;
+        secrets.edit(name, &provider.secret(&new_login)).await;
+        proxy.set(Forwarding::Forward);
+        new_login
     };
-    let (report, anew) = tokio::join!(function.invoke("{}"), log_in_anew);
+    let (report, new_login) = tokio::join!(function.invoke("{}"), log_in_again);
     assert_eq!(outcome(&report), "superseded");
-    assert_eq!(text(&secrets.current(name).await, "refreshToken"), anew.refresh);
-    // The run's own tokens are of another login, and good: they stay where a person can find them.
+    assert_eq!(text(&secrets.current(name).await, "refreshToken"), new_login.refresh);
+    // The tokens of the run are of another login and valid. They stay staged, where a person can find them.
     let (_, staged) = secrets.labelled(name, "OAUTH_STAGED").await;
     let staged: Value = serde_json::from_str(&staged).unwrap();
     provider.refresh(&text(&staged, "refreshToken")).await.expect("a refresh token that works");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_spent_token_that_is_current_again_gives_way_to_what_it_was_exchanged_for() {
+async fn a_spent_token_that_is_current_again_is_replaced_by_its_new_tokens() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let tokens = provider.log_in().await;
     let name = "spent/crm/oauth";
@@ -360,14 +360,14 @@ async fn a_spent_token_that_is_current_again_gives_way_to_what_it_was_exchanged_
     assert_eq!(refreshed["outcome"], "refreshed");
     let new = secrets.current(name).await;
 
-    // What a run leaves that dies before it promotes.
+    // The state after a run that died before it promoted.
     secrets.promote(name, &first).await;
     let report = function.invoke("{}").await.unwrap();
     assert_eq!(report["outcome"], "recovered");
     assert_eq!(report["versionId"], refreshed["versionId"]);
     assert_eq!(report["previousVersionId"], json!(first));
 
-    // A person edits an old copy and pastes it back: the edit is kept.
+    // A person edits an old copy and pastes it back. The edit is kept.
     secret["note"] = "pasted".into();
     let pasted = secrets.edit(name, &secret).await;
     let report = function.invoke("{}").await.unwrap();
@@ -377,22 +377,22 @@ async fn a_spent_token_that_is_current_again_gives_way_to_what_it_was_exchanged_
     assert_eq!(current["note"], "pasted");
     assert_eq!(text(&current, "refreshToken"), text(&new, "refreshToken"));
 
-    // The provider was never asked with the spent token again, and so the family lives.
+    // The spent token was not sent again, so the tokens are still valid.
     assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
     assert_eq!(outcome(&function.invoke(r#"{"force":true}"#).await), "refreshed");
     provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a refresh token that works");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_dead_grant_is_asked_for_once_until_a_person_consents_again() {
+async fn a_revoked_token_is_sent_once_until_a_person_consents_again() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let first = provider.log_in().await;
     let tokens = provider.refresh(&first.refresh).await.unwrap();
-    // Someone else presents the spent token: the provider takes it for a thief's and kills the family.
+    // Another client sends the spent token: the provider's reuse detection revokes all tokens of the grant.
     assert_eq!(provider.refresh(&first.refresh).await.unwrap_err(), "invalid_grant");
-    let name = "dead-grant/crm/oauth";
+    let name = "revoked/crm/oauth";
     let version = secrets.create(name, &provider.secret(&tokens)).await;
     let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
 
@@ -404,7 +404,7 @@ async fn a_dead_grant_is_asked_for_once_until_a_person_consents_again() {
     for _ in 0..2 {
         let failure = function.invoke("{}").await.unwrap_err();
         assert_eq!(failure.error_type, "ReauthorizationRequired");
-        assert!(failure.message.contains("on record"), "{}", failure.message);
+        assert!(failure.message.contains("an earlier run recorded this refusal"), "{}", failure.message);
     }
     assert_eq!(provider.times_presented(&tokens.refresh).await, 1);
     assert_eq!(secrets.labelled(name, "AWSCURRENT").await.0, version);
@@ -412,12 +412,12 @@ async fn a_dead_grant_is_asked_for_once_until_a_person_consents_again() {
     secrets.edit(name, &provider.secret(&provider.log_in().await)).await;
     assert_eq!(outcome(&function.invoke("{}").await), "refreshed");
     provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a refresh token that works");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_wrong_client_secret_is_the_clients_fault_and_mended_by_another() {
+async fn a_wrong_client_secret_is_reported_and_the_right_one_fixes_it() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let tokens = provider.log_in().await;
     let name = "wrong-client/crm/oauth";
@@ -427,7 +427,7 @@ async fn a_wrong_client_secret_is_the_clients_fault_and_mended_by_another() {
     secrets.create(name, &wrong).await;
     let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
 
-    for run in ["asks the provider", "finds the answer on record"] {
+    for run in ["sends the token to the provider", "finds the recorded refusal"] {
         let failure = function.invoke_until("{}", SHORT).await.unwrap_err();
         assert_eq!(failure.error_type, "ClientRejected", "{run}: {}", failure.message);
         assert!(failure.message.contains("clientSecret"), "{run}: {}", failure.message);
@@ -437,15 +437,15 @@ async fn a_wrong_client_secret_is_the_clients_fault_and_mended_by_another() {
     secrets.edit(name, &right).await;
     assert_eq!(outcome(&function.invoke_after_the_lease("{}").await), "refreshed");
     provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a refresh token that works");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_lost_answer_is_made_up_for_by_a_providers_grace_period() {
+async fn a_lost_response_is_repeated_within_a_providers_grace_period() {
     let (secrets, provider) = (Secrets::connect(), Provider::toolkit_with_grace());
     let tokens = provider.log_in().await;
-    let proxy = Proxy::before(&provider.token_endpoint, Way::AnswerLost).await;
+    let proxy = Proxy::in_front_of(&provider.token_endpoint, Forwarding::LoseResponse).await;
     let name = "lost-answer/grace";
     let mut secret = provider.secret(&tokens);
     secret["tokenEndpoint"] = proxy.token_endpoint.clone().into();
@@ -455,24 +455,24 @@ async fn a_lost_answer_is_made_up_for_by_a_providers_grace_period() {
     let failure = function.invoke_until("{}", SHORT).await.unwrap_err();
     assert_eq!(failure.error_type, "ProviderUnavailable");
     assert!(failure.message.contains("may have spent the refresh token"), "{}", failure.message);
-    proxy.set(Way::Through);
+    proxy.set(Forwarding::Forward);
     assert_eq!(outcome(&function.invoke("{}").await), "in_progress");
 
     assert_eq!(outcome(&function.invoke_after_the_lease("{}").await), "refreshed");
     let current = secrets.current(name).await;
     let replayed = provider.refresh(&tokens.refresh).await.expect("the grace period");
-    assert_eq!(text(&current, "refreshToken"), replayed.refresh, "not the pair of the lost answer");
-    assert_eq!(text(&current, "accessToken"), replayed.access, "not the pair of the lost answer");
+    assert_eq!(text(&current, "refreshToken"), replayed.refresh, "not the tokens of the lost response");
+    assert_eq!(text(&current, "accessToken"), replayed.access, "not the tokens of the lost response");
     assert_eq!(outcome(&function.invoke(r#"{"force":true}"#).await), "refreshed");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_lost_answer_without_a_grace_period_is_told_as_what_may_have_happened() {
+async fn the_error_after_a_lost_response_without_a_grace_period_mentions_that_the_token_may_be_spent() {
     let (secrets, provider) = (Secrets::connect(), Provider::toolkit_without_reuse_detection());
     let tokens = provider.log_in().await;
-    let proxy = Proxy::before(&provider.token_endpoint, Way::AnswerLost).await;
+    let proxy = Proxy::in_front_of(&provider.token_endpoint, Forwarding::LoseResponse).await;
     let name = "lost-answer/no-grace";
     let mut secret = provider.secret(&tokens);
     secret["tokenEndpoint"] = proxy.token_endpoint.clone().into();
@@ -481,17 +481,18 @@ async fn a_lost_answer_without_a_grace_period_is_told_as_what_may_have_happened(
 
     let failure = function.invoke_until("{}", SHORT).await.unwrap_err();
     assert_eq!(failure.error_type, "ProviderUnavailable");
-    proxy.set(Way::Through);
+    proxy.set(Forwarding::Forward);
     let failure = function.invoke_after_the_lease("{}").await.unwrap_err();
     assert_eq!(failure.error_type, "ReauthorizationRequired");
-    assert!(failure.message.contains("it may have spent the token without storing the answer"), "{}", failure.message);
+    let expected = "it may have spent the token without storing the response";
+    assert!(failure.message.contains(expected), "{}", failure.message);
     assert_eq!(text(&secrets.current(name).await, "refreshToken"), tokens.refresh);
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_secret_that_is_missing_or_binary_is_named() {
+async fn the_error_names_a_secret_that_is_missing_binary_or_not_json() {
     let secrets = Secrets::connect();
     secrets.create_binary("unusable/binary", &[0, 159, 146, 150]).await;
     secrets.create_text("unusable/text", "hunter2").await;
@@ -510,7 +511,7 @@ async fn a_secret_that_is_missing_or_binary_is_named() {
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn readers_are_told_in_a_secret_of_their_own() {
+async fn new_tokens_are_published_in_a_secret_for_readers() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let (name, readers) = ("published/crm/oauth", "published/crm/access");
     let mut document = provider.secret(&provider.log_in().await);
@@ -520,22 +521,22 @@ async fn readers_are_told_in_a_secret_of_their_own() {
     let function = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
     for event in ["{}", r#"{"force":true}"#] {
         assert_eq!(outcome(&function.invoke(event).await), "refreshed", "{event}");
-        let (told, current) = (secrets.current(readers).await, secrets.current(name).await);
+        let (published, current) = (secrets.current(readers).await, secrets.current(name).await);
         for member in ["accessToken", "expiresAt", "tokenType", "scope", "tokenResponse"] {
-            assert!(told.get(member) == current.get(member), "{member} differs");
+            assert!(published.get(member) == current.get(member), "{member} differs");
         }
-        let only_the_refreshers = ["refreshToken", "clientId", "clientSecret", "refreshedAt", "tokenEndpoint"];
-        assert!(only_the_refreshers.iter().all(|member| told.get(member).is_none()), "readers are told too much");
+        let never_published = ["refreshToken", "clientId", "clientSecret", "refreshedAt", "tokenEndpoint"];
+        assert!(never_published.iter().all(|member| published.get(member).is_none()), "too many members are published");
     }
     let (version, _) = secrets.labelled(readers, "AWSCURRENT").await;
     assert_eq!(outcome(&function.invoke(&force_if(&version)).await), "refreshed");
     assert_eq!(outcome(&function.invoke(&force_if(&version)).await), "skipped");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_refresh_makes_two_versions_and_leaves_each_label_on_one() {
+async fn a_refresh_adds_two_versions_and_each_label_is_on_one_version() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let name = "labels/crm/oauth";
     let mut previous = secrets.create(name, &provider.secret(&provider.log_in().await)).await;
@@ -549,15 +550,15 @@ async fn a_refresh_makes_two_versions_and_leaves_each_label_on_one() {
         assert_eq!(versions.remove(&current).unwrap(), ["AWSCURRENT", "OAUTH_STAGED"]);
         assert_eq!(versions.remove(&previous).unwrap(), ["AWSPREVIOUS"]);
         let labels: Vec<_> = versions.into_values().flatten().collect();
-        assert_eq!(labels, ["OAUTH_CLAIM"], "the other versions' labels");
+        assert_eq!(labels, ["OAUTH_CLAIM"], "the labels of the other versions");
 
         let (_, claim) = secrets.labelled(name, "OAUTH_CLAIM").await;
         let claim: Value = serde_json::from_str(&claim).unwrap();
-        assert!(text(&claim, "about").contains("token-refresher"), "a person who meets a claim learns what it is");
+        assert!(text(&claim, "about").contains("token-refresher"), "a claim does not name the program that wrote it");
         assert!(claim["leaseEndsAt"].is_string() && claim["holder"].is_string());
-        // Who may read the token may read the claim; it must not hold the client's secret or another token.
+        // Readers of the token can read the claim too. It must not hold the client's secret or another token.
         support::output::assert_no_secret(&claim.to_string(), &secrets.all_ever_held(name).await);
         previous = current;
     }
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }

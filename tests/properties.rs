@@ -1,5 +1,5 @@
-//! What holds for every value, not only for those of a table: the forms of time, the margin, merging, version ids, and the
-//! decisions about room and claims. The values are the same at every run.
+//! Rules that hold for every value: time forms, the margin, merging, version ids, and the decisions about room and claims. The
+//! random values are the same in every run.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -23,7 +23,7 @@ use token_refresher::{
     },
 };
 
-/// From here on a number counts milliseconds, below it seconds.
+/// Numbers from here on are milliseconds, smaller ones are seconds.
 const FIRST_MILLISECONDS: i64 = 100_000_000_000;
 
 /// The key of tokens that are exchanged by their refresh token.
@@ -35,7 +35,7 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases: 2000, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// Every moment that each form can write: from March 1973 to the year 5138, to the nanosecond.
+/// The times that every form can write: from March 1973 to the year 5138, in nanoseconds.
 fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
     let seconds = FIRST_MILLISECONDS / 1000..99_972_403_200;
     (seconds, 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| DateTime::from_timestamp(seconds, nanos).unwrap())
@@ -53,7 +53,7 @@ fn any_form() -> impl Strategy<Value = TimeForm> {
     ]
 }
 
-/// A JSON value with a text that a careless reader would change.
+/// A JSON value whose text changes if it is parsed and written again.
 fn any_value() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("12345678901234567890.10".to_owned()),
@@ -64,7 +64,7 @@ fn any_value() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A token secret in either style: its tokens, an expiry, and members that mean nothing here, in any order.
+/// A token secret in one of the styles: tokens, an expiry, and unknown members, in any order.
 fn any_secret() -> impl Strategy<Value = TokenSecret> {
     let style = prop_oneof![Just(Style::CamelCase), Just(Style::SnakeCase)];
     let others = proptest::collection::btree_map("x-[a-c]{1,2}", any_value(), 0..4);
@@ -116,7 +116,7 @@ fn client() -> ClientDigest {
     ClientDigest::of(&Client::new(settings).unwrap())
 }
 
-/// All that goes into the key of a token, of few letters, so that two of them are often much alike.
+/// The parts of a token key, made of few letters, so that two of them are often similar.
 fn any_tokens() -> impl Strategy<Value = (String, Tokens)> {
     let text = || "[ab]{0,2}";
     let refreshed_at = proptest::option::of((0..3_i64).prop_map(|ms| DateTime::from_timestamp_millis(ms).unwrap()));
@@ -135,8 +135,8 @@ fn all_ids(key: &TokenKey) -> Vec<VersionId> {
     ids
 }
 
-fn rank(standing: ClaimState) -> u8 {
-    match standing {
+fn rank(state: ClaimState) -> u8 {
+    match state {
         ClaimState::Leased { .. } => 0,
         ClaimState::BackingOff { .. } => 1,
         ClaimState::Free => 2,
@@ -160,8 +160,8 @@ fn listed(versions: &[(bool, i64)], now: DateTime<Utc>) -> Vec<Listed> {
 }
 
 #[test]
-fn keys_differ_however_the_same_bytes_are_shared_out() {
-    // The very bytes that stand between the parts.
+fn keys_differ_if_the_same_bytes_are_split_differently() {
+    // The bytes that separate the parts.
     let texts = ["", "\u{0}", "\u{1}", "\u{0}\u{0}", "\u{0}\u{1}", "\u{1}\u{0}", "\u{1}\u{1}"];
     let mut keys = HashSet::new();
     for arn in texts {
@@ -183,7 +183,7 @@ proptest! {
         let text = form.write(time);
         let (read, read_form) = TimeForm::read(&text).unwrap();
         prop_assert_eq!(read_form, form, "{}", text);
-        // What the form cannot hold is cut off, and no more than that.
+        // Only the digits that the form cannot hold are dropped.
         let step = match form {
             TimeForm::Number(Unit::Seconds)
             | TimeForm::Digits(Unit::Seconds)
@@ -197,7 +197,7 @@ proptest! {
     }
 
     #[test]
-    fn a_number_counts_seconds_below_ten_to_the_eleventh_and_milliseconds_from_there_on(
+    fn a_number_is_seconds_below_ten_to_the_eleventh_and_milliseconds_from_there_on(
         number in prop_oneof![FIRST_MILLISECONDS - 2..FIRST_MILLISECONDS + 2, -62_000_000_000..253_402_300_800_000_i64],
     ) {
         let unit = if number < FIRST_MILLISECONDS { Unit::Seconds } else { Unit::Milliseconds };
@@ -219,35 +219,35 @@ proptest! {
     }
 
     #[test]
-    fn a_token_falls_due_once_at_its_margin_and_at_most_a_third_of_its_lifetime_before_its_expiry(
+    fn a_token_is_due_at_its_margin_and_at_most_a_third_of_its_lifetime_before_its_expiry(
         third in prop_oneof![1..2_000_000_i64, -1000..1000_i64],
         margin in 0..5000_i64,
         own in any::<bool>(),
         known in any::<bool>(),
-        // Thirds are rounded, by a nanosecond or two.
+        // Thirds are rounded by a nanosecond or two, so the boundary itself is not tested.
         microseconds in prop_oneof![Just(-1), Just(1), -1_000_000..-1_i64, 1..1_000_000_i64],
     ) {
         let expires_at = 1_767_225_600_000;
         let token = token(expires_at, known.then_some(expires_at - 3 * third), own.then_some(margin));
         let default_margin = if own { 900 } else { margin.unsigned_abs() };
-        let longest = if known && third > 0 { third } else { i64::MAX };
+        let longest_margin = if known && third > 0 { third } else { i64::MAX };
         let at = |ms| DateTime::from_timestamp_millis(ms).unwrap();
-        let due_at = at(expires_at - longest.min(margin * 1000));
+        let due_at = at(expires_at - longest_margin.min(margin * 1000));
         prop_assert_eq!(is_due(&token, default_margin, due_at + TimeDelta::microseconds(microseconds)), microseconds > 0);
         prop_assert!(is_due(&token, default_margin, at(expires_at)), "no margin is negative");
     }
 
     #[test]
-    fn what_is_due_stays_due(token in any_secret(), margin in 60..=86_400_u64, now in any_time(), later in 0..100_000_000_i64) {
+    fn a_due_token_stays_due(token in any_secret(), margin in 60..=86_400_u64, now in any_time(), later in 0..100_000_000_i64) {
         if is_due(&token, margin, now) {
             prop_assert!(is_due(&token, margin, now + TimeDelta::seconds(later)));
         }
     }
 
     #[test]
-    fn merging_takes_the_tokens_of_one_and_all_else_of_the_other(ours in any_secret(), theirs in any_secret()) {
+    fn a_merge_takes_the_tokens_of_one_secret_and_all_other_members_of_the_other(ours in any_secret(), theirs in any_secret()) {
         let text = |secret: &TokenSecret| {
-            // Merged with what differs in one member, a secret shows its own.
+            // The secret with the tokens of another one. Its other members are its own.
             let probe = TokenSecret::parse(r#"{"refreshToken":"probe","probe":1}"#).unwrap();
             secret.with_tokens_of(&probe).unwrap().expose().to_owned()
         };
@@ -259,13 +259,13 @@ proptest! {
                 prop_assert_eq!(read.expires_at, theirs.expires_at);
                 prop_assert_eq!(others(merged.expose()), others(&text(&ours)));
                 let twice = read.with_tokens_of(&theirs);
-                prop_assert_eq!(twice, Some(merged), "merged twice is merged once");
+                prop_assert_eq!(twice, Some(merged), "a second merge changes nothing");
             }
         }
     }
 
     #[test]
-    fn ids_are_the_same_for_the_same_tokens_only((arn, tokens) in any_tokens(), (other_arn, other) in any_tokens()) {
+    fn ids_are_the_same_only_for_the_same_tokens((arn, tokens) in any_tokens(), (other_arn, other) in any_tokens()) {
         let same = arn == other_arn && tokens == other;
         let (ids, other_ids) = (all_ids(&key_of(&arn, &tokens)), all_ids(&key_of(&other_arn, &other)));
         prop_assert_eq!(ids == other_ids, same);
@@ -279,7 +279,7 @@ proptest! {
     }
 
     #[test]
-    fn ids_do_not_depend_on_the_expiry_nor_on_other_members(
+    fn ids_do_not_depend_on_the_expiry_or_on_other_members(
         refreshed_at in any_time(), form in any_form(), expiry in any_time(), value in any_value(),
     ) {
         let key = |members: String| {
@@ -293,7 +293,7 @@ proptest! {
     }
 
     #[test]
-    fn a_refusal_has_another_id_in_another_six_hours_only(
+    fn a_refusal_has_the_same_id_only_in_the_same_six_hours(
         seconds in -1_000_000_000..10_000_000_000_i64,
         apart in prop_oneof![-50_000..50_000_i64, Just(21_599), Just(21_600), Just(-1)],
     ) {
@@ -306,15 +306,15 @@ proptest! {
     }
 
     #[test]
-    fn a_claim_only_ever_becomes_freer_and_is_free_after_45_minutes(
+    fn a_claim_never_becomes_less_free_and_is_free_after_45_minutes(
         (claim, created) in any_claim(), patient in any::<bool>(), after in 0..4000_i64, later in 0..4000_i64,
     ) {
         let now = created + TimeDelta::seconds(after);
         let found = claim_state(&claim, created, patient, now);
         let one_later = Claim { attempt: claim.attempt + 1, ..claim.clone() };
         prop_assert!(rank(found) <= rank(claim_state(&claim, created, patient, now + TimeDelta::seconds(later))));
-        prop_assert!(rank(found) <= rank(claim_state(&claim, created, false, now)), "patience is for those who have it");
-        prop_assert!(rank(found) >= rank(claim_state(&one_later, created, patient, now)), "no try comes sooner for failing");
+        prop_assert!(rank(found) <= rank(claim_state(&claim, created, false, now)), "a run without patience does not wait longer");
+        prop_assert!(rank(found) >= rank(claim_state(&one_later, created, patient, now)), "a later attempt does not wait less");
         match found {
             ClaimState::Leased { until } => prop_assert!(now < until && until <= created + TimeDelta::minutes(15)),
             ClaimState::BackingOff { retry_at } => prop_assert!(patient && now < retry_at && retry_at <= created + TimeDelta::minutes(45)),
@@ -339,7 +339,7 @@ proptest! {
     }
 
     #[test]
-    fn a_deadline_worked_to_is_never_past_nor_over_a_quarter_of_an_hour_off(now in any_time(), given in any_time(), off in -10..1000_i64) {
+    fn the_deadline_in_use_is_never_past_and_at_most_15_minutes_ahead(now in any_time(), given in any_time(), off in -10..1000_i64) {
         for given in [given, now + TimeDelta::seconds(off)] {
             let deadline = decision::deadline(given, now);
             prop_assert!(deadline >= now && deadline - now <= TimeDelta::minutes(15));

@@ -1,5 +1,4 @@
-//! Providers' answers as received (`tests/fixtures/answers`): through the real exchange, over a socket, into the real
-//! token document.
+//! Recorded responses of providers (`tests/fixtures/answers`), through the real exchange, over a socket, into a token secret.
 
 mod support;
 
@@ -8,7 +7,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use support::{
     output::assert_no_secret,
-    provider::{Answer, CLIENT_ID, CLIENT_SECRET, Provider},
+    provider::{CLIENT_ID, CLIENT_SECRET, Provider, Response},
 };
 use token_refresher::{
     clock::Clock,
@@ -30,9 +29,9 @@ const OLD_REFRESH: &str = "unseen-old-refresh-token-of-the-test";
 /// When the request was sent, seconds since the epoch.
 const SENT_AT: i64 = 1_767_225_900;
 
-/// What is to be written of an answer besides its tokens.
+/// The expected members of the token secret after a response, besides the tokens.
 struct Written {
-    /// Whether it names a new refresh token.
+    /// Whether the response has a new refresh token.
     rotates: bool,
     expires_in: i64,
     token_type: &'static str,
@@ -53,7 +52,7 @@ const BEARER: Written = Written {
 
 const LOWER_CASE: Written = Written { token_type: "bearer", ..BEARER };
 
-const GRANTED: [(&str, Written); 19] = [
+const ISSUED: [(&str, Written); 19] = [
     ("atlassian-refresh", Written { scope: Some("offline_access read:jira-work"), ..BEARER }),
     (
         "auth0-refresh",
@@ -85,7 +84,7 @@ const GRANTED: [(&str, Written); 19] = [
             ..BEARER
         },
     ),
-    // A form, where JSON was asked for; an empty scope is none.
+    // A form, although the request asked for JSON. An empty scope counts as none.
     (
         "github-app-refresh-form",
         Written { expires_in: 28_800, refresh_token_expires_in: Some(15_897_600), ..LOWER_CASE },
@@ -94,7 +93,7 @@ const GRANTED: [(&str, Written); 19] = [
         "github-app-refresh-json",
         Written { expires_in: 28_800, refresh_token_expires_in: Some(15_897_600), ..LOWER_CASE },
     ),
-    // No refresh token: ours stays.
+    // No refresh token: the old one stays.
     (
         "google-refresh",
         Written {
@@ -106,7 +105,7 @@ const GRANTED: [(&str, Written); 19] = [
         },
     ),
     ("hubspot-refresh", Written { expires_in: 1800, ..LOWER_CASE }),
-    // `refresh_expires_in` of 0: it never ends.
+    // `refresh_expires_in` is 0: the refresh token never expires.
     (
         "keycloak-refresh-offline",
         Written {
@@ -133,9 +132,9 @@ const GRANTED: [(&str, Written); 19] = [
             ..BEARER
         },
     ),
-    // A name of its own for the refresh token's end.
+    // Its own name for the lifetime of the refresh token.
     ("quickbooks-refresh", Written { refresh_token_expires_in: Some(8_726_400), ..LOWER_CASE }),
-    // No lifetime, and an instance that everyone who reads the token needs.
+    // No lifetime, and the `instance_url` that every reader of the token needs.
     (
         "salesforce-refresh",
         Written {
@@ -178,7 +177,7 @@ const GRANTED: [(&str, Written); 19] = [
             ..LOWER_CASE
         },
     ),
-    // No type of token.
+    // No token type.
     (
         "linkedin-refresh",
         Written {
@@ -200,7 +199,7 @@ const GRANTED: [(&str, Written); 19] = [
     ),
 ];
 
-/// The error's name, and what the message shows of the answer.
+/// The name of the fixture, the error type, and the part of the message that is from the response.
 const REFUSED: [(&str, &str, &str); 15] = [
     (
         "atlassian-403-invalid-grant",
@@ -219,7 +218,7 @@ const REFUSED: [(&str, &str, &str); 15] = [
          on 2025-07-31T08:00:26.4486159Z and was inactive for 90.00:00:00. Trace ID: 7481cb06-28be-4b36-8333-b717d54d6800 Co…)",
     ),
     ("generic-401-empty", "ProviderRejected", "(status 401 without an OAuth error)"),
-    // GitHub refuses with 200.
+    // GitHub sends errors with status 200.
     (
         "github-app-200-bad-refresh-token",
         "ReauthorizationRequired",
@@ -235,7 +234,7 @@ const REFUSED: [(&str, &str, &str); 15] = [
         "ReauthorizationRequired",
         "(status 400, invalid_grant: Token has been expired or revoked.)",
     ),
-    // Not OAuth's members.
+    // Members that are not those of OAuth.
     (
         "hubspot-bad-refresh-token",
         "ReauthorizationRequired",
@@ -262,7 +261,7 @@ const REFUSED: [(&str, &str, &str); 15] = [
     ("zoom-error-reason", "ReauthorizationRequired", "(status 400, invalid_grant: Invalid Token!)"),
 ];
 
-/// What the message shows of an answer to go nowhere by, and whether the token may have been spent.
+/// The name of the fixture, the description of an unusable response, and whether the token may have been spent.
 const UNAVAILABLE: [(&str, &str, bool); 5] = [
     ("generic-200-html", "answered 200 without an access token that could be read", true),
     (
@@ -289,11 +288,11 @@ fn client(provider: &Provider) -> Client {
     Client::new(settings).unwrap()
 }
 
-/// One exchange with a provider that answers as recorded. Its address, and what came back.
+/// One exchange with a provider that sends a recorded response. Returns the provider's address and the result.
 async fn exchanged(name: &str) -> (String, TokenResponse) {
-    let provider = Provider::always(Answer::recorded(name));
+    let provider = Provider::always(Response::recorded(name));
     let client = client(&provider);
-    let endpoint = client.endpoint_shown();
+    let endpoint = client.endpoint_without_query();
     let request = Exchange {
         client,
         grant: Grant::RefreshToken(OLD_REFRESH.into()),
@@ -302,25 +301,25 @@ async fn exchanged(name: &str) -> (String, TokenResponse) {
         deadline: Utc::now() + TimeDelta::milliseconds(1_900),
     };
     let http = HttpClients::new(|_| None).unwrap().provider;
-    let answer = Exchanger::over_http(http, Clock::system()).exchange(request).await;
+    let response = Exchanger::over_http(http, Clock::system()).exchange(request).await;
     assert_eq!(provider.exchanges(), 1, "{name}");
-    (endpoint, answer)
+    (endpoint, response)
 }
 
-/// The text that a token secret has after a refresh that the provider answered as recorded.
+/// The text of a token secret after a refresh with a recorded response.
 async fn refreshed(name: &str, secret: &str) -> String {
-    let (_, answer) = exchanged(name).await;
-    let TokenResponse::Issued(issued) = answer else { panic!("{name}: {answer:?}") };
+    let (_, response) = exchanged(name).await;
+    let TokenResponse::Issued(issued) = response else { panic!("{name}: {response:?}") };
     let new = issued.into_new_tokens(sent_at(), std::time::Duration::from_hours(1));
     let text = TokenSecret::parse(secret).unwrap().with_new_tokens(&new, 60_000);
     text.expose().to_owned()
 }
 
-/// A member of a recorded answer, be it JSON or a form.
+/// A member of a recorded response, in JSON or in a form.
 fn recorded(name: &str, member: &str) -> Option<String> {
-    let Answer::Fixed { body, .. } = Answer::recorded(name) else { unreachable!() };
+    let Response::Fixed { body, .. } = Response::recorded(name) else { unreachable!() };
     match serde_json::from_str::<serde_json::Value>(&body) {
-        Ok(answer) => answer.get(member)?.as_str().map(str::to_owned),
+        Ok(response) => response.get(member)?.as_str().map(str::to_owned),
         Err(_) => {
             form_urlencoded::parse(body.as_bytes()).find(|(name, _)| name == member).map(|(_, value)| value.into())
         }
@@ -328,24 +327,24 @@ fn recorded(name: &str, member: &str) -> Option<String> {
 }
 
 #[test]
-fn every_recorded_answer_is_in_a_table() {
+fn every_recorded_response_is_in_a_table() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/answers");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let files: BTreeSet<_> = files.collect();
-    let names = GRANTED.map(|(name, _)| name).into_iter();
+    let names = ISSUED.map(|(name, _)| name).into_iter();
     let names = names.chain(REFUSED.map(|(name, ..)| name)).chain(UNAVAILABLE.map(|(name, ..)| name));
     let tables: BTreeSet<_> = names.map(|name| format!("{name}.http")).collect();
     assert_eq!(files, tables);
 }
 
 #[tokio::test]
-async fn a_grant_is_written_in_the_style_and_the_form_of_the_secret() {
+async fn issued_tokens_are_written_in_the_style_and_the_time_form_of_the_secret() {
     let milliseconds = |time: i64| (time * 1000).to_string();
     let seconds = |time: i64| time.to_string();
     let rfc3339 =
         |time: i64| format!("\"{}\"", DateTime::from_timestamp(time, 0).unwrap().format("%Y-%m-%dT%H:%M:%SZ"));
     let written: [(bool, &dyn Fn(i64) -> String); 3] = [(false, &milliseconds), (true, &seconds), (true, &rfc3339)];
-    for (name, expected) in GRANTED {
+    for (name, expected) in ISSUED {
         for (snake, time) in written {
             let member = |camel: &str, snake_case: &str| if snake { snake_case.to_owned() } else { camel.to_owned() };
             let tokens = |access: &str, refresh: &str, expires_at: i64| {
@@ -380,23 +379,23 @@ async fn a_grant_is_written_in_the_style_and_the_form_of_the_secret() {
                 add(&member("tokenResponse", "token_response"), rest);
             }
             assert_eq!(after, format!("{{{wanted}}}"), "{name}");
-            assert!(TokenSecret::parse(&after).is_ok(), "{name}: it can be read again");
+            assert!(TokenSecret::parse(&after).is_ok(), "{name}: the result is not a token secret");
         }
     }
 }
 
 #[tokio::test]
-async fn what_an_earlier_answer_said_stays_unless_it_no_longer_holds() {
+async fn members_of_an_earlier_response_stay_unless_they_are_out_of_date() {
     let kept = "1770000000000";
     for (name, refresh_token_ends, response) in [
-        // It names its company at the consent and never again.
+        // The response after the consent names the company, later responses do not.
         ("quickbooks-refresh", "1775952300000", r#"{"realmId":"4620816365","instance_url":"https://old"}"#),
         (
             "keycloak-refresh-offline",
             "null",
             r#"{"realmId":"4620816365","instance_url":"https://old","not-before-policy":0,"session_state":"80a96e21-0942-447e-b1d7-21da55d3ff4a"}"#,
         ),
-        // Another refresh token, and nothing said of its end.
+        // Another refresh token, without its expiry.
         ("upwork-refresh", "null", r#"{"realmId":"4620816365","instance_url":"https://old"}"#),
         // The same refresh token.
         ("paypal-string-expires-in", kept, r#"{"realmId":"4620816365","instance_url":"https://old"}"#),
@@ -416,10 +415,10 @@ async fn what_an_earlier_answer_said_stays_unless_it_no_longer_holds() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_named_by_what_mends_it_and_told_without_a_token() {
+async fn a_refusal_is_reported_with_its_remedy_and_without_a_token() {
     for (name, error_type, shown) in REFUSED {
-        let (endpoint, answer) = exchanged(name).await;
-        let TokenResponse::Refused(refusal) = answer else { panic!("{name}: {answer:?}") };
+        let (endpoint, response) = exchanged(name).await;
+        let TokenResponse::Refused(refusal) = response else { panic!("{name}: {response:?}") };
         let error = Error::Refused {
             secret_id: "crm".to_owned(),
             endpoint,
@@ -434,20 +433,20 @@ async fn a_refusal_is_named_by_what_mends_it_and_told_without_a_token() {
 }
 
 #[tokio::test]
-async fn an_answer_to_go_nowhere_by_is_told_without_a_token() {
+async fn an_unusable_response_is_reported_without_a_token() {
     for (name, shown, maybe_spent) in UNAVAILABLE {
-        let (_, answer) = exchanged(name).await;
-        let TokenResponse::Failed(trouble) = answer else { panic!("{name}: {answer:?}") };
-        let (what, spent) = match &trouble {
+        let (_, response) = exchanged(name).await;
+        let TokenResponse::Failed(error) = response else { panic!("{name}: {response:?}") };
+        let (description, spent) = match &error {
             TransportError::MaybeSpent(what) => (what, true),
             TransportError::NotSent(what) | TransportError::Busy { what, .. } => (what, false),
         };
-        assert_eq!((what.as_str(), spent), (shown, maybe_spent), "{name}");
-        assert_shows_no_token(name, &format!("{trouble:?}"));
+        assert_eq!((description.as_str(), spent), (shown, maybe_spent), "{name}");
+        assert_shows_no_token(name, &format!("{error:?}"));
     }
 }
 
 fn assert_shows_no_token(name: &str, message: &str) {
     let own = [OLD_ACCESS, OLD_REFRESH, CLIENT_SECRET].map(str::to_owned);
-    assert_no_secret(message, &[own.to_vec(), Answer::recorded(name).tokens()].concat());
+    assert_no_secret(message, &[own.to_vec(), Response::recorded(name).tokens()].concat());
 }

@@ -63,7 +63,7 @@ const NO_SECRET: &[&str] = &[
     "error::Remedy",
     // Private, and only times.
     "reader::policy::Times",
-    "reader::refresher_function::Occasion",
+    "reader::refresher_function::RequestReason",
     // Names of secrets and versions.
     "reader::source::Query",
     "reader::source::Wanted",
@@ -224,7 +224,7 @@ async fn shown() -> BTreeMap<&'static str, String> {
     let id: VersionId = "v".repeat(36).into();
     let versions = Versions::create("arn", &id, &text, now()).unwrap();
     all.add("store::versions::Versions", &versions);
-    all.add("store::versions::Kept", &versions);
+    all.add("store::versions::StoredVersion", &versions);
 
     // What is derived from them.
     let key = TokenKey::of("arn", &Grant::of(&token), &token.tokens);

@@ -1,11 +1,11 @@
-//! The verification of `examples/readers/webhooks` by the senders' own vectors, and by what is wrong with others.
+//! The verification of signatures in `examples/readers/webhooks`: with the senders' own test vectors, and with invalid requests.
 
 #[path = "../examples/readers/webhooks/signature.rs"]
 mod signature;
 
 use signature::{Refusal, Sender, TOLERANCE_SECONDS};
 
-/// A webhook that its sender has signed.
+/// A webhook with its sender's signature.
 struct Vector {
     sender: Sender,
     key: &'static str,
@@ -15,7 +15,7 @@ struct Vector {
     signed_at: u64,
 }
 
-/// GitHub's and Slack's documentation have one each. Stripe publishes none: its own was made with openssl.
+/// The vectors of GitHub and Slack are from their documentation. Stripe publishes none: this one was made with openssl.
 const VECTORS: [Vector; 3] = [
     Vector {
         sender: Sender::Stripe,
@@ -56,7 +56,7 @@ impl Vector {
         self.sender.verify(header, body.as_bytes(), &keys, now)
     }
 
-    /// The headers with a change to one of them.
+    /// The headers, with one of them changed.
     fn headers(&self, changed: &str, change: impl Fn(&str) -> String) -> Vec<(&'static str, String)> {
         let change = |name, value: &str| if name == changed { change(value) } else { value.to_owned() };
         self.headers.iter().map(|&(name, value)| (name, change(name, value))).collect()
@@ -73,7 +73,7 @@ impl Vector {
 }
 
 #[test]
-fn a_webhook_is_taken_as_its_sender_documents_it() {
+fn a_webhook_signed_as_its_sender_documents_is_accepted() {
     for vector in &VECTORS {
         let verified = vector.verify(&vector.as_sent(), vector.body, &[vector.key], vector.signed_at);
         assert_eq!(verified, Ok(()), "{:?}", vector.sender);
@@ -81,7 +81,7 @@ fn a_webhook_is_taken_as_its_sender_documents_it() {
 }
 
 #[test]
-fn a_signature_is_good_for_five_minutes_before_and_after_its_time() {
+fn a_signature_is_valid_for_five_minutes_before_and_after_its_time() {
     for vector in VECTORS.iter().filter(|vector| vector.sender != Sender::GitHub) {
         for (now, verified) in [
             (vector.signed_at + TOLERANCE_SECONDS, Ok(())),
@@ -98,12 +98,12 @@ fn a_signature_is_good_for_five_minutes_before_and_after_its_time() {
 }
 
 #[test]
-fn what_was_changed_or_signed_with_another_key_is_refused() {
+fn a_webhook_that_was_changed_or_signed_with_another_key_is_rejected() {
     for vector in &VECTORS {
         let (sent, now, sender) = (vector.as_sent(), vector.signed_at, vector.sender);
         for (what, body, keys) in [
-            ("a byte more", format!("{} ", vector.body), vec![vector.key]),
-            ("a byte less", vector.body[1..].to_owned(), vec![vector.key]),
+            ("one more byte", format!("{} ", vector.body), vec![vector.key]),
+            ("one byte less", vector.body[1..].to_owned(), vec![vector.key]),
             ("no body", String::new(), vec![vector.key]),
             ("another key", vector.body.to_owned(), vec!["another key"]),
             ("an empty key", vector.body.to_owned(), vec![""]),
@@ -131,14 +131,14 @@ fn what_was_changed_or_signed_with_another_key_is_refused() {
 }
 
 #[test]
-fn a_header_that_is_missing_or_written_otherwise_is_named() {
+fn a_missing_or_malformed_header_is_named() {
     let slack_time = "x-slack-request-timestamp";
     for (sender, changed, value, refusal) in [
         (Sender::Stripe, "stripe-signature", "", Refusal::Header("stripe-signature")),
         (Sender::Stripe, "stripe-signature", "t", Refusal::Header("stripe-signature")),
         (Sender::Stripe, "stripe-signature", "v1=00", Refusal::Header("stripe-signature")),
         (Sender::Stripe, "stripe-signature", "t=1492774577", Refusal::Signature),
-        // An older scheme, which must not do.
+        // An older scheme, which must be rejected.
         (
             Sender::Stripe,
             "stripe-signature",
@@ -169,7 +169,7 @@ fn a_header_that_is_missing_or_written_otherwise_is_named() {
             "t=99999999999999999999,v1=6a5114927fdc8227d5197eacbbafe76fe8944817ba6e1c1f168a406fe6a73b28",
             Refusal::Time,
         ),
-        // Two times: the first is the one that counts, for the tolerance and for what was signed.
+        // Two times: the first one counts, for the tolerance and for the signature.
         (
             Sender::Stripe,
             "stripe-signature",
@@ -198,14 +198,14 @@ fn a_header_that_is_missing_or_written_otherwise_is_named() {
 }
 
 #[test]
-fn either_key_will_do_while_one_replaces_the_other() {
+fn the_old_and_the_new_key_are_accepted_during_a_key_replacement() {
     for vector in &VECTORS {
         for keys in [[vector.key, "the next"], ["the one before", vector.key]] {
             let found = vector.verify(&vector.as_sent(), vector.body, &keys, vector.signed_at);
             assert_eq!(found, Ok(()), "{:?}", vector.sender);
         }
     }
-    // Stripe signs with both of its own meanwhile.
+    // During that time Stripe signs with both of its keys.
     let stripe = &VECTORS[0];
     for extra in [",v1=00", ", v1=zz,v0=1,unknown"] {
         let changed = stripe.headers("stripe-signature", |value| format!("{value}{extra}"));
@@ -217,7 +217,7 @@ fn either_key_will_do_while_one_replaces_the_other() {
 }
 
 #[test]
-fn the_path_tells_the_sender() {
+fn the_path_determines_the_sender() {
     for (path, sender) in [
         ("/stripe", Some(Sender::Stripe)),
         ("/prod/slack", Some(Sender::Slack)),

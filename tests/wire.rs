@@ -1,4 +1,4 @@
-//! The wire: what the binary trusts, for Secrets Manager and for providers alike, and that nothing stands in between.
+//! TLS and proxies: which certificates the binary trusts, for Secrets Manager and for providers, and that it uses no proxy.
 
 mod support;
 
@@ -15,7 +15,7 @@ use support::{
 const BINARY: &str = env!("CARGO_BIN_EXE_token-refresher");
 const SECRET_ID: &str = "crm/oauth";
 
-/// A due token whose provider is at `token_endpoint`.
+/// A Secrets Manager with a due token whose provider is at `token_endpoint`.
 async fn secrets_manager(provider: &Provider, token_endpoint: &str) -> FakeSecretsManager {
     let secrets_manager = FakeSecretsManager::start().await;
     let (access_token, refresh_token) = provider.issue();
@@ -46,7 +46,7 @@ async fn invoke(secrets_manager: &str, more: &[(&str, &str)]) -> (Outcome, Optio
 }
 
 #[tokio::test]
-async fn a_refresh_goes_over_tls_where_the_authority_is_trusted() {
+async fn a_refresh_works_over_tls_with_a_trusted_authority() {
     let provider = Provider::rotating();
     let provider_over_tls = TlsProxy::in_front_of(&provider.url()).await;
     let secrets_manager = secrets_manager(&provider, provider_over_tls.url()).await;
@@ -66,7 +66,7 @@ async fn a_refresh_goes_over_tls_where_the_authority_is_trusted() {
 }
 
 #[tokio::test]
-async fn a_provider_with_an_unknown_certificate_never_sees_the_token() {
+async fn a_provider_with_an_unknown_certificate_never_receives_the_token() {
     let provider = Provider::rotating();
     let over_tls = TlsProxy::in_front_of(&provider.url()).await;
     let secrets_manager = secrets_manager(&provider, over_tls.url()).await;
@@ -97,7 +97,7 @@ async fn a_secrets_manager_with_an_unknown_certificate_is_not_read() {
 }
 
 #[tokio::test]
-async fn trust_roots_that_cannot_be_used_end_the_start() {
+async fn unusable_trust_roots_stop_the_start() {
     let empty = tempfile::NamedTempFile::new().unwrap();
     let empty = empty.path().to_str().unwrap();
     for (path, problem) in [
@@ -105,8 +105,8 @@ async fn trust_roots_that_cannot_be_used_end_the_start() {
         (empty, "which holds no certificate; allowed is a PEM file of trusted certificates"),
     ] {
         let (outcome, init_error) = invoke("http://127.0.0.1:9", &[("SSL_CERT_FILE", path)]).await;
-        assert!(matches!(outcome, Outcome::Gone), "{path}: it started");
-        let init_error = init_error.expect("Lambda is told");
+        assert!(matches!(outcome, Outcome::Gone), "{path}: the function started");
+        let init_error = init_error.expect("an error sent to Lambda");
         assert_eq!(init_error["errorType"], "InvalidConfiguration");
         let message = init_error["errorMessage"].as_str().unwrap();
         assert!(message.contains(problem), "{message}");
@@ -114,8 +114,8 @@ async fn trust_roots_that_cannot_be_used_end_the_start() {
 }
 
 #[tokio::test]
-async fn nothing_goes_through_a_proxy_that_the_environment_names() {
-    let proxy = Provider::answering(200, "application/json", "{}");
+async fn a_proxy_in_the_environment_is_not_used() {
+    let proxy = Provider::responding(200, "application/json", "{}");
     let provider = Provider::rotating();
     let secrets_manager = secrets_manager(&provider, &provider.url()).await;
     let url = proxy.url();

@@ -1,4 +1,4 @@
-//! A small authorization server on loopback: its refresh tokens are good for one use, and a second use kills the family.
+//! A small authorization server on loopback. Its refresh tokens are single-use: a second use revokes all tokens of the grant.
 
 use std::{
     collections::HashSet,
@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-/// The server; cloning it gives another handle to the same one.
+/// A handle to the server. A clone is a handle to the same server.
 #[derive(Clone, Default)]
 pub struct AuthorizationServer {
     state: Arc<Mutex<State>>,
@@ -23,13 +23,14 @@ pub struct AuthorizationServer {
 #[derive(Default)]
 struct State {
     issued: u32,
+    /// The valid refresh token. `None` after a revocation.
     live: Option<String>,
     spent: HashSet<String>,
     exchanges: usize,
 }
 
 impl AuthorizationServer {
-    /// Starts it on a free port.
+    /// Starts the server on a free port.
     pub async fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let server = Self { url: format!("http://{}/token", listener.local_addr()?), ..Self::default() };
@@ -37,8 +38,8 @@ impl AuthorizationServer {
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
                 let handle = handle.clone();
-                let answer = service_fn(move |request| answer(handle.clone(), request));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(connection), answer));
+                let service = service_fn(move |request| respond(handle.clone(), request));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(connection), service));
             }
         });
         Ok(server)
@@ -49,17 +50,17 @@ impl AuthorizationServer {
         &self.url
     }
 
-    /// A person consents: a new family of refresh tokens.
+    /// A person consents. Returns the first refresh token.
     pub fn consent(&self) -> String {
         self.state().issue()
     }
 
-    /// The person takes it back.
+    /// The person withdraws the consent.
     pub fn withdraw_consent(&self) {
         self.state().live = None;
     }
 
-    /// How many exchanges were asked for so far.
+    /// The number of exchange requests so far.
     pub fn exchanges(&self) -> usize {
         self.state().exchanges
     }
@@ -90,7 +91,7 @@ impl State {
     }
 }
 
-async fn answer(server: AuthorizationServer, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn respond(server: AuthorizationServer, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let token = form_urlencoded::parse(&body).find(|(name, _)| name == "refresh_token").map(|(_, value)| value);
     let refreshed = token.and_then(|token| server.state().exchange(&token));

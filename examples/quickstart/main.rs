@@ -1,7 +1,7 @@
-//! A demonstration on this machine, without AWS: a small authorization server, a token in a directory store, and the real handler, in
-//! normal runs and with faults. Exits with 1 if any step has an unexpected outcome.
+//! A demonstration on this machine, without AWS: a small authorization server, a token in a directory store, and the real handler,
+//! in normal runs and with faults. Exits with 1 if any step has an unexpected outcome.
 //!
-//! Each run has a handler of its own, as if Lambda had started another instance. Time is moved, not waited for.
+//! Each run has its own handler, as if Lambda had started another instance. The clock is moved, so that no step waits.
 
 use std::{
     collections::BTreeMap,
@@ -87,7 +87,7 @@ struct Demonstration {
     provider: AuthorizationServer,
     store: DirectoryStore,
     unexpected: usize,
-    // Dropped last: the directory goes with it.
+    /// Removed when it is dropped, after all other fields.
     _directory: tempfile::TempDir,
 }
 
@@ -113,7 +113,7 @@ impl Demonstration {
         Ok(Self { ahead, clock, http, provider, store, unexpected: 0, _directory: directory })
     }
 
-    /// Handles one event as a fresh instance of the function would.
+    /// Handles one event, like a new instance of the function.
     async fn handle(&self, store: WatchedStore, event: Value) -> Result<Report, Error> {
         let settings = Settings::from_vars(|name| (name == "SECRET_ID").then(|| SECRET_ID.to_owned()))?;
         let exchanger = Exchanger::over_http(self.http.clone(), self.clock.clone());
@@ -125,7 +125,7 @@ impl Demonstration {
         self.clock.now() + TimeDelta::seconds(60)
     }
 
-    /// One run with its expected outcome.
+    /// Runs once, and compares the outcome and the number of exchanges with the expected ones.
     async fn step(&mut self, step: &str, event: Value, expected: &str, exchanges: usize) -> Result<()> {
         let before = self.before().await?;
         let store = WatchedStore::new(&self.store);
@@ -139,9 +139,9 @@ impl Demonstration {
         let before = self.before().await?;
         let store = WatchedStore::new(&self.store);
         let run = || self.handle(store.clone(), json!({}));
-        let ended: [_; 8] = tokio::join!(run(), run(), run(), run(), run(), run(), run(), run()).into();
+        let results: [_; 8] = tokio::join!(run(), run(), run(), run(), run(), run(), run(), run()).into();
         let mut outcomes = BTreeMap::<String, usize>::new();
-        for result in ended {
+        for result in results {
             // A late run finds the new tokens staged or current.
             let name = match &result {
                 Ok(Report { outcome: Outcome::Recovered | Outcome::Skipped | Outcome::InProgress, .. }) => "too late",
@@ -153,7 +153,7 @@ impl Demonstration {
         self.print("eight runs at once", &outcome, store.calls(), &before, ("1 refreshed, 7 too late", 1)).await
     }
 
-    /// A run that dies right after its n-th call to the store.
+    /// Starts a run that is killed right after its n-th call to the store.
     async fn killed(&mut self, step: &str, last_call: usize) -> Result<()> {
         let before = self.before().await?;
         let store = WatchedStore::killed_after(&self.store, last_call);
@@ -195,7 +195,7 @@ impl Demonstration {
         Ok(self.store.get(SECRET_ID, Selector::Label(Label::Current)).await?.body)
     }
 
-    /// Lets time pass until the token is due.
+    /// Moves the clock until the token is due.
     fn until_due(&self) {
         self.pass(TOKEN_LIFETIME);
     }
@@ -212,7 +212,7 @@ struct Before {
     versions: usize,
 }
 
-/// The outcome's or the error's name.
+/// The outcome, or the error type.
 fn name(result: &Result<Report, Error>) -> String {
     match result {
         Ok(report) => json!(report.outcome).as_str().unwrap_or_default().to_owned(),

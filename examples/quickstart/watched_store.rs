@@ -1,4 +1,4 @@
-//! A store that counts its calls, and can stand still after one of them, as if the process had been killed there.
+//! A store that counts its calls. It can stop after one of them, as if the process had been killed there.
 
 use std::sync::{
     Arc,
@@ -15,12 +15,12 @@ use token_refresher::{
 };
 use tokio::sync::Notify;
 
-/// The directory store, watched.
+/// The directory store, with a count of its calls.
 #[derive(Clone)]
 pub struct WatchedStore {
     pub inner: DirectoryStore,
     calls: Arc<AtomicUsize>,
-    /// After this call (counted from 1) nothing happens any more.
+    /// The number of the last call (counted from 1): it never returns.
     last_call: usize,
     killed: Arc<Notify>,
 }
@@ -30,7 +30,7 @@ impl WatchedStore {
         Self { inner: inner.clone(), calls: Arc::default(), last_call: usize::MAX, killed: Arc::default() }
     }
 
-    /// The same, for a run that is killed right after its n-th call.
+    /// For a run that is killed right after its n-th call.
     pub fn killed_after(inner: &DirectoryStore, last_call: usize) -> Self {
         Self { last_call, ..Self::new(inner) }
     }
@@ -39,7 +39,7 @@ impl WatchedStore {
         self.calls.load(SeqCst)
     }
 
-    /// Waits for the last call.
+    /// Waits until the last call is done.
     pub async fn killed(&self) {
         self.killed.notified().await;
     }

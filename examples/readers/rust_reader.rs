@@ -1,7 +1,10 @@
-//! A Lambda function in Rust that calls an API with the token kept by token-refresher, read with this crate's
-//! `Reader`.
+//! A Lambda function in Rust that calls an API with the access token of a token secret. It reads the token with this
+//! crate's `Reader`.
 //!
-//! Runtime provided.al2023, built with `cargo lambda build --release --arm64`, timeout 30 seconds or more. Its role
+//! Features of this crate: `secrets-manager`, `invoke`, `reqwest`. With `extension` in place of `secrets-manager` it reads
+//! through the AWS Parameters and Secrets Lambda Extension, and no AWS SDK is compiled in.
+//!
+//! Runtime provided.al2023, built with `cargo lambda build --release --arm64`, timeout 30 seconds or more. The role
 //! needs:
 //!
 //! ```json
@@ -9,15 +12,19 @@
 //! {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "<the refresher's ARN>"}
 //! ```
 //!
-//! Settings: `SECRET_ID`, `API_URL`, and, with the second statement, `REFRESHER_FUNCTION` (name or ARN), which is asked
-//! for a new token when the API refuses the current one; where `SECRET_ID` is a secret that tokens are published to
-//! (`publishTo`), `TOKEN_SECRET_ID` names the token secret. `{"paths": ["/v1/orders"]}` is answered with what the API
-//! said to each.
+//! Environment variables:
 //!
-//! The crate's features: `secrets-manager`, `invoke`, `reqwest`. With `extension` in place of the first it reads
-//! through the AWS Parameters and Secrets Lambda Extension, and no SDK is compiled in.
+//! ```text
+//! SECRET_ID           name or ARN of the secret to read
+//! API_URL             start of every URL of the API
+//! REFRESHER_FUNCTION  optional: name or ARN of the refresher, which is asked for a new token after a 401.
+//!                     Only this needs the second statement
+//! TOKEN_SECRET_ID     only if SECRET_ID is a published secret (`publishTo`): the token secret
+//! ```
+//!
+//! Event: `{"paths": ["/v1/orders"]}`. The function sends a GET for each path, and returns the responses as a list.
 
-use std::{env, time::Duration};
+use std::{env, process::ExitCode, time::Duration};
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde::Deserialize;
@@ -28,15 +35,15 @@ use token_refresher::{
     reader::{RefresherFunction, Source},
 };
 
-/// How long the API may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of a request to the API.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 struct Event {
     paths: Vec<String>,
 }
 
-/// One for the life of the process: the token stays in the reader, connections in the client.
+/// Created once in each process: the reader caches the token, the client keeps connections open.
 struct Api {
     url: String,
     token: Reader,
@@ -44,27 +51,27 @@ struct Api {
 }
 
 impl Api {
-    /// Asks the API, and once more with another token where it refuses the first one.
+    /// Sends a GET. After a 401, `send` repeats it once with a new token.
     async fn get(&self, path: &str) -> Result<Value, Box<dyn std::error::Error>> {
         let url = format!("{}{path}", self.url);
-        let answer = self.token.send(self.http.get(&url).timeout(PATIENCE)).await?;
-        if !answer.status().is_success() {
-            let (status, secret) = (answer.status().as_u16(), self.token.secret_id());
+        let response = self.token.send(self.http.get(&url).timeout(TIMEOUT)).await?;
+        if !response.status().is_success() {
+            let (status, secret) = (response.status().as_u16(), self.token.secret_id());
             return Err(format!("{url} answered {status} to the token of {secret}").into());
         }
-        Ok(serde_json::from_slice(&answer.bytes().await?)?)
+        Ok(serde_json::from_slice(&response.bytes().await?)?)
     }
 
     async fn get_all(&self, event: LambdaEvent<Event>) -> Result<Vec<Value>, Diagnostic> {
-        let mut answers = Vec::new();
+        let mut responses = Vec::new();
         for path in &event.payload.paths {
-            let answer = self.get(path).await;
-            answers.push(answer.map_err(|error| Diagnostic {
-                error_type: "NoAnswer".to_owned(),
+            let response = self.get(path).await;
+            responses.push(response.map_err(|error| Diagnostic {
+                error_type: "RequestFailed".to_owned(),
                 error_message: with_causes(&*error),
             })?);
         }
-        Ok(answers)
+        Ok(responses)
     }
 }
 
@@ -73,19 +80,42 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     format!("{error}{}", cause.unwrap_or_default())
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+/// An environment variable. `None` if it is not set or empty.
+fn optional(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn required(name: &str, meaning: &str) -> Result<String, Error> {
+    optional(name).ok_or_else(|| format!("{name} is not set; {meaning}").into())
+}
+
+async fn run() -> Result<(), Error> {
+    let secret_id =
+        required("SECRET_ID", "set it to the name or ARN of the secret to read, such as myapp/prod/upwork")?;
+    let url = required("API_URL", "set it to the start of every URL of the API, such as https://api.example.com")?;
     // `Source::extension_from_env()?` with that feature.
-    let mut token = Reader::builder(Source::secrets_manager_from_env().await?, env::var("SECRET_ID")?);
-    if let Ok(function) = env::var("REFRESHER_FUNCTION") {
+    let mut token = Reader::builder(Source::secrets_manager_from_env().await?, secret_id);
+    if let Some(function) = optional("REFRESHER_FUNCTION") {
         let mut refresher = RefresherFunction::lambda(function)?;
-        if let Ok(token_secret_id) = env::var("TOKEN_SECRET_ID") {
+        if let Some(token_secret_id) = optional("TOKEN_SECRET_ID") {
             refresher = refresher.of_secret(token_secret_id);
         }
         token = token.refresher(refresher);
     }
-    // Any client of reqwest will do; this one has the reader's TLS and keeps its connections between events.
+    // Any reqwest client works. This one uses the TLS of the reader, and keeps its connections between events.
     let http = HttpClients::new(|name| env::var(name).ok())?.store;
-    let api = &Api { url: env::var("API_URL")?, token: token.build(), http };
+    let api = &Api { url, token: token.build(), http };
     lambda_runtime::run(service_fn(|event| api.get_all(event))).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // `main` would print a returned error with `Debug`.
+            eprintln!("{}", with_causes(&*error));
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The AWS SDK's HTTP client over reqwest. Knows nothing of what is sent.
+//! An HTTP client for the AWS SDK, on top of reqwest. Does not know what is sent.
 
 use aws_smithy_runtime_api::client::{
     http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
@@ -10,10 +10,10 @@ use aws_smithy_types::body::SdkBody;
 
 use super::read_bounded;
 
-/// No answer of Secrets Manager is longer: a page of 100 versions, or 64 KiB of text with every character escaped.
-const MAX_STORE_ANSWER_BYTES: usize = 1024 * 1024;
+/// Responses of Secrets Manager are shorter: a page of 100 versions, or 64 KiB of text with every character escaped.
+const MAX_STORE_RESPONSE_BYTES: usize = 1024 * 1024;
 
-/// The AWS SDK's HTTP client over reqwest: without it the SDK brings a second one.
+/// An HTTP client for the AWS SDK, on top of reqwest. Without it the SDK links a second HTTP client.
 #[derive(Clone, Debug)]
 pub struct SdkHttpClient(pub reqwest::Client);
 
@@ -47,7 +47,7 @@ async fn send(client: &reqwest::Client, request: HttpRequest) -> Result<HttpResp
     let mut head = http::Response::new(());
     *head.status_mut() = response.status();
     *head.headers_mut() = response.headers().clone();
-    let body = read_bounded(response, MAX_STORE_ANSWER_BYTES).await.map_err(|e| ConnectorError::io(e.into()))?;
+    let body = read_bounded(response, MAX_STORE_RESPONSE_BYTES).await.map_err(|e| ConnectorError::io(e.into()))?;
     HttpResponse::try_from(head.map(|()| SdkBody::from(body.as_slice())))
         .map_err(|e| ConnectorError::other(e.into(), None))
 }

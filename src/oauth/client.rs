@@ -1,4 +1,4 @@
-//! An OAuth client, put together from the places that name it, and checked. Sends nothing.
+//! An OAuth client, made from merged settings and checked. Sends nothing.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 /// An OAuth client, complete and checked.
 #[derive(Clone)]
 pub struct Client {
-    /// Where tokens are exchanged.
+    /// The token endpoint.
     pub token_endpoint: Url,
     /// The client's id.
     pub client_id: Secret,
@@ -28,16 +28,16 @@ pub struct Client {
     pub extra_parameters: Vec<(String, Secret)>,
     /// Headers to add to the request.
     pub extra_headers: Vec<(String, Secret)>,
-    /// The lifetime to assume when the provider names none.
+    /// The lifetime of an access token if the provider names none.
     pub default_lifetime: Duration,
 }
 
 impl Client {
-    /// Checks the settings.
+    /// Checks the settings and makes a client of them.
     ///
     /// # Errors
     ///
-    /// What is missing or wrong, by the name of its member, without its value.
+    /// The problem, with the name of the missing or wrong member and without its value.
     pub fn new(settings: ClientSettings) -> Result<Self, String> {
         let missing = |member: &str, setting: &str| {
             format!("`{member}` is neither in it, nor in its `clientCredentialsSecretId`, nor set as {setting}")
@@ -46,12 +46,12 @@ impl Client {
         let token_endpoint =
             endpoint(token_endpoint.expose()).map_err(|problem| format!("its `tokenEndpoint` {problem}"))?;
         let auth_method = settings.token_endpoint_auth_method.unwrap_or_default();
-        let sent = |member: &&&str| **member != "clientSecret" || auth_method != TokenEndpointAuthMethod::None;
-        if let Some(member) = settings.for_another_endpoint.iter().find(sent) {
+        let is_sent = |member: &&&str| **member != "clientSecret" || auth_method != TokenEndpointAuthMethod::None;
+        if let Some(member) = settings.bound_to_other_endpoint.iter().find(is_sent) {
             return Err(format!(
-                "its `tokenEndpoint` is not the one that stands beside its `{member}`, in its `clientCredentialsSecretId`: what is \
-                 kept with an endpoint goes to no other; take its `tokenEndpoint` out, make the two the same, or give it \
-                 a `{member}` of its own"
+                "its `tokenEndpoint` is not the endpoint that its `{member}` belongs to, the one in its \
+                 `clientCredentialsSecretId`; take its `tokenEndpoint` out, make the two the same, or give it a `{member}` of \
+                 its own"
             ));
         }
         let client_secret = match auth_method {
@@ -67,20 +67,20 @@ impl Client {
             extra_headers: settings.extra_headers.unwrap_or_default(),
             default_lifetime: settings.default_lifetime.filter(|life| !life.is_zero()).unwrap_or(DEFAULT_LIFETIME),
         };
-        // What cannot be sent is found before anything is claimed.
+        // A client whose request cannot be built is an error here, before a run claims anything.
         client.request(&Grant::RefreshToken("refresh token".into()))?;
         Ok(client)
     }
 
-    /// The token endpoint as messages show it: without a query, which may hold a key.
+    /// The token endpoint for messages: without its query, which may contain a key.
     #[must_use]
-    pub fn endpoint_shown(&self) -> String {
+    pub fn endpoint_without_query(&self) -> String {
         let mut url = self.token_endpoint.clone();
         url.set_query(None);
         url.to_string()
     }
 
-    /// All that this client sends and no message may show.
+    /// The values that this client sends and that no message may contain.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let extras = self.extra_parameters.iter().chain(&self.extra_headers).map(|(_, value)| value);
         self.client_secret.iter().chain(extras)
@@ -89,15 +89,15 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Client({})", self.endpoint_shown())
+        write!(f, "Client({})", self.endpoint_without_query())
     }
 }
 
-/// Checks settings that need not be complete.
+/// Checks settings that may be incomplete.
 ///
 /// # Errors
 ///
-/// What is wrong with those that are there, by the name of the member, without its value.
+/// The problem, with the name of the wrong member and without its value.
 pub fn check(settings: &ClientSettings) -> Result<(), String> {
     let rest = ClientSettings {
         token_endpoint: Some("https://localhost/".into()),
@@ -112,12 +112,12 @@ pub fn check(settings: &ClientSettings) -> Result<(), String> {
 ///
 /// # Errors
 ///
-/// What it is and what is allowed, as the end of a sentence that begins with its name.
+/// The problem and the allowed values, as the end of a sentence that starts with the name of the setting.
 pub fn endpoint(text: &str) -> Result<Url, String> {
     const ALLOWED: &str = "allowed is https, or http to a loopback address";
-    let url = Url::parse(text).map_err(|problem| format!("is no URL ({problem}); {ALLOWED}"))?;
+    let url = Url::parse(text).map_err(|problem| format!("is not a URL ({problem}); {ALLOWED}"))?;
     let host = url.host_str().unwrap_or_default();
-    // A token or secret sent over plain http is anyone's, and the answer is anyone's to forge.
+    // Over plain http anyone on the path could read the tokens and the client's secret, and forge the response.
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(|address| address.to_canonical());
     let loopback = host == "localhost" || address.is_some_and(|address| address.is_loopback());
     match url.scheme() {
@@ -126,7 +126,7 @@ pub fn endpoint(text: &str) -> Result<Url, String> {
         "http" => return Err(format!("is http to {host}; {ALLOWED}")),
         scheme => return Err(format!("is {scheme}, neither https nor http; {ALLOWED}")),
     }
-    if address.is_some_and(is_nowhere) {
+    if address.is_some_and(is_never_a_provider) {
         return Err(format!("is at {host}, an address that no provider has; name the provider's host"));
     }
     if !url.username().is_empty() || url.password().is_some() {
@@ -138,9 +138,9 @@ pub fn endpoint(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Addresses that are never a provider's: those of instance and container metadata (link-local, and AWS's own
-/// `fd00:ec2::/32`), groups, and "this host". Private ones may be: companies run providers of their own.
-fn is_nowhere(address: IpAddr) -> bool {
+/// Whether no provider can have this address: the addresses of instance and container metadata (link-local, and `fd00:ec2::/32` of
+/// AWS), multicast, broadcast and unspecified addresses. Private addresses are allowed: companies run their own providers.
+fn is_never_a_provider(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             address.is_link_local() || address.is_unspecified() || address.is_multicast() || address.is_broadcast()
@@ -179,7 +179,7 @@ mod tests {
         ] {
             assert!(endpoint(allowed).is_ok(), "{allowed}");
         }
-        for (refused, problem) in [
+        for (rejected, problem) in [
             ("http://id.example/token", "is http to id.example; allowed is https, or http to a loopback address"),
             (
                 "http://169.254.169.254/latest/api/token",
@@ -192,7 +192,7 @@ mod tests {
             ("ftp://id.example/", "is ftp, neither https nor http; allowed is https, or http to a loopback address"),
             (
                 "id.example/token",
-                "is no URL (relative URL without a base); allowed is https, or http to a loopback address",
+                "is not a URL (relative URL without a base); allowed is https, or http to a loopback address",
             ),
             (
                 "http://127.0.0.1.id.example/",
@@ -202,20 +202,20 @@ mod tests {
             ("https://me:pw@id.example/", "has a user name or password in it; use clientId and clientSecret"),
             ("https://id.example/#x", "has a fragment (#...), which RFC 6749 section 3.2 forbids"),
         ] {
-            assert_eq!(endpoint(refused).unwrap_err(), problem, "{refused}");
+            assert_eq!(endpoint(rejected).unwrap_err(), problem, "{rejected}");
         }
     }
 
     #[test]
-    fn an_address_is_judged_by_what_it_is_however_it_is_written() {
-        for (address, loopback, elsewhere) in [
+    fn an_address_is_recognized_in_every_notation() {
+        for (address, http, https) in [
             ("127.0.0.1", true, true),
             ("2130706433", true, true),
             ("0x7f.1", true, true),
             ("0177.0.0.1", true, true),
             ("[::ffff:127.0.0.1]", true, true),
             ("[::ffff:7f00:1]", true, true),
-            // A company's own provider, with a certificate that SSL_CERT_FILE vouches for.
+            // A company's own provider, with a certificate from SSL_CERT_FILE.
             ("10.0.0.1", false, true),
             ("192.168.0.1", false, true),
             ("[fd00::1]", false, true),
@@ -241,7 +241,7 @@ mod tests {
             ("255.255.255.255", false, false),
             ("[ff02::1]", false, false),
         ] {
-            for (scheme, allowed) in [("http", loopback), ("https", elsewhere)] {
+            for (scheme, allowed) in [("http", http), ("https", https)] {
                 let url = format!("{scheme}://{address}/token");
                 assert_eq!(endpoint(&url).is_ok(), allowed, "{url}: {:?}", endpoint(&url));
             }
@@ -251,9 +251,9 @@ mod tests {
     }
 
     #[test]
-    fn messages_and_debug_show_the_endpoint_without_its_query() {
+    fn messages_and_debug_contain_the_endpoint_without_its_query() {
         let client = Client::new(settings()).unwrap();
-        assert_eq!(client.endpoint_shown(), "https://id.example/token");
+        assert_eq!(client.endpoint_without_query(), "https://id.example/token");
         assert_eq!(format!("{client:?}"), "Client(https://id.example/token)");
     }
 }

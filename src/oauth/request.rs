@@ -1,4 +1,4 @@
-//! The request: the POST that a client sends with a grant (RFC 6749 sections 2.3.1, 4 and 6). Opens no socket.
+//! Builds the request: the POST that a client sends with a grant (RFC 6749 sections 2.3.1, 4 and 6). Opens no socket.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use form_urlencoded::{Serializer, byte_serialize};
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{client::Client, grant::Grant};
 use crate::{sanitize::sanitize_line, secret::Secret, token_secret::client_settings::TokenEndpointAuthMethod};
 
-/// Headers that belong to the request itself.
+/// Headers that extra headers must not replace.
 const RESERVED_HEADERS: [&str; 6] =
     ["content-type", "content-length", "transfer-encoding", "connection", "host", "expect"];
 
@@ -20,7 +20,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Which extra parameter or header cannot be sent, and why.
+    /// The problem, with the name of the extra parameter or header that cannot be sent.
     pub fn request(&self, grant: &Grant) -> Result<Request, String> {
         let mut form = grant.form();
         let mut request = Request::new(Method::POST, self.token_endpoint.clone());
@@ -29,7 +29,7 @@ impl Client {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         for (name, value) in &self.extra_headers {
             let wrong = |why: &str| format!("its `extraHeaders.{}` {why}", sanitize_line(name, 64));
-            let name = HeaderName::try_from(name).map_err(|_| wrong("is no header name"))?;
+            let name = HeaderName::try_from(name).map_err(|_| wrong("is not a header name"))?;
             if RESERVED_HEADERS.contains(&name.as_str()) {
                 return Err(wrong("belongs to the request itself; take it out"));
             }
@@ -40,8 +40,9 @@ impl Client {
         match (self.auth_method, &self.client_secret) {
             (TokenEndpointAuthMethod::ClientSecretBasic, Some(secret)) => {
                 if headers.contains_key(AUTHORIZATION) {
-                    return Err("its `extraHeaders.authorization` is in the way of client_secret_basic; take one out"
-                        .to_owned());
+                    return Err(
+                        "its `extraHeaders.authorization` conflicts with client_secret_basic; take one out".to_owned()
+                    );
                 }
                 headers.insert(AUTHORIZATION, basic(&self.client_id, secret));
             }
@@ -67,13 +68,13 @@ impl Client {
     }
 }
 
-/// `client_secret_basic`: id and secret form-encoded, then joined and base64 (RFC 6749 section 2.3.1). Unencoded, an
-/// authorization server refuses or misreads secrets with `% + / = &`.
+/// `client_secret_basic`: id and secret are form-encoded, joined with `:` and encoded as base64 (RFC 6749 section 2.3.1). Without
+/// the form-encoding, an authorization server rejects or misreads secrets with `% + / = &`.
 fn basic(client_id: &Secret, client_secret: &Secret) -> HeaderValue {
     let encoded = |secret: &Secret| Zeroizing::new(byte_serialize(secret.expose().as_bytes()).collect::<String>());
     let pair = Zeroizing::new(format!("{}:{}", *encoded(client_id), *encoded(client_secret)));
     let value = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
-    // Base64 has no character that a header may not have.
+    // Never fails: a header may contain all characters of base64.
     sensitive(HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("")))
 }
 
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_authenticates_in_the_form_in_a_header_or_not_at_all() {
+    fn the_client_authenticates_in_the_form_or_in_a_header_or_sends_no_secret() {
         let secret = "client_secret=s3cr%2Bt%2F%3D%26+%25%3Ax";
         for (method, authorization, form) in [
             (None, None, format!("&client_id=my+id&{secret}")),
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_named_before_anything_is_sent() {
+    fn settings_that_cannot_be_sent_are_named_when_the_client_is_made() {
         let extra = |name: &str| Some(vec![(name.to_owned(), Secret::from("x"))]);
         for (settings, problem) in [
             (
@@ -163,7 +164,10 @@ mod tests {
                 ClientSettings { extra_headers: extra("Host"), ..settings() },
                 "its `extraHeaders.Host` belongs to the request itself; take it out",
             ),
-            (ClientSettings { extra_headers: extra("a b"), ..settings() }, "its `extraHeaders.a b` is no header name"),
+            (
+                ClientSettings { extra_headers: extra("a b"), ..settings() },
+                "its `extraHeaders.a b` is not a header name",
+            ),
             (
                 ClientSettings { extra_headers: Some(vec![("a".into(), "x\ny".into())]), ..settings() },
                 "its `extraHeaders.a` has a character that no header may have",

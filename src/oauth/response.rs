@@ -59,7 +59,7 @@ impl IssuedTokens {
             refreshed_at: sent_at,
             expires_at: sent_at + lifetime,
             refresh_token_expires_at: match self.refresh_token_expires_in {
-                None => RefreshTokenExpiry::NotSaid,
+                None => RefreshTokenExpiry::Unspecified,
                 Some(lifetime) if lifetime <= TimeDelta::zero() => RefreshTokenExpiry::Never,
                 Some(lifetime) => RefreshTokenExpiry::At(sent_at + lifetime),
             },
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn the_refresh_tokens_own_end_has_three_names_and_zero_is_never() {
         for (member, expiry) in [
-            ("", RefreshTokenExpiry::NotSaid),
+            ("", RefreshTokenExpiry::Unspecified),
             (r#","refresh_token_expires_in":5"#, RefreshTokenExpiry::At(DateTime::from_timestamp(5, 0).unwrap())),
             (r#","x_refresh_token_expires_in":"5""#, RefreshTokenExpiry::At(DateTime::from_timestamp(5, 0).unwrap())),
             (r#","refresh_expires_in":5"#, RefreshTokenExpiry::At(DateTime::from_timestamp(5, 0).unwrap())),

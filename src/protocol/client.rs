@@ -22,7 +22,7 @@ impl<S: SecretStore> Run<'_, S> {
             None => ClientSettings::default(),
             Some(id) => self.shared_client(&id).await?,
         };
-        Client::new(own.or_of_another_secret(shared).or(environment)).map_err(|problem| self.invalid(problem))
+        Client::new(own.or_from_other_secret(shared).or(environment)).map_err(|problem| self.invalid(problem))
     }
 
     async fn shared_client(&self, secret_id: &str) -> Result<ClientSettings, Error> {

@@ -1,4 +1,4 @@
-//! The access token as it is handed out. Knows not where it came from.
+//! The access token that callers get. Does not know its source.
 
 use std::{fmt, sync::Arc};
 
@@ -12,15 +12,15 @@ use crate::{
     token_secret::{SecretProblem, readable::ReadableToken},
 };
 
-/// A token secret that has an access token.
-pub(super) struct HeldToken {
+/// The decoded token secret, with an access token.
+pub(super) struct DecodedToken {
     pub access_token: Secret,
     pub secret: ReadableToken,
 }
 
-/// An access token, good at the moment it was handed out. A clone is the same one: nothing is copied.
+/// An access token, valid when it was returned. A clone shares the same text.
 ///
-/// Its text is wiped from memory when the cache and everyone else has let go of it.
+/// The text is wiped from memory when the cache and all clones have been dropped.
 ///
 /// ```
 /// # use token_refresher::{Reader, reader::{ReadError, SecretVersion, Source}};
@@ -38,7 +38,7 @@ pub(super) struct HeldToken {
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct AccessToken(pub(super) Arc<Entry<HeldToken>>);
+pub struct AccessToken(pub(super) Arc<Entry<DecodedToken>>);
 
 impl AccessToken {
     /// The token's text, for the `Authorization` header.
@@ -47,25 +47,27 @@ impl AccessToken {
         self.0.value.access_token.expose()
     }
 
-    /// When it expires (`expiresAt`); `None` where the secret does not say.
+    /// When it expires (`expiresAt`); `None` if the secret has no `expiresAt`.
     #[must_use]
     pub fn expires_at(&self) -> Option<DateTime<Utc>> {
         self.0.value.secret.expires_at
     }
 
-    /// The version of the secret that holds it.
+    /// The version of the secret that contains it.
     #[must_use]
     pub fn version_id(&self) -> &VersionId {
         &self.0.version_id
     }
 
-    /// Another member of the secret (`scope`, one of your own), or else of the provider's last answer (`tokenResponse`:
-    /// `instance_url`, `realmId`, …). `None` where it is missing or null, and for what no reader needs: the refresh token, the
-    /// client's secret, extra parameters and headers are not kept.
+    /// Another member of the secret (`scope`, or one of your own). If the secret does not have it, the member of the provider's
+    /// last response (`tokenResponse`: `instance_url`, `realmId`, …).
+    ///
+    /// `None` if it is missing or null. Also `None` for members that no reader needs, which are not kept: the refresh token, the
+    /// client's secret, extra parameters and headers.
     ///
     /// # Errors
     ///
-    /// [`SecretProblem::WrongType`] where it is there and is no `T`.
+    /// [`SecretProblem::WrongType`] if the member is not a `T`.
     pub fn member<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, SecretProblem> {
         self.0.value.secret.member(name)
     }

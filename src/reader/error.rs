@@ -1,4 +1,4 @@
-//! What can keep a reader from giving a token, named by what mends it. No text here ever holds a secret.
+//! The errors of a reader, grouped by remedy. No text contains a secret.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::{
     token_secret::SecretProblem,
 };
 
-/// Why there is no token, or no secret.
+/// Why a reader returns no token or no secret.
 ///
 /// ```
 /// use token_refresher::reader::{ReadError, Remedy};
@@ -31,7 +31,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The secret is not there, or has no value yet.
+    /// The secret does not exist or has no value yet.
     SecretNotFound {
         /// The secret.
         secret_id: String,
@@ -40,7 +40,7 @@ pub enum ReadError {
         /// What to do.
         advice: String,
     },
-    /// The reader lacks the permission to read it.
+    /// The reader has no permission to read the secret.
     AccessDenied {
         /// The secret.
         secret_id: String,
@@ -51,14 +51,14 @@ pub enum ReadError {
         /// What to do.
         advice: String,
     },
-    /// The secret is not what it should be.
+    /// The content of the secret is wrong.
     InvalidSecret {
         /// The secret.
         secret_id: String,
-        /// What is wrong, naming the member.
+        /// The problem, with the name of the member.
         problem: String,
     },
-    /// The source refused for another reason, and will again.
+    /// The source refused for another reason. A retry will not help.
     Rejected {
         /// The secret.
         secret_id: String,
@@ -72,25 +72,25 @@ pub enum ReadError {
         /// The source's text.
         detail: String,
     },
-    /// The secret holds no access token that could be used: the refresher has not delivered yet.
+    /// The secret contains no valid access token: the refresher has not written one yet.
     NoToken {
         /// The secret.
         secret_id: String,
-        /// When the one it holds expired; `None` where it holds none.
+        /// When the access token in it expired; `None` if it contains none.
         expired_at: Option<DateTime<Utc>>,
     },
-    /// A new token was asked for, and the refresher function brought none.
+    /// A new token was requested, and the refresher function delivered none.
     NotRefreshed {
         /// The token secret.
         secret_id: String,
-        /// The refresher function.
+        /// The name or ARN of the refresher function.
         function: String,
-        /// Why.
+        /// The reason.
         reason: NotRefreshed,
     },
 }
 
-/// Why a refresher function brought no new token.
+/// Why a refresher function delivered no new token.
 ///
 /// ```
 /// use token_refresher::reader::{NotRefreshed, ReadError, Remedy};
@@ -105,42 +105,42 @@ pub enum ReadError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotRefreshed {
-    /// The reader may not invoke it.
+    /// The reader has no permission to invoke it.
     AccessDenied {
         /// Lambda's text.
         detail: String,
     },
-    /// There is no such function, or it cannot be invoked like this.
+    /// The function does not exist, cannot be invoked like this, or is not a refresher.
     Rejected {
         /// Lambda's text.
         detail: String,
     },
     /// Lambda throttles, fails or cannot be reached.
     Unavailable {
-        /// What happened.
+        /// The cause.
         detail: String,
     },
-    /// It answered an error of this type (see the table of errors in the README).
+    /// The function returned an error. `docs/errors.md` lists the types.
     Failed {
         /// Its `errorType`.
         error_type: String,
         /// Its `errorMessage`.
         message: String,
     },
-    /// Earlier attempts failed, and it is too early for the next.
+    /// Earlier attempts failed, and the back-off has not ended.
     BackingOff {
-        /// When that is, as the function says.
+        /// When the back-off ends, if the report contains it.
         retry_at: Option<String>,
     },
-    /// It was asked, or another's request was under way, and the new version has not come.
+    /// The function was invoked, or another request was running, and there was no new version in time.
     Pending {
-        /// For how long it was waited for.
+        /// How long the reader waited for it.
         seconds: u64,
     },
 }
 
 impl ReadError {
-    /// What mends it.
+    /// What resolves the error.
     #[must_use]
     pub fn remedy(&self) -> Remedy {
         match self {
@@ -153,7 +153,7 @@ impl ReadError {
         }
     }
 
-    /// The secret it is about.
+    /// The name or ARN of the secret.
     #[must_use]
     pub fn secret_id(&self) -> &str {
         match self {
@@ -167,7 +167,7 @@ impl ReadError {
         }
     }
 
-    /// What a source's error means for the secret.
+    /// Translates the error of a source.
     pub(super) fn of_store(source: &Source, secret_id: &str, error: StoreError) -> Self {
         let advice = source.advice(&error, secret_id).text(Audience::Function).to_owned();
         let secret_id = secret_id.to_owned();
@@ -177,7 +177,7 @@ impl ReadError {
             StoreError::Binary => Self::InvalidSecret { secret_id, problem: SecretProblem::Binary.to_string() },
             StoreError::Unavailable { detail, .. } => Self::Unavailable { secret_id, detail },
             StoreError::Rejected { detail, .. } => Self::Rejected { secret_id, detail },
-            // No read ends like this; a source of the caller's may say so.
+            // A read of these stores never fails like this, but a source that the caller provides may return it.
             error @ (StoreError::Exists | StoreError::Moved | StoreError::Quota { .. }) => {
                 Self::Rejected { secret_id, detail: error.to_string() }
             }
@@ -207,8 +207,8 @@ impl fmt::Display for ReadError {
             Self::InvalidSecret { secret_id, problem } => write!(f, "secret `{secret_id}` cannot be used: {problem}"),
             Self::Rejected { secret_id, detail } => write!(
                 f,
-                "secret `{secret_id}` cannot be read ({detail}); asking again will not help: check its name and the \
-                 settings of what it is read from"
+                "secret `{secret_id}` cannot be read ({detail}); a retry will not help: check its name and the settings \
+                 of its source"
             ),
             Self::Unavailable { secret_id, detail } => {
                 write!(f, "secret `{secret_id}` cannot be read now ({detail}); try again in some seconds")
@@ -255,8 +255,8 @@ impl NotRefreshed {
             Self::Failed { error_type, message } => {
                 write!(f, "{}: {}", sanitize_line(error_type, 64), sanitize_line(message, 1000))?;
                 match self.remedy() {
-                    Remedy::Report => f.write_str("; tell whoever runs it"),
-                    // Its own texts say how to mend it.
+                    Remedy::Report => f.write_str("; report it to the operator of the refresher"),
+                    // Messages with another remedy contain their own advice.
                     _ => Ok(()),
                 }
             }
@@ -269,8 +269,8 @@ impl NotRefreshed {
             }
             Self::Pending { seconds } => write!(
                 f,
-                "asked, and no new version within {seconds} s; another run may hold the claim: try again in a minute, and \
-                 see its log"
+                "it was asked, but there is no new version after {seconds} s; another run may hold the claim: try again in a \
+                 minute, and see its log"
             ),
         }
     }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_says_what_failed_for_which_secret_and_how_to_mend_it() {
+    fn every_error_names_the_failure_the_secret_and_the_remedy() {
         let detail = || "no".to_owned();
         let get = "secretsmanager:GetSecretValue";
         let source = Source::from_fn(|_| async { Ok(SecretVersion::text("v1", "")) });
@@ -314,8 +314,7 @@ mod tests {
             (
                 ReadError::of_store(&source, "crm", StoreError::Rejected { action: get, detail: detail() }),
                 Remedy::FixSetting,
-                "secret `crm` cannot be read (no); asking again will not help: check its name and the settings of what it is \
-                 read from",
+                "secret `crm` cannot be read (no); a retry will not help: check its name and the settings of its source",
             ),
             (
                 ReadError::of_store(&source, "crm", StoreError::Unavailable { action: get, detail: detail() }),
@@ -370,8 +369,8 @@ mod tests {
             (
                 not_refreshed("f", NotRefreshed::Pending { seconds: 30 }),
                 Remedy::Wait,
-                "secret `crm`: no new token from the function `f`: asked, and no new version within 30 s; another run may \
-                 hold the claim: try again in a minute, and see its log",
+                "secret `crm`: no new token from the function `f`: it was asked, but there is no new version after 30 s; \
+                 another run may hold the claim: try again in a minute, and see its log",
             ),
             (
                 failed("ReauthorizationRequired"),
@@ -381,7 +380,8 @@ mod tests {
             (
                 failed("Panicked"),
                 Remedy::Report,
-                "secret `crm`: no new token from the function `token-refresher`: Panicked: it?says; tell whoever runs it",
+                "secret `crm`: no new token from the function `token-refresher`: Panicked: it?says; report it to the \
+                 operator of the refresher",
             ),
         ] {
             assert_eq!((error.remedy(), error.to_string().as_str(), error.secret_id()), (remedy, text, "crm"));
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn each_error_of_the_refresher_has_its_remedy() {
+    fn each_error_type_of_the_refresher_has_its_remedy() {
         for (error_type, remedy) in [
             ("InvalidEvent", Remedy::Report),
             ("InvalidConfiguration", Remedy::FixSetting),

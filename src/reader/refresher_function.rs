@@ -1,5 +1,5 @@
-//! The refresher as a reader sees it: one that is asked for a new token, by event, and answers a report. Knows neither the
-//! cache nor how Lambda is reached.
+//! Requests a new token from the refresher: sends an event, and interprets the report. Knows neither the cache nor how Lambda is
+//! called.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
@@ -11,12 +11,13 @@ use crate::store::VersionId;
 #[cfg(feature = "invoke")]
 mod lambda;
 
-/// A deployed refresher, to ask for a new token when the provider has rejected one, or none came in time. A clone is the same.
+/// A deployed refresher. A reader requests a new token from it if the provider has rejected one, or if there is no valid one. A
+/// clone is the same function.
 ///
 /// ```
 /// use token_refresher::reader::{RefresherFunction, Reply};
 ///
-/// // In place of a deployed one: a refresher in this process, or a test's.
+/// // Instead of a deployed refresher: one in this process, or a test double.
 /// let refresher = RefresherFunction::from_fn("token-refresher", |event| async move {
 ///     assert!(event["secretId"].is_string());
 ///     Ok(Reply::Report(serde_json::json!({"outcome": "refreshed", "versionId": "v2"})))
@@ -29,16 +30,16 @@ pub struct RefresherFunction {
     invoke: Invoke,
 }
 
-type Invoking = Pin<Box<dyn Future<Output = Result<Reply, NotRefreshed>> + Send>>;
+type InvokeFuture = Pin<Box<dyn Future<Output = Result<Reply, NotRefreshed>> + Send>>;
 
 #[derive(Clone)]
 enum Invoke {
-    Function(Arc<dyn Fn(Value) -> Invoking + Send + Sync>),
+    Function(Arc<dyn Fn(Value) -> InvokeFuture + Send + Sync>),
     #[cfg(feature = "invoke")]
     Lambda(Arc<lambda::Lambda>),
 }
 
-/// What an invocation came to. See [`RefresherFunction`] for an example.
+/// The result of an invocation. See [`RefresherFunction`] for an example.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// The function's report.
@@ -50,21 +51,21 @@ pub enum Reply {
         /// Its `errorMessage`.
         message: String,
     },
-    /// Lambda would not run another one beside those that run (429): another's request is under way.
+    /// Lambda responded with 429: the function's concurrency is used up, so another request is probably running.
     Busy,
 }
 
-/// Why a new token is asked for.
+/// Why a new token is requested.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Occasion<'a> {
+pub(super) enum RequestReason<'a> {
     /// The provider rejected the token of this version.
     Rejected(&'a VersionId),
-    /// The secret holds no token that could be used: an ordinary run will do, which minds back-off.
+    /// The secret contains no valid token. An ordinary run is enough, which respects the back-off.
     NoToken,
 }
 
 impl RefresherFunction {
-    /// A refresher that is asked through a function of the caller's, given the event. `name` is for messages. See
+    /// A refresher that is invoked through the given function, which gets the event. `name` is for messages. See
     /// [`RefresherFunction`] for an example.
     pub fn from_fn<F>(name: impl Into<String>, invoke: impl Fn(Value) -> F + Send + Sync + 'static) -> Self
     where
@@ -74,8 +75,8 @@ impl RefresherFunction {
         Self { name: name.into(), secret_id: None, invoke }
     }
 
-    /// Names the token secret, where another secret is read: the one that its `publishTo` names. The refresher knows the versions
-    /// of either.
+    /// Names the token secret. Needed if the reader reads the published secret, the one that `publishTo` of the token secret names.
+    /// The refresher knows the versions of both.
     ///
     /// ```
     /// # use token_refresher::reader::{ReadError, RefresherFunction, Reply, SecretVersion, Source};
@@ -105,31 +106,35 @@ impl RefresherFunction {
         &self.name
     }
 
-    /// The token secret that it refreshes, where `read` is what the reader reads.
-    pub(super) fn secret_id<'a>(&'a self, read: &'a str) -> &'a str {
-        self.secret_id.as_deref().unwrap_or(read)
+    /// The token secret to refresh. `read_id`: the secret that the reader reads.
+    pub(super) fn secret_id<'a>(&'a self, read_id: &'a str) -> &'a str {
+        self.secret_id.as_deref().unwrap_or(read_id)
     }
 
-    /// Asks once. The id answered is the version that the function says is current now, where it says so.
-    pub(super) async fn ask(&self, read: &str, occasion: Occasion<'_>) -> Result<Option<VersionId>, NotRefreshed> {
-        let secret_id = self.secret_id(read);
-        let event = match occasion {
-            Occasion::Rejected(version_id) => {
+    /// Invokes the function once. Returns the id of the version of `read_id` that is current now, if the report names it.
+    pub(super) async fn request_token(
+        &self,
+        read_id: &str,
+        reason: RequestReason<'_>,
+    ) -> Result<Option<VersionId>, NotRefreshed> {
+        let secret_id = self.secret_id(read_id);
+        let event = match reason {
+            RequestReason::Rejected(version_id) => {
                 json!({"secretId": secret_id, "force": true, "ifVersionId": version_id.as_str()})
             }
-            Occasion::NoToken => json!({"secretId": secret_id}),
+            RequestReason::NoToken => json!({"secretId": secret_id}),
         };
         let reply = match &self.invoke {
             Invoke::Function(invoke) => invoke(event).await?,
             #[cfg(feature = "invoke")]
             Invoke::Lambda(lambda) => lambda.invoke(event.to_string()).await?,
         };
-        read_reply(reply, if secret_id == read { "versionId" } else { "publishedVersionId" })
+        current_version(reply, if secret_id == read_id { "versionId" } else { "publishedVersionId" })
     }
 }
 
-/// What a reply says of the version to wait for, which its report has under this name.
-fn read_reply(reply: Reply, version_id: &str) -> Result<Option<VersionId>, NotRefreshed> {
+/// The id of the current version according to the reply: the given member of the report.
+fn current_version(reply: Reply, member: &str) -> Result<Option<VersionId>, NotRefreshed> {
     match reply {
         Reply::Busy => Ok(None),
         Reply::Error { error_type, message } => Err(NotRefreshed::Failed { error_type, message }),
@@ -137,8 +142,8 @@ fn read_reply(reply: Reply, version_id: &str) -> Result<Option<VersionId>, NotRe
             Some("backing_off") => {
                 Err(NotRefreshed::BackingOff { retry_at: report["retryAt"].as_str().map(str::to_owned) })
             }
-            Some(_) => Ok(report[version_id].as_str().map(VersionId::from)),
-            None => Err(NotRefreshed::Rejected { detail: "it answered no report: it is no refresher".to_owned() }),
+            Some(_) => Ok(report[member].as_str().map(VersionId::from)),
+            None => Err(NotRefreshed::Rejected { detail: "the response is not a refresher report".to_owned() }),
         },
     }
 }
@@ -154,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_names_the_version_to_wait_for_or_why_there_is_none() {
+    fn a_reply_becomes_the_id_of_the_current_version_or_an_error() {
         for (reply, expected) in [
             (Reply::Busy, Ok(None)),
             (Reply::Report(json!({"outcome": "refreshed", "versionId": "v2"})), Ok(Some("v2".into()))),
@@ -165,20 +170,20 @@ mod tests {
             ),
             (
                 Reply::Report(json!({"statusCode": 200})),
-                Err(NotRefreshed::Rejected { detail: "it answered no report: it is no refresher".to_owned() }),
+                Err(NotRefreshed::Rejected { detail: "the response is not a refresher report".to_owned() }),
             ),
             (
                 Reply::Error { error_type: "Panicked".to_owned(), message: "m".to_owned() },
                 Err(NotRefreshed::Failed { error_type: "Panicked".to_owned(), message: "m".to_owned() }),
             ),
         ] {
-            assert_eq!(read_reply(reply.clone(), "versionId"), expected, "{reply:?}");
+            assert_eq!(current_version(reply.clone(), "versionId"), expected, "{reply:?}");
         }
         for (report, expected) in [
             (json!({"outcome": "refreshed", "versionId": "v2", "publishedVersionId": "p2"}), Some("p2".into())),
             (json!({"outcome": "refreshed", "versionId": "v2"}), None),
         ] {
-            assert_eq!(read_reply(Reply::Report(report), "publishedVersionId"), Ok(expected));
+            assert_eq!(current_version(Reply::Report(report), "publishedVersionId"), Ok(expected));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Any other secret through the same cache: text, bytes, or JSON of the caller's type. Knows nothing of tokens.
+//! Reads any other secret through the same cache: text, bytes, or JSON of the caller's type. Knows nothing about tokens.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,15 +18,16 @@ use crate::{
     token_secret::SecretProblem,
 };
 
-/// For how long a secret is used before it is read again.
+/// How long a secret is used before it is read again.
 const DEFAULT_TTL: Duration = Duration::from_mins(5);
 
-/// Reads one secret that is no token secret, and keeps it in memory for five minutes, or as its builder says. A clone is the
-/// same reader.
+/// Reads one secret that is not a token secret, and caches it for five minutes (see [`SecretReaderBuilder::ttl`]). A clone shares
+/// the same cache.
 ///
-/// In the last fifth of that time it is read again in the background. Where the source cannot be reached or throttles, the value
-/// in memory goes on being handed out; errors that will not pass (denied, gone, not what it should be) are told. Behind an agent
-/// with a cache of its own the two times add up.
+/// - In the last fifth of that time the secret is read again in the background.
+/// - If the source throttles, fails or cannot be reached, the cached value is used further. Permanent errors (access denied, no
+///   such secret, invalid content) are returned at once.
+/// - An agent has its own cache: behind it the two times add up.
 ///
 /// ```
 /// # use token_refresher::reader::{ReadError, SecretReader, SecretVersion, Source};
@@ -52,10 +53,10 @@ const DEFAULT_TTL: Duration = Duration::from_mins(5);
 /// ```
 pub struct SecretReader<T>(Cache<T>);
 
-/// Text that is wiped from memory when it is let go. Its `Debug` shows it: never print it.
+/// Text that is wiped from memory on drop. Its `Debug` prints the text: never print it.
 pub type SecretText = Zeroizing<String>;
 
-/// Bytes that are wiped from memory when they are let go. Their `Debug` shows them: never print them.
+/// Bytes that are wiped from memory on drop. Their `Debug` prints the bytes: never print them.
 pub type SecretBytes = Zeroizing<Vec<u8>>;
 
 impl SecretReader<SecretText> {
@@ -73,7 +74,7 @@ impl SecretReader<SecretText> {
         Self::builder(source, secret_id).text()
     }
 
-    /// A reader with settings of its own.
+    /// A reader with more settings.
     ///
     /// ```
     /// use std::time::Duration;
@@ -82,7 +83,7 @@ impl SecretReader<SecretText> {
     /// # let source = Source::from_fn(|query| async move {
     /// #     Ok(SecretVersion::bytes("v1", if query.wanted == Wanted::Previous { vec![1] } else { vec![2] }))
     /// # });
-    /// // A webhook's signing key, and the one before it: while a sender changes over, both are in use.
+    /// // The signing key of a webhook, and the previous one: the sender uses both while it changes keys.
     /// let current = SecretReader::builder(source.clone(), "crm/webhook").ttl(Duration::from_secs(60)).bytes();
     /// let previous = SecretReader::builder(source, "crm/webhook").ttl(Duration::from_secs(60)).previous().bytes();
     /// assert_eq!((current.get().await?.expose()[0], previous.get().await?.expose()[0]), (2, 1));
@@ -95,7 +96,7 @@ impl SecretReader<SecretText> {
 }
 
 impl SecretReader<SecretBytes> {
-    /// Reads a secret of bytes (`SecretBinary`). The bytes of a text will do.
+    /// Reads a secret of bytes (`SecretBinary`). For a secret of text (`SecretString`), the bytes of the text.
     ///
     /// ```
     /// # use token_refresher::reader::{ReadError, SecretReader, SecretVersion, Source};
@@ -110,7 +111,7 @@ impl SecretReader<SecretBytes> {
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> SecretReader<T> {
-    /// Reads a secret of JSON into a type of the caller's. What that type does not wipe is not wiped: give it fields that do. See
+    /// Reads a secret of JSON into the caller's type. Memory is wiped only if the type wipes it: use field types that do. See
     /// [`SecretReader`] for an example.
     pub fn json(source: Source, secret_id: impl Into<String>) -> Self {
         SecretReader::builder(source, secret_id).json()
@@ -118,15 +119,15 @@ impl<T: DeserializeOwned + Send + Sync + 'static> SecretReader<T> {
 }
 
 impl<T: Send + Sync + 'static> SecretReader<T> {
-    /// The secret: from memory where it can be, without waiting, locking or allocating.
+    /// The secret: the cached value while it is fresh (no waiting, lock or allocation), else one from the source.
     ///
     /// # Errors
     ///
-    /// [`ReadError`], by what mends it.
+    /// A [`ReadError`] with its [remedy](ReadError::remedy).
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime, when it has to be read.
+    /// Outside a Tokio runtime, when the secret has to be read.
     pub async fn get(&self) -> Result<SecretValue<T>, ReadError> {
         self.0.get().await.map(SecretValue)
     }
@@ -155,25 +156,26 @@ pub struct SecretReaderBuilder {
 }
 
 impl SecretReaderBuilder {
-    /// For how long a value is used before it is read again: five minutes, unless said otherwise; a day at most.
+    /// How long a value is used before it is read again. Default: five minutes. A longer time than a day counts as a day.
     #[must_use]
     pub fn ttl(self, ttl: Duration) -> Self {
         Self { ttl, ..self }
     }
 
-    /// Reads the version labelled AWSPREVIOUS in place of the current one: for overlaps when a secret changes.
+    /// Reads the version labelled AWSPREVIOUS instead of the current one: for the time in which the old and the new value are both
+    /// in use.
     #[must_use]
     pub fn previous(self) -> Self {
         Self { wanted: Wanted::Previous, ..self }
     }
 
-    /// Goes by another clock than the machine's.
+    /// Sets the clock. Default: the machine's.
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
-    /// A reader of text.
+    /// Builds a reader of text.
     #[must_use]
     pub fn text(self) -> SecretReader<SecretText> {
         self.reader(|content| match content {
@@ -182,7 +184,7 @@ impl SecretReaderBuilder {
         })
     }
 
-    /// A reader of bytes.
+    /// Builds a reader of bytes.
     #[must_use]
     pub fn bytes(self) -> SecretReader<SecretBytes> {
         self.reader(|content| match content {
@@ -191,7 +193,7 @@ impl SecretReaderBuilder {
         })
     }
 
-    /// A reader of JSON.
+    /// Builds a reader of JSON.
     #[must_use]
     pub fn json<T: DeserializeOwned + Send + Sync + 'static>(self) -> SecretReader<T> {
         self.reader(|content| {
@@ -199,9 +201,9 @@ impl SecretReaderBuilder {
                 Content::Text(text) => serde_json::from_str(text.expose()),
                 Content::Bytes(bytes) => serde_json::from_slice(bytes),
             };
-            // Not the error's own text: it quotes what it stumbled over.
+            // The error's own text is not used: it quotes the content.
             read.map_err(|error| {
-                let what = if error.is_data() { "JSON, but not what was asked for" } else { "not JSON" };
+                let what = if error.is_data() { "JSON, but not of the requested type" } else { "not JSON" };
                 format!("it is {what} (line {}, column {})", error.line(), error.column())
             })
         })
@@ -211,25 +213,26 @@ impl SecretReaderBuilder {
         let ttl = self.ttl;
         let decode: Decode<T> = Box::new(move |content, now, jitter| {
             let value = decode(content).map_err(Unusable::Invalid)?;
-            Ok((value, policy::of_plain(ttl, now, jitter)))
+            Ok((value, policy::secret_times(ttl, now, jitter)))
         });
         let Self { source, secret_id, wanted, clock, .. } = self;
-        let (first, again, refresher, patience) = (wanted.clone(), wanted, None, Duration::ZERO);
-        SecretReader(Cache::new(Settings { source, secret_id, first, again, decode, refresher, patience, clock }))
+        let (first_read, later_reads, refresher, patience) = (wanted.clone(), wanted, None, Duration::ZERO);
+        let settings = Settings { source, secret_id, first_read, later_reads, decode, refresher, patience, clock };
+        SecretReader(Cache::new(settings))
     }
 }
 
-/// A secret as it was read. A clone is the same one: nothing is copied. See [`SecretReader`] for an example.
+/// A secret as read. A clone shares the same value. See [`SecretReader`] for an example.
 pub struct SecretValue<T>(Arc<Entry<T>>);
 
 impl<T> SecretValue<T> {
-    /// The value itself.
+    /// The value.
     #[must_use]
     pub fn expose(&self) -> &T {
         &self.0.value
     }
 
-    /// The version of the secret that holds it.
+    /// The version of the secret that contains it.
     #[must_use]
     pub fn version_id(&self) -> &VersionId {
         &self.0.version_id

@@ -1,4 +1,4 @@
-//! A request with the token, and one more after a 401. Knows nothing of where tokens come from.
+//! Sends a request with the token, and sends it once more after a 401. Does not know the source of the tokens.
 
 use std::fmt;
 
@@ -15,14 +15,14 @@ use super::{AccessToken, ReadError, Reader};
 pub enum SendError {
     /// There was no token to send.
     Token(ReadError),
-    /// The request could not be made, or not be sent, or was not answered.
+    /// The request could not be built or sent, or there was no response.
     Request(reqwest::Error),
-    /// It would carry the token over the network in the clear: `http` to another host than this machine.
+    /// Not sent: the token would go over the network unencrypted (`http` to another host than this machine).
     InTheClear {
         /// The host.
         host: String,
     },
-    /// The token holds what no header can carry.
+    /// The token contains characters that a header must not contain.
     NoHeader {
         /// The secret.
         secret_id: String,
@@ -30,16 +30,18 @@ pub enum SendError {
 }
 
 impl Reader {
-    /// Sends a request with `Authorization: Bearer …`. After a 401 the token counts as [rejected](Self::rejected), and the request
-    /// is sent once more with another one, if there is another. A request whose body cannot be sent twice (a stream) is answered
-    /// with the 401; the next one has the new token.
+    /// Sends a request with `Authorization: Bearer …`.
     ///
-    /// Give the client a timeout: this adds none. Where a redirect leads to another host, reqwest takes the header off.
+    /// After a 401 the token counts as [rejected](Self::rejected). If there is a new token, the request is sent once more with it.
+    /// If the body cannot be sent twice (a stream), the 401 is returned; the next request has the new token.
+    ///
+    /// Set a timeout in the client: this method adds none. On a redirect to another host, reqwest removes the header.
     ///
     /// # Errors
     ///
-    /// [`SendError::Token`] where there is no token, after a 401 too; [`SendError::Request`] as of
-    /// [`reqwest::RequestBuilder::send`]; [`SendError::InTheClear`] before anything is sent.
+    /// - [`SendError::Token`]: there is no token, at first or after a 401.
+    /// - [`SendError::Request`]: an error of [`reqwest::RequestBuilder::send`].
+    /// - [`SendError::InTheClear`], [`SendError::NoHeader`]: the request was not sent.
     ///
     /// ```
     /// # use token_refresher::{Reader, reader::{SecretVersion, Source}};
@@ -65,23 +67,23 @@ impl Reader {
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, SendError> {
         let (client, request) = request.build_split();
         let request = request.map_err(SendError::Request)?;
-        keeps_the_token(request.url())?;
+        check_url(request.url())?;
         let token = self.access_token().await.map_err(SendError::Token)?;
-        let again = request.try_clone();
-        let response = client.execute(self.authorized(request, &token)?).await.map_err(SendError::Request)?;
+        let second_request = request.try_clone();
+        let response = client.execute(self.with_token(request, &token)?).await.map_err(SendError::Request)?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
         self.rejected(&token);
-        let Some(again) = again else { return Ok(response) };
+        let Some(second_request) = second_request else { return Ok(response) };
         let new = self.access_token().await.map_err(SendError::Token)?;
         if new.version_id() == token.version_id() {
             return Ok(response);
         }
-        client.execute(self.authorized(again, &new)?).await.map_err(SendError::Request)
+        client.execute(self.with_token(second_request, &new)?).await.map_err(SendError::Request)
     }
 
-    fn authorized(&self, mut request: Request, token: &AccessToken) -> Result<Request, SendError> {
+    fn with_token(&self, mut request: Request, token: &AccessToken) -> Result<Request, SendError> {
         let header = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
         let mut header = header.map_err(|_| SendError::NoHeader { secret_id: self.secret_id().to_owned() })?;
         header.set_sensitive(true);
@@ -90,13 +92,13 @@ impl Reader {
     }
 }
 
-/// "Clients MUST always use TLS (https) or equivalent transport security when making requests with bearer tokens" (RFC 6750
-/// section 5.3).
-fn keeps_the_token(url: &Url) -> Result<(), SendError> {
+/// Checks that the request goes over TLS or to this machine. "Clients MUST always use TLS (https) or equivalent transport security
+/// when making requests with bearer tokens" (RFC 6750 section 5.3).
+fn check_url(url: &Url) -> Result<(), SendError> {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    let this_machine = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    if url.scheme() == "https" || this_machine {
+    let is_this_machine = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    if url.scheme() == "https" || is_this_machine {
         return Ok(());
     }
     Err(SendError::InTheClear { host: host.to_owned() })
@@ -132,8 +134,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_goes_over_tls_or_stays_on_this_machine() {
-        for (url, goes) in [
+    fn a_token_is_sent_over_tls_or_to_this_machine_only() {
+        for (url, allowed) in [
             ("https://api.example/me", true),
             ("http://127.0.0.1:8080/me", true),
             ("http://[::1]/me", true),
@@ -142,7 +144,7 @@ mod tests {
             ("http://10.0.0.1/me", false),
             ("http://localhost.example/me", false),
         ] {
-            assert_eq!(keeps_the_token(&Url::parse(url).unwrap()).is_ok(), goes, "{url}");
+            assert_eq!(check_url(&Url::parse(url).unwrap()).is_ok(), allowed, "{url}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Where secrets are read from: any store, an agent on this machine, or a function of the caller's. Knows nothing of tokens and
-//! caches.
+//! Where secrets are read from: a store, an agent on this machine, or a function that the caller provides. Knows nothing about
+//! tokens and caches.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
@@ -22,14 +22,14 @@ use local_http::LocalHttp;
 
 /// Where secrets are read from. A clone is the same source.
 ///
-/// | made by | feature | reads |
+/// | constructor | feature | reads |
 /// |---|---|---|
 /// | `secrets_manager_from_env`, `secrets_manager` | `secrets-manager` | AWS Secrets Manager, through the AWS SDK |
 /// | `extension_from_env`, `extension` | `extension` | the AWS Parameters and Secrets Lambda Extension |
 /// | `agent_from_env`, `agent` | `extension` | the aws-secretsmanager-agent |
 /// | `directory` | `directory` | a directory store on this machine |
 /// | [`Source::from_store`] | | any other store |
-/// | [`Source::from_fn`] | | whatever the function says |
+/// | [`Source::from_fn`] | | through the given function |
 ///
 /// ```
 /// use token_refresher::reader::{SecretVersion, Source};
@@ -39,12 +39,12 @@ use local_http::LocalHttp;
 #[derive(Clone)]
 pub struct Source(Kind);
 
-type Reading = Pin<Box<dyn Future<Output = Result<SecretVersion, StoreError>> + Send>>;
+type ReadFuture = Pin<Box<dyn Future<Output = Result<SecretVersion, StoreError>> + Send>>;
 
 #[derive(Clone)]
 enum Kind {
-    Function(Arc<dyn Fn(Query) -> Reading + Send + Sync>),
-    /// A store, and what `Debug` calls it.
+    Function(Arc<dyn Fn(Query) -> ReadFuture + Send + Sync>),
+    /// A store, and its name for `Debug`.
     Store(Arc<dyn ReadableStore>, &'static str),
     #[cfg(feature = "extension")]
     LocalHttp(LocalHttp),
@@ -82,29 +82,29 @@ impl<S: SecretStore> ReadableStore for S {
     }
 }
 
-/// What a source is asked for. See [`Source::from_fn`] for an example.
+/// A request to a source. See [`Source::from_fn`] for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     /// The secret's name or ARN.
     pub secret_id: String,
-    /// Which version of it.
+    /// The version to read.
     pub wanted: Wanted,
 }
 
-/// Which version is wanted. See [`Source::from_fn`] for an example.
+/// The version to read. See [`Source::from_fn`] for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The one labelled AWSCURRENT; a cache on the way may answer.
+    /// The version labelled AWSCURRENT; a cached one is accepted.
     Current,
-    /// The one labelled AWSCURRENT, now: past every cache that lets itself be passed.
+    /// The version labelled AWSCURRENT, bypassing every cache that a request can bypass.
     CurrentNow,
-    /// The one labelled AWSPREVIOUS: what was current before.
+    /// The version labelled AWSPREVIOUS: the one that was current before.
     Previous,
-    /// The one with this id.
+    /// The version with this id.
     Version(VersionId),
 }
 
-/// A version of a secret as a source gives it.
+/// A version of a secret as a source returns it.
 ///
 /// ```
 /// use token_refresher::reader::SecretVersion;
@@ -116,18 +116,18 @@ pub enum Wanted {
 pub struct SecretVersion {
     /// Its id.
     pub id: VersionId,
-    /// What it holds.
+    /// Its content.
     pub content: Content,
 }
 
 impl SecretVersion {
-    /// A version that holds text.
+    /// A version that contains text.
     #[must_use]
     pub fn text(id: impl Into<String>, text: impl Into<Secret>) -> Self {
         Self { id: VersionId::from(id), content: Content::Text(text.into()) }
     }
 
-    /// A version that holds bytes.
+    /// A version that contains bytes.
     #[must_use]
     pub fn bytes(id: impl Into<String>, bytes: Vec<u8>) -> Self {
         Self { id: VersionId::from(id), content: Content::Bytes(Zeroizing::new(bytes)) }
@@ -135,10 +135,10 @@ impl SecretVersion {
 }
 
 impl Source {
-    /// A source of the caller's making: another store, or a test's.
+    /// A source that the caller provides: another store, or a test double.
     ///
-    /// The function answers a version, or a [`StoreError`]: `Unavailable` where asking again may help, anything else where it
-    /// will not. It is dropped where it stands after ten seconds. Another content must have another id.
+    /// The function returns a version, or a [`StoreError`]: `Unavailable` if a retry may help, any other error if not. Its future
+    /// is dropped after ten seconds. Different content must have a different id.
     ///
     /// ```
     /// # use token_refresher::reader::{ReadError, Remedy, SecretReader, SecretVersion, Source, Wanted};
@@ -163,12 +163,12 @@ impl Source {
         Self(Kind::Function(Arc::new(move |query| Box::pin(read(query)))))
     }
 
-    /// Secrets Manager, as the AWS SDK's own settings say (`AWS_REGION`, credentials, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, …).
-    /// Makes no call. Needs `secretsmanager:GetSecretValue` on what is read.
+    /// Secrets Manager, with the AWS SDK's own settings from the environment (`AWS_REGION`, credentials,
+    /// `AWS_ENDPOINT_URL_SECRETS_MANAGER`, …). Makes no call. Needs `secretsmanager:GetSecretValue` on the secrets to read.
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`](crate::error::InvalidSetting) when no Region is set, or a setting cannot be one.
+    /// [`InvalidSetting`](crate::error::InvalidSetting) if a setting is missing or invalid.
     ///
     /// ```no_run
     /// # use token_refresher::{Reader, reader::Source};
@@ -182,16 +182,16 @@ impl Source {
         Ok(SecretsManager::from_env(http.store).await?.into())
     }
 
-    /// Secrets Manager, as an SDK configuration of the caller's says, its HTTP client and retries included.
+    /// Secrets Manager, with the given SDK configuration, including its HTTP client and retries.
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`](crate::error::InvalidSetting) when it has no Region, or one that cannot be one.
+    /// [`InvalidSetting`](crate::error::InvalidSetting) if the configuration has no Region or an invalid one.
     ///
     /// ```
     /// # use token_refresher::reader::Source;
     /// # use aws_config::{BehaviorVersion, Region, SdkConfig};
-    /// // `aws_config::load_defaults(…).await`, as everywhere.
+    /// // Usually `aws_config::load_defaults(…).await`.
     /// let config = SdkConfig::builder()
     ///     .behavior_version(BehaviorVersion::v2026_01_12())
     ///     .region(Region::new("eu-central-1"))
@@ -203,7 +203,7 @@ impl Source {
         Ok(SecretsManager::new(config)?.into())
     }
 
-    /// A directory store of this machine.
+    /// A directory store on this machine.
     ///
     /// ```
     /// # use token_refresher::{Reader, clock::Clock, reader::Source, store::directory::DirectoryStore};
@@ -245,7 +245,7 @@ impl Source {
         }
     }
 
-    /// What a read is called, for messages.
+    /// The name of a read, for messages.
     pub(super) fn action(&self) -> &'static str {
         match &self.0 {
             Kind::Function(_) => "read",
@@ -255,7 +255,7 @@ impl Source {
         }
     }
 
-    /// What to do about an error of this source.
+    /// What to do about an error of this source, in words.
     pub(super) fn advice(&self, error: &StoreError, secret_id: &str) -> Advice {
         match &self.0 {
             Kind::Function(_) => match error {

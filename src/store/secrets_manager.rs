@@ -1,4 +1,4 @@
-//! AWS Secrets Manager as a [`SecretStore`]: each method is one call of the AWS SDK. What its errors mean is in [`aws`].
+//! AWS Secrets Manager as a [`SecretStore`]: each method is one call of the AWS SDK. [`aws`] interprets its errors.
 
 use std::time::Duration;
 
@@ -25,16 +25,16 @@ use crate::{
     secret::Secret,
 };
 
-/// How long one try of a call may take.
-const TRY_TIMEOUT: Duration = Duration::from_secs(3);
+/// The timeout of one attempt of a call.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How many times a call is tried if the service throttles or fails.
-const MAX_TRIES: u32 = 3;
+/// The most attempts of a call if the service throttles or fails.
+const MAX_ATTEMPTS: u32 = 3;
 
-/// How much of the service's own text is printed.
+/// How much of the service's text a message contains.
 const MAX_DETAIL_CHARS: usize = 500;
 
-/// The most pages of a list that are read: ten times the quota.
+/// The most pages of a list that are read: enough for ten times the quota of versions.
 const MAX_PAGES: usize = 10;
 
 /// Secrets Manager in one Region.
@@ -44,30 +44,32 @@ pub struct SecretsManager {
 }
 
 impl SecretsManager {
-    /// Connects as the AWS SDK's own settings say (`AWS_REGION`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, credentials, …).
-    /// Makes no call.
+    /// Makes a client with the settings that the AWS SDK reads from the environment (`AWS_REGION`, credentials,
+    /// `AWS_ENDPOINT_URL_SECRETS_MANAGER`, …). Makes no call.
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`] when no Region is set, or it or the endpoint cannot be one.
+    /// [`InvalidSetting`] if no Region is set, or if the Region or the endpoint is invalid.
     pub async fn from_env(http: reqwest::Client) -> Result<Self, InvalidSetting> {
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(SdkHttpClient(http))
             .retry_config(
-                RetryConfig::standard().with_max_attempts(MAX_TRIES).with_initial_backoff(Duration::from_millis(100)),
+                RetryConfig::standard()
+                    .with_max_attempts(MAX_ATTEMPTS)
+                    .with_initial_backoff(Duration::from_millis(100)),
             )
-            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(TRY_TIMEOUT).build())
+            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .load()
             .await;
         Self::new(&config)
     }
 
-    /// Connects as the SDK's settings say.
+    /// Makes a client with this configuration. Makes no call.
     ///
     /// # Errors
     ///
-    /// As those of [`Self::from_env`].
+    /// The same as those of [`Self::from_env`].
     pub fn new(config: &SdkConfig) -> Result<Self, InvalidSetting> {
         region::check(config.region().map_or("", |region| region.as_ref()), "the secret")?;
         let mut settings = aws_sdk_secretsmanager::config::Builder::from(config);
@@ -78,7 +80,7 @@ impl SecretsManager {
                 Ok("") => {
                     settings.set_endpoint_url(config.endpoint_url().filter(|url| !url.is_empty()).map(str::to_owned));
                 }
-                // The SDK would report it at every call.
+                // Without this check the SDK would return an error at every call.
                 Ok(found) if !Url::parse(found).is_ok_and(|url| matches!(url.scheme(), "https" | "http")) => {
                     return Err(InvalidSetting::found(name, found, "an https or http URL"));
                 }
@@ -98,7 +100,7 @@ impl SecretsManager {
     }
 }
 
-fn without(member: &str) -> StoreError {
+fn missing(member: &str) -> StoreError {
     StoreError::Unavailable { action: GET, detail: format!("an answer without {member}") }
 }
 
@@ -118,9 +120,9 @@ impl SecretStore for SecretsManager {
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
         let got = self.get_secret_value(secret_id, which).await?;
         Ok(Version {
-            arn: got.arn.ok_or_else(|| without("ARN"))?,
-            id: got.version_id.ok_or_else(|| without("VersionId"))?.into(),
-            created: got.created_date.and_then(|date| time(&date)).ok_or_else(|| without("CreatedDate"))?,
+            arn: got.arn.ok_or_else(|| missing("ARN"))?,
+            id: got.version_id.ok_or_else(|| missing("VersionId"))?.into(),
+            created: got.created_date.and_then(|date| time(&date)).ok_or_else(|| missing("CreatedDate"))?,
             body: got.secret_string.map(Secret::from).ok_or(StoreError::Binary)?,
         })
     }
@@ -169,11 +171,11 @@ impl SecretStore for SecretsManager {
 
     async fn read(&self, secret_id: &str, which: Selector<'_>) -> Result<(VersionId, Content), StoreError> {
         let got = self.get_secret_value(secret_id, which).await?;
-        let id = got.version_id.ok_or_else(|| without("VersionId"))?.into();
+        let id = got.version_id.ok_or_else(|| missing("VersionId"))?.into();
         let content = match (got.secret_string, got.secret_binary) {
             (Some(text), _) => Content::Text(text.into()),
             (None, Some(bytes)) => Content::Bytes(bytes.into_inner().into()),
-            (None, None) => return Err(without("SecretString")),
+            (None, None) => return Err(missing("SecretString")),
         };
         Ok((id, content))
     }
@@ -185,18 +187,18 @@ fn time(date: &SdkDateTime) -> Option<DateTime<Utc>> {
         .filter(|time| *time < DateTime::<Utc>::MAX_UTC - TimeDelta::days(1))
 }
 
-/// What the SDK's error means. `body`: the document that was sent, which the service must not make us print.
+/// Translates an error of the SDK. `body`: the document that was sent. It is redacted from the service's text.
 fn store_error<E: ProvideErrorMetadata>(
     action: &'static str,
     error: &SdkError<E>,
     body: Option<&Secret>,
 ) -> StoreError {
-    let SdkError::ServiceError(answer) = error else {
+    let SdkError::ServiceError(response) = error else {
         return StoreError::Unavailable { action, detail: format!("no answer: {}", innermost(error)) };
     };
-    let status = answer.raw().status();
-    let code = answer.err().code().unwrap_or_default();
-    let message = answer.err().message().unwrap_or_default();
+    let status = response.raw().status();
+    let code = response.err().code().unwrap_or_default();
+    let message = response.err().message().unwrap_or_default();
     let detail = match code {
         "" => format!("an answer of status {} that could not be read", status.as_u16()),
         code => redact_document(&format!("{code}: {message}"), body, MAX_DETAIL_CHARS),
@@ -211,7 +213,7 @@ fn innermost<E>(error: &SdkError<E>) -> String {
             Some(error) => error,
             None => return "the request could not be sent".to_owned(),
         },
-        SdkError::TimeoutError(_) => return format!("no answer within {} s", TRY_TIMEOUT.as_secs()),
+        SdkError::TimeoutError(_) => return format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()),
         SdkError::ConstructionFailure(_) => return "the request could not be made".to_owned(),
         _ => return "an answer that could not be read".to_owned(),
     };

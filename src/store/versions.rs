@@ -1,5 +1,5 @@
-//! The versions and staging labels of one secret, and what each operation does to them, as AWS Secrets Manager
-//! documents it. Knows no file, no network, and no time but the one it is told.
+//! The versions and staging labels of one secret, and the effect of each operation on them, as AWS Secrets Manager documents it. No
+//! files and no network; the time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,38 +13,38 @@ const CURRENT: &str = Label::Current.as_str();
 const PREVIOUS: &str = Label::Previous.as_str();
 const PENDING: &str = "AWSPENDING";
 
-/// What is kept: as much as Secrets Manager keeps.
+/// How much is kept: as much as in Secrets Manager.
 pub const LIMITS: Limits = Limits::SECRETS_MANAGER;
 
-/// One secret: its versions in the order they were put, and on which of them each staging label is.
+/// One secret: its versions in the order in which they were put, and for each staging label the version that has it.
 ///
-/// An operation that fails has changed nothing. Where the documentation is silent the stricter reading holds.
+/// An operation that fails changes nothing. If the documentation does not specify a case, the stricter behaviour is implemented.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Versions {
     arn: String,
-    // A map, so that no label can be on two versions.
-    #[serde(deserialize_with = "json::take_labels")]
+    // A map: a label cannot be on two versions.
+    #[serde(deserialize_with = "json::deserialize_labels")]
     labels: BTreeMap<String, VersionId>,
     #[serde(rename = "versions")]
-    kept: Vec<Kept>,
+    stored: Vec<StoredVersion>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kept {
+struct StoredVersion {
     id: VersionId,
-    #[serde(serialize_with = "json::put_time", deserialize_with = "json::take_time")]
+    #[serde(serialize_with = "json::serialize_time", deserialize_with = "json::deserialize_time")]
     created: DateTime<Utc>,
-    #[serde(serialize_with = "json::put_secret", deserialize_with = "json::take_text")]
+    #[serde(serialize_with = "json::serialize_secret", deserialize_with = "json::deserialize_text")]
     body: Secret,
 }
 
 impl Versions {
-    /// A secret that has no value yet.
+    /// A secret without a value.
     #[must_use]
     pub fn empty(arn: impl Into<String>) -> Self {
-        Self { arn: arn.into(), labels: BTreeMap::new(), kept: Vec::new() }
+        Self { arn: arn.into(), labels: BTreeMap::new(), stored: Vec::new() }
     }
 
     /// A secret with its first version, the current one. Errors are those of [`Versions::put`].
@@ -61,29 +61,31 @@ impl Versions {
 
     /// Reads one version: by its id, by a label, by both, or (neither) the current one.
     ///
-    /// [`StoreError::NotFound`] when it is not there, [`StoreError::Rejected`] when id and label disagree.
+    /// [`StoreError::NotFound`] if it does not exist, [`StoreError::Rejected`] if the version with this id does not have the label.
     pub fn get(&self, id: Option<&VersionId>, label: Option<&str>) -> Result<Version, StoreError> {
         let id = match id {
             Some(id) => id,
             None => self.holder(label.unwrap_or(CURRENT))?,
         };
-        let kept = self.find(id)?;
+        let stored = self.find(id)?;
         if let Some(label) = label
             && self.labels.get(label) != Some(id)
         {
             let detail = format!("the staging label {label} is not on the version {id}");
             return Err(StoreError::Rejected { action: "read", detail });
         }
-        Ok(Version { arn: self.arn.clone(), id: kept.id.clone(), created: kept.created, body: kept.body.clone() })
+        Ok(Version { arn: self.arn.clone(), id: stored.id.clone(), created: stored.created, body: stored.body.clone() })
     }
 
-    /// Puts a version under `id`, if that id is free.
+    /// Puts a version under `id`, if that id is not used yet.
     ///
-    /// With `labels`, exactly those go to it, from whichever version had them. Without, AWSCURRENT moves to it and
-    /// AWSPENDING is taken off. A secret's first version is current, whatever `labels` says.
+    /// With `labels`, exactly those move to the new version. Without, AWSCURRENT moves to it and AWSPENDING is removed. The first
+    /// version of a secret is always current.
     ///
-    /// The same text under the same id again succeeds and changes nothing; other text: [`StoreError::Exists`]. No
-    /// room: [`StoreError::Quota`]. An id or a text of a length the service does not take: [`StoreError::Rejected`].
+    /// - The same text under the same id again succeeds and changes nothing.
+    /// - Another text under the same id: [`StoreError::Exists`].
+    /// - No room: [`StoreError::Quota`].
+    /// - An id or a text with a length that the service does not accept: [`StoreError::Rejected`].
     pub fn put(
         &mut self,
         id: &VersionId,
@@ -92,11 +94,11 @@ impl Versions {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         check_lengths(id, body)?;
-        if let Ok(kept) = self.find(id) {
-            return if kept.body == *body { Ok(()) } else { Err(StoreError::Exists) };
+        if let Ok(stored) = self.find(id) {
+            return if stored.body == *body { Ok(()) } else { Err(StoreError::Exists) };
         }
         self.make_room(now)?;
-        self.kept.push(Kept { id: id.clone(), created: now, body: body.clone() });
+        self.stored.push(StoredVersion { id: id.clone(), created: now, body: body.clone() });
         if let Some(labels) = labels {
             for label in labels {
                 self.attach(label, id);
@@ -105,15 +107,15 @@ impl Versions {
             self.labels.remove(PENDING);
             self.attach(CURRENT, id);
         }
-        if self.kept.len() == 1 {
+        if self.stored.len() == 1 {
             self.attach(CURRENT, id);
         }
         Ok(())
     }
 
-    /// Moves a label: compare-and-swap. `remove_from` is the version it is on now, `None` when it is on none.
+    /// Moves a label: compare-and-swap. `remove_from`: the version that has it now, `None` if no version has it.
     ///
-    /// [`StoreError::Moved`] when it is elsewhere, [`StoreError::NotFound`] when there is no version `move_to`.
+    /// [`StoreError::Moved`] if another version has it, [`StoreError::NotFound`] if the version `move_to` does not exist.
     pub fn move_label(
         &mut self,
         label: &str,
@@ -128,7 +130,7 @@ impl Versions {
         Ok(())
     }
 
-    /// Makes the version current that was current before, and tells its id.
+    /// Makes the previous version current again, and returns its id.
     pub fn roll_back(&mut self) -> Result<VersionId, StoreError> {
         let previous = self.holder(PREVIOUS)?.clone();
         self.find(&previous)?;
@@ -136,17 +138,21 @@ impl Versions {
         Ok(previous)
     }
 
-    /// The versions in the order they were put; without `unlabelled`, only those with a label.
+    /// The versions in the order in which they were put. `unlabelled`: include the versions without a label.
     #[must_use]
     pub fn list(&self, unlabelled: bool) -> Vec<Listed> {
-        self.kept
+        self.stored
             .iter()
-            .map(|kept| Listed { id: kept.id.clone(), created: kept.created, labelled: self.is_labelled(&kept.id) })
+            .map(|version| Listed {
+                id: version.id.clone(),
+                created: version.created,
+                labelled: self.is_labelled(&version.id),
+            })
             .filter(|listed| listed.labelled || unlabelled)
             .collect()
     }
 
-    /// On which version each label is.
+    /// The version of each label.
     #[must_use]
     pub fn labels(&self) -> &BTreeMap<String, VersionId> {
         &self.labels
@@ -158,10 +164,10 @@ impl Versions {
         &self.arn
     }
 
-    /// Whether operations alone can have led here. The error quotes nothing: what was mistaken for an id may be a token.
+    /// Checks that this state can be the result of operations. The error quotes nothing: in a damaged file an id may be a token.
     pub fn check(&self) -> Result<(), &'static str> {
-        let ids: BTreeSet<_> = self.kept.iter().map(|kept| &kept.id).collect();
-        if ids.len() < self.kept.len() {
+        let ids: BTreeSet<_> = self.stored.iter().map(|version| &version.id).collect();
+        if ids.len() < self.stored.len() {
             return Err("two versions have the same id");
         }
         if self.labels.values().any(|id| !ids.contains(id)) {
@@ -173,10 +179,10 @@ impl Versions {
         Ok(())
     }
 
-    fn find(&self, id: &VersionId) -> Result<&Kept, StoreError> {
-        self.kept
+    fn find(&self, id: &VersionId) -> Result<&StoredVersion, StoreError> {
+        self.stored
             .iter()
-            .find(|kept| kept.id == *id)
+            .find(|version| version.id == *id)
             .ok_or_else(|| StoreError::NotFound { detail: format!("there is no version {id}") })
     }
 
@@ -199,22 +205,23 @@ impl Versions {
         }
     }
 
-    /// Drops what the service drops to make room for one version more. What the caller is about to take a label off
-    /// still counts as labelled: no documentation says otherwise.
+    /// Drops the versions that the service drops to make room for a new one. A version that is about to lose its label still counts
+    /// as labelled: the documentation does not specify this case.
     fn make_room(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let over = (self.kept.len() + 1).saturating_sub(LIMITS.versions);
-        let mut droppable: Vec<&Kept> = self.kept.iter().collect();
-        droppable.retain(|kept| now - kept.created >= LIMITS.unlabelled_kept && !self.is_labelled(&kept.id));
-        if droppable.len() < over {
+        let excess = (self.stored.len() + 1).saturating_sub(LIMITS.versions);
+        let mut droppable: Vec<&StoredVersion> = self.stored.iter().collect();
+        droppable.retain(|version| now - version.created >= LIMITS.unlabelled_kept && !self.is_labelled(&version.id));
+        if droppable.len() < excess {
             let detail = format!(
                 "the secret has {} versions, too few of them unlabelled and over 24 hours old",
-                self.kept.len()
+                self.stored.len()
             );
             return Err(StoreError::Quota { detail });
         }
-        droppable.sort_by_key(|kept| kept.created);
-        let dropped: BTreeSet<VersionId> = droppable.into_iter().take(over).map(|kept| kept.id.clone()).collect();
-        self.kept.retain(|kept| !dropped.contains(&kept.id));
+        droppable.sort_by_key(|version| version.created);
+        let dropped: BTreeSet<VersionId> =
+            droppable.into_iter().take(excess).map(|version| version.id.clone()).collect();
+        self.stored.retain(|version| !dropped.contains(&version.id));
         Ok(())
     }
 }
@@ -231,7 +238,7 @@ fn check_lengths(id: &VersionId, body: &Secret) -> Result<(), StoreError> {
     Err(StoreError::Rejected { action: "write", detail })
 }
 
-/// How the fields look in JSON: all as text.
+/// The fields in JSON, all as text.
 mod json {
     use std::{collections::BTreeMap, fmt};
 
@@ -243,20 +250,22 @@ mod json {
 
     use crate::{secret::Secret, store::VersionId};
 
-    pub fn put_secret<S: Serializer>(body: &Secret, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(body.expose())
+    pub fn serialize_secret<S: Serializer>(body: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(body.expose())
     }
 
-    pub fn put_time<S: Serializer>(time: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    pub fn serialize_time<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
     }
 
-    pub fn take_text<'de, T: From<String>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
-        String::deserialize(from).map(T::from)
+    pub fn deserialize_text<'de, T: From<String>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+        String::deserialize(deserializer).map(T::from)
     }
 
-    /// A label that is there twice is an error; a map's own way is to keep the last.
-    pub fn take_labels<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, VersionId>, D::Error> {
+    /// A duplicate label is an error. Without this function the map would keep the last one.
+    pub fn deserialize_labels<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<String, VersionId>, D::Error> {
         struct Labels;
         impl<'de> Visitor<'de> for Labels {
             type Value = BTreeMap<String, VersionId>;
@@ -275,12 +284,12 @@ mod json {
                 Ok(labels)
             }
         }
-        from.deserialize_map(Labels)
+        deserializer.deserialize_map(Labels)
     }
 
-    pub fn take_time<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
-        let time = String::deserialize(from)?.parse().ok();
-        // Times are added to: the last representable one would be one too far.
+    pub fn deserialize_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
+        let time = String::deserialize(deserializer)?.parse().ok();
+        // Durations are added to times: the last representable time would overflow.
         time.filter(|time: &DateTime<Utc>| time.year() <= 9999).ok_or_else(|| D::Error::custom("not a time"))
     }
 }
@@ -309,19 +318,20 @@ mod tests {
         labels.iter().map(|&label| label.to_owned()).collect()
     }
 
-    /// What `labels` holds, as `LABEL=number of the version`, in the order of the labels.
-    fn held(versions: &Versions) -> String {
+    /// The labels, as `LABEL=number of the version`, in the order of the labels.
+    fn labels_of(versions: &Versions) -> String {
         let number = |id: &VersionId| id.as_str().rsplit('-').next().unwrap().trim_start_matches('0').to_owned();
-        let held: Vec<String> = versions.labels().iter().map(|(label, id)| format!("{label}={}", number(id))).collect();
-        held.join(" ")
+        let labels: Vec<String> =
+            versions.labels().iter().map(|(label, id)| format!("{label}={}", number(id))).collect();
+        labels.join(" ")
     }
 
-    /// A secret whose version 1 is current, put `age` ago.
+    /// A secret with one version, 1, which was put `age` ago.
     fn one_version(age: TimeDelta) -> Versions {
         Versions::create(ARN, &id(1), &text("one"), now() - age).unwrap()
     }
 
-    /// Versions 1 to `count`, all of `age`; 1 is current and the others have no label.
+    /// A secret with versions 1 to `count`, all put `age` ago; 1 is current and the others have no label.
     fn many_versions(count: usize, age: TimeDelta) -> Versions {
         let mut versions = one_version(age);
         for n in 2..=count {
@@ -331,8 +341,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_version_is_current_whatever_labels_were_asked() {
-        for (asked, expected) in [
+    fn the_first_version_is_current_whatever_labels_are_given() {
+        for (given, expected) in [
             (None, "AWSCURRENT=1"),
             (Some(labels(&["OAUTH_CLAIM"])), "AWSCURRENT=1 OAUTH_CLAIM=1"),
             (Some(labels(&["AWSPENDING"])), "AWSCURRENT=1 AWSPENDING=1"),
@@ -340,19 +350,19 @@ mod tests {
             (Some(labels(&[])), "AWSCURRENT=1"),
         ] {
             let mut versions = Versions::empty(ARN);
-            versions.put(&id(1), &text("one"), asked.as_deref(), now()).unwrap();
-            assert_eq!(held(&versions), expected, "{asked:?}");
+            versions.put(&id(1), &text("one"), given.as_deref(), now()).unwrap();
+            assert_eq!(labels_of(&versions), expected, "{given:?}");
         }
     }
 
     #[test]
-    fn a_put_moves_current_unless_it_names_labels_and_then_exactly_those() {
+    fn a_put_moves_awscurrent_or_exactly_the_given_labels() {
         // Version 1 was current before 2; 3 carries two labels.
         let mut before = one_version(TimeDelta::zero());
         before.put(&id(2), &text("two"), None, now()).unwrap();
         before.put(&id(3), &text("three"), Some(&labels(&["AWSPENDING", "OAUTH_CLAIM"])), now()).unwrap();
-        assert_eq!(held(&before), "AWSCURRENT=2 AWSPENDING=3 AWSPREVIOUS=1 OAUTH_CLAIM=3");
-        for (asked, expected) in [
+        assert_eq!(labels_of(&before), "AWSCURRENT=2 AWSPENDING=3 AWSPREVIOUS=1 OAUTH_CLAIM=3");
+        for (given, expected) in [
             (None, "AWSCURRENT=4 AWSPREVIOUS=2 OAUTH_CLAIM=3"),
             (Some(labels(&["AWSCURRENT"])), "AWSCURRENT=4 AWSPENDING=3 AWSPREVIOUS=2 OAUTH_CLAIM=3"),
             (Some(labels(&["OAUTH_CLAIM"])), "AWSCURRENT=2 AWSPENDING=3 AWSPREVIOUS=1 OAUTH_CLAIM=4"),
@@ -361,32 +371,32 @@ mod tests {
             (Some(labels(&[])), "AWSCURRENT=2 AWSPENDING=3 AWSPREVIOUS=1 OAUTH_CLAIM=3"),
         ] {
             let mut versions = before.clone();
-            versions.put(&id(4), &text("four"), asked.as_deref(), now()).unwrap();
-            assert_eq!(held(&versions), expected, "{asked:?}");
+            versions.put(&id(4), &text("four"), given.as_deref(), now()).unwrap();
+            assert_eq!(labels_of(&versions), expected, "{given:?}");
         }
     }
 
     #[test]
-    fn a_version_id_takes_one_text_for_good() {
+    fn a_version_id_keeps_its_first_text() {
         let mut versions = one_version(TimeDelta::zero());
         versions.put(&id(2), &text("two"), Some(&labels(&["OAUTH_CLAIM"])), now()).unwrap();
         let before = versions.clone();
         let later = now() + TimeDelta::hours(1);
-        for (body, asked, expected) in [
+        for (body, given, expected) in [
             ("two", Some(labels(&["OAUTH_CLAIM"])), Ok(())),
             ("two", Some(labels(&["OAUTH_STAGED"])), Ok(())),
             ("two", None, Ok(())),
             ("Two", Some(labels(&["OAUTH_CLAIM"])), Err(StoreError::Exists)),
             ("Two", None, Err(StoreError::Exists)),
         ] {
-            assert_eq!(versions.put(&id(2), &text(body), asked.as_deref(), later), expected, "{body} {asked:?}");
-            assert_eq!(versions, before, "{body} {asked:?}");
+            assert_eq!(versions.put(&id(2), &text(body), given.as_deref(), later), expected, "{body} {given:?}");
+            assert_eq!(versions, before, "{body} {given:?}");
         }
     }
 
     #[test]
-    fn lengths_are_those_the_service_takes() {
-        for (id_length, bytes, taken) in [
+    fn an_id_or_text_of_a_wrong_length_is_rejected() {
+        for (id_length, bytes, accepted) in [
             (31, 10, false),
             (32, 10, true),
             (64, 10, true),
@@ -399,7 +409,7 @@ mod tests {
             let mut versions = one_version(TimeDelta::zero());
             let before = versions.clone();
             let put = versions.put(&"i".repeat(id_length).into(), &"x".repeat(bytes).into(), None, now());
-            if taken {
+            if accepted {
                 assert_eq!(put, Ok(()), "{id_length} {bytes}");
             } else {
                 assert!(matches!(put, Err(StoreError::Rejected { action: "write", .. })), "{id_length} {bytes}");
@@ -413,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_versions_fit_and_old_unlabelled_ones_make_room() {
+    fn a_secret_has_at_most_100_versions_and_old_unlabelled_ones_make_room() {
         let second = TimeDelta::seconds(1);
         for (count, age, fits, count_after) in [
             (98, TimeDelta::zero(), true, 99),
@@ -440,21 +450,21 @@ mod tests {
     }
 
     #[test]
-    fn a_full_secret_still_answers_a_repeated_put_and_moves_labels() {
+    fn a_full_secret_accepts_a_repeated_put_and_moves_labels() {
         let mut versions = many_versions(LIMITS.versions, TimeDelta::zero());
         assert_eq!(versions.put(&id(7), &text("unlabelled"), None, now()), Ok(()));
         assert_eq!(versions.put(&id(7), &text("other"), None, now()), Err(StoreError::Exists));
         assert_eq!(versions.move_label("AWSCURRENT", Some(&id(1)), &id(7)), Ok(()));
-        assert_eq!(held(&versions), "AWSCURRENT=7 AWSPREVIOUS=1");
+        assert_eq!(labels_of(&versions), "AWSCURRENT=7 AWSPREVIOUS=1");
     }
 
     #[test]
-    fn the_oldest_unlabelled_version_is_dropped_first_and_a_labelled_one_never() {
+    fn the_oldest_unlabelled_version_is_dropped_first_and_a_labelled_one_is_never_dropped() {
         let mut versions = many_versions(97, TimeDelta::zero());
         for (n, label, days) in [(98, "OAUTH_STAGED", 9), (99, "", 2), (100, "", 3)] {
             let label = labels(&[label]);
-            let asked = if label == [""] { &[][..] } else { &label };
-            versions.put(&id(n), &text("old"), Some(asked), now() - TimeDelta::days(days)).unwrap();
+            let given = if label == [""] { &[][..] } else { &label };
+            versions.put(&id(n), &text("old"), Some(given), now() - TimeDelta::days(days)).unwrap();
         }
         for (n, dropped) in [(101, 100), (102, 99)] {
             versions.put(&id(n), &text("new"), Some(&[]), now()).unwrap();
@@ -466,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_moves_only_from_where_it_is() {
+    fn a_label_moves_only_from_the_version_that_has_it() {
         // Current 2, previous 1, claim 3; 4 has no label.
         let mut before = one_version(TimeDelta::zero());
         before.put(&id(2), &text("two"), None, now()).unwrap();
@@ -490,24 +500,24 @@ mod tests {
             let moved = versions.move_label(label, from.map(id).as_ref(), &id(to));
             let case = format!("{label} from {from:?} to {to}");
             match expected {
-                Ok(expected) => assert_eq!((moved, held(&versions).as_str()), (Ok(()), expected), "{case}"),
+                Ok(expected) => assert_eq!((moved, labels_of(&versions).as_str()), (Ok(()), expected), "{case}"),
                 Err(error) => assert_eq!((moved, &versions), (Err(error), &before), "{case}"),
             }
         }
     }
 
     #[test]
-    fn rolling_back_swaps_current_and_previous() {
+    fn a_roll_back_swaps_current_and_previous() {
         let mut versions = one_version(TimeDelta::zero());
         assert!(matches!(versions.roll_back(), Err(StoreError::NotFound { .. })));
         versions.put(&id(2), &text("two"), None, now()).unwrap();
         assert_eq!(versions.roll_back(), Ok(id(1)));
-        assert_eq!(held(&versions), "AWSCURRENT=1 AWSPREVIOUS=2");
+        assert_eq!(labels_of(&versions), "AWSCURRENT=1 AWSPREVIOUS=2");
         assert_eq!(versions.roll_back(), Ok(id(2)));
     }
 
     #[test]
-    fn a_version_is_read_by_id_by_label_or_by_both_where_they_agree() {
+    fn a_version_is_read_by_id_by_label_or_by_both_if_they_agree() {
         let mut versions = one_version(TimeDelta::hours(2));
         versions.put(&id(2), &text("two"), None, now()).unwrap();
         versions.put(&id(3), &text("three"), Some(&[]), now()).unwrap();
@@ -539,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn unlabelled_versions_are_listed_when_asked_for() {
+    fn unlabelled_versions_are_listed_on_request() {
         let mut versions = many_versions(2, TimeDelta::zero());
         versions.put(&id(3), &text("three"), Some(&labels(&["OAUTH_CLAIM"])), now()).unwrap();
         let listed = |n, labelled| Listed { id: id(n), created: now(), labelled };
@@ -548,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_everything_and_is_pinned() {
+    fn the_json_form_is_pinned_and_read_back_unchanged() {
         let mut versions = Versions::create("local:/x.json", &id(1), &text("{\"a\":\"é\"}"), now()).unwrap();
         let json = concat!(
             r#"{"arn":"local:/x.json","labels":{"AWSCURRENT":"00000000-0000-4000-8000-000000000001"},"versions":["#,
@@ -562,9 +572,9 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_ids_and_labels_and_no_text() {
-        let shown = format!("{:?}", Versions::create(ARN, &id(1), &text("hunter2"), now()).unwrap());
-        assert!(shown.contains("AWSCURRENT") && shown.contains("Secret(..)"), "{shown}");
-        assert!(!shown.contains("hunter2"));
+    fn debug_prints_ids_and_labels_but_no_text() {
+        let debug = format!("{:?}", Versions::create(ARN, &id(1), &text("hunter2"), now()).unwrap());
+        assert!(debug.contains("AWSCURRENT") && debug.contains("Secret(..)"), "{debug}");
+        assert!(!debug.contains("hunter2"));
     }
 }

@@ -1,5 +1,5 @@
-//! The OAuth client and how to ask for it, as far as one place names it: the token secret, a secret that many share, or
-//! the environment. Each value may be missing here; which place wins is decided elsewhere.
+//! The settings of the OAuth client from one place: the token secret, the client's secret, or the environment. Each setting may be
+//! missing. The caller merges the places in order of precedence.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub enum TokenEndpointAuthMethod {
 }
 
 impl TokenEndpointAuthMethod {
-    /// What is allowed, for messages.
+    /// The allowed names, for messages.
     pub const ALLOWED: &str = "one of \"client_secret_post\", \"client_secret_basic\", \"none\"";
 
     /// Reads the registered name.
@@ -38,7 +38,7 @@ impl TokenEndpointAuthMethod {
     }
 }
 
-/// What one place says of the client.
+/// The settings of the client from one place.
 #[derive(Clone, Debug, Default)]
 pub struct ClientSettings {
     /// The token endpoint, not yet checked.
@@ -53,17 +53,16 @@ pub struct ClientSettings {
     pub extra_parameters: Option<Vec<(String, Secret)>>,
     /// Headers to add to the request.
     pub extra_headers: Option<Vec<(String, Secret)>>,
-    /// The lifetime to assume when the provider names none.
+    /// The lifetime of an access token if the provider names none.
     pub default_lifetime: Option<Duration>,
-    /// Another secret that holds what is missing here.
+    /// The name or ARN of the client's secret, which contains the settings that are missing here.
     pub client_credentials_secret_id: Option<String>,
-    /// The members that were taken from a place which names another token endpoint than the one above: they are not to be
-    /// sent there.
-    pub for_another_endpoint: Vec<&'static str>,
+    /// The members from a secret with another token endpoint than the one above. They must not be sent to the one above.
+    pub bound_to_other_endpoint: Vec<&'static str>,
 }
 
 impl ClientSettings {
-    /// Reads the settings a secret holds, in either naming style.
+    /// Reads the settings in a secret, in either naming style.
     ///
     /// # Errors
     ///
@@ -73,7 +72,7 @@ impl ClientSettings {
             token_endpoint: Member::TokenEndpoint.text(document)?,
             client_id: Member::ClientId.text(document)?,
             client_secret: Member::ClientSecret.text(document)?,
-            token_endpoint_auth_method: Member::TokenEndpointAuthMethod.word(
+            token_endpoint_auth_method: Member::TokenEndpointAuthMethod.parsed_string(
                 document,
                 TokenEndpointAuthMethod::ALLOWED,
                 TokenEndpointAuthMethod::read,
@@ -82,33 +81,33 @@ impl ClientSettings {
             extra_headers: Member::ExtraHeaders.strings(document)?,
             default_lifetime: Member::DefaultLifetimeSeconds.seconds(document)?,
             client_credentials_secret_id: Member::ClientCredentialsSecretId.secret_id(document)?,
-            for_another_endpoint: Vec::new(),
+            bound_to_other_endpoint: Vec::new(),
         })
     }
 
-    /// These settings, with another secret's for what they leave out.
+    /// These settings, and those of another secret for the missing ones.
     ///
-    /// What a secret keeps beside an endpoint belongs to that endpoint: whoever may write a token secret could otherwise have
-    /// its client's secret, which they may not read, sent to a server of theirs.
+    /// The settings in a secret belong to the token endpoint in the same secret. Otherwise a user with permission to write the
+    /// token secret, but not to read the client's secret, could have the client's secret sent to their own server.
     #[must_use]
-    pub fn or_of_another_secret(mut self, other: Self) -> Self {
-        let elsewhere = self.token_endpoint.as_ref().is_some_and(|own| {
+    pub fn or_from_other_secret(mut self, other: Self) -> Self {
+        let endpoints_differ = self.token_endpoint.as_ref().is_some_and(|own| {
             let others = other.token_endpoint.as_ref();
             others.is_some_and(|others| others != own)
         });
-        if elsewhere {
+        if endpoints_differ {
             let taken = [
                 (Member::ClientSecret, self.client_secret.is_none() && other.client_secret.is_some()),
                 (Member::ExtraParameters, self.extra_parameters.is_none() && other.extra_parameters.is_some()),
                 (Member::ExtraHeaders, self.extra_headers.is_none() && other.extra_headers.is_some()),
             ];
             let taken = taken.into_iter().filter(|(_, taken)| *taken);
-            self.for_another_endpoint.extend(taken.map(|(member, _)| member.name(Style::CamelCase)));
+            self.bound_to_other_endpoint.extend(taken.map(|(member, _)| member.name(Style::CamelCase)));
         }
         self.or(other)
     }
 
-    /// These settings, with `fallback`'s for what they leave out.
+    /// These settings, and those of `fallback` for the missing ones.
     #[must_use]
     pub fn or(self, fallback: Self) -> Self {
         Self {
@@ -120,7 +119,7 @@ impl ClientSettings {
             extra_headers: self.extra_headers.or(fallback.extra_headers),
             default_lifetime: self.default_lifetime.or(fallback.default_lifetime),
             client_credentials_secret_id: self.client_credentials_secret_id.or(fallback.client_credentials_secret_id),
-            for_another_endpoint: self.for_another_endpoint,
+            bound_to_other_endpoint: self.bound_to_other_endpoint,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A JSON object that keeps what it does not know: members in their order, each value as the very text it was found
-//! in, all of it wiped on drop. Knows nothing of tokens.
+//! A JSON object that keeps all its members in their order, and each value as its exact text. Wiped on drop. Knows nothing about
+//! tokens.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-/// A JSON object as it was found.
+/// A JSON object as read.
 #[derive(Clone, Default)]
 pub struct Document {
     members: Vec<Member>,
@@ -18,25 +18,25 @@ pub struct Document {
 #[derive(Clone)]
 struct Member {
     name: String,
-    /// The value's JSON text, as it was found.
+    /// The value's exact JSON text.
     value: Zeroizing<String>,
 }
 
-/// Why a text is no JSON object. Never quotes the text.
+/// Why a text is not a JSON object. Does not quote the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotADocument {
-    /// There is nothing but white space.
+    /// The text is empty or only white space.
     Empty,
     /// It is not JSON.
     NotJson {
-        /// Where reading stopped, counted from 1.
+        /// The line of the error, from 1.
         line: usize,
-        /// Where reading stopped, counted from 1.
+        /// The column of the error, from 1.
         column: usize,
     },
     /// It is JSON, but not an object.
     NotAnObject {
-        /// What it is, with its article.
+        /// The type that was found, with its article.
         found: &'static str,
     },
 }
@@ -46,14 +46,14 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// [`NotADocument`] says what the text is instead.
+    /// [`NotADocument`] if the text is not a JSON object.
     pub fn parse(text: &str) -> Result<Self, NotADocument> {
-        // Some editors begin a file with a mark that nobody sees.
+        // Some editors write an invisible byte order mark at the start of a file.
         let text = text.trim_start_matches('\u{feff}');
         if text.trim().is_empty() {
             return Err(NotADocument::Empty);
         }
-        // serde's own messages may quote the text: only the place is taken from them.
+        // serde's own messages may quote the text: only the position is used.
         let not_json = |e: serde_json::Error| NotADocument::NotJson { line: e.line(), column: e.column() };
         let value: &RawValue = serde_json::from_str(text).map_err(not_json)?;
         if !value.get().starts_with('{') {
@@ -63,25 +63,25 @@ impl Document {
         reader.deserialize_map(Members).map_err(not_json)
     }
 
-    /// The JSON text of the member's value. Of a name that stands twice, the last one, as most readers take it.
+    /// The JSON text of the member's value. If the name is there twice, the last value, as in most JSON parsers.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.members.iter().rev().find(|member| member.name == name).map(|member| member.value.as_str())
     }
 
-    /// How often the name stands in the object.
+    /// How many members have this name.
     #[must_use]
     pub fn count(&self, name: &str) -> usize {
         self.members.iter().filter(|member| member.name == name).count()
     }
 
-    /// The text of a member that is a string.
+    /// The value of a member that is a string.
     #[must_use]
     pub fn string(&self, name: &str) -> Option<Zeroizing<String>> {
         serde_json::from_str(self.get(name)?).ok().map(Zeroizing::new)
     }
 
-    /// Gives the member this value (JSON text): in its place where it has one, else at the end.
+    /// Sets the member's value (JSON text). A new member is added at the end.
     pub fn set(&mut self, name: &str, value: String) {
         let value = Zeroizing::new(value);
         match self.members.iter_mut().rev().find(|member| member.name == name) {
@@ -90,7 +90,7 @@ impl Document {
         }
     }
 
-    /// Takes the member out.
+    /// Removes the member.
     pub fn remove(&mut self, name: &str) {
         self.members.retain(|member| member.name != name);
     }
@@ -109,7 +109,7 @@ impl Document {
     /// The object as JSON text.
     #[must_use]
     pub fn to_text(&self) -> Secret {
-        // Room for everything at once: a string that grows leaves copies behind that nobody wipes.
+        // Allocated once with enough room: a string that grows leaves unwiped copies in memory.
         let mut text = String::with_capacity(2 + self.members().map(|(n, v)| 6 * n.len() + v.len() + 4).sum::<usize>());
         text.push('{');
         for (i, (name, value)) in self.members().enumerate() {
@@ -134,11 +134,11 @@ impl fmt::Debug for Document {
 /// A text as a JSON string, quotes included.
 #[must_use]
 pub fn json_string(text: &str) -> String {
-    // Not through a `Value`: that would keep a copy which nobody wipes.
+    // Not through a `Value`: that would leave an unwiped copy in memory.
     serde_json::to_string(text).unwrap_or_default()
 }
 
-/// What a JSON text is, with its article: for messages that may not show the text.
+/// The type of a JSON text, with its article: for messages that must not contain the text.
 #[must_use]
 pub fn kind(json: &str) -> &'static str {
     match json.as_bytes().first() {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_member_stays_in_its_place_and_a_new_one_goes_to_the_end() {
+    fn a_set_member_keeps_its_position_and_a_new_one_is_added_at_the_end() {
         let mut document = Document::parse(r#"{"a":1,"b":2}"#).unwrap();
         document.set("a", "3".into());
         document.set("c", "4".into());
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_named_without_being_shown() {
+    fn the_error_of_a_text_that_is_not_an_object_does_not_quote_it() {
         for (text, expected) in [
             ("", NotADocument::Empty),
             (" \n", NotADocument::Empty),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing_of_it() {
+    fn debug_prints_no_member() {
         let document = Document::parse(r#"{"refreshToken":"hunter2"}"#).unwrap();
         assert_eq!(format!("{document:?}"), "Document(..)");
     }

@@ -1,4 +1,4 @@
-//! The members of a token secret that have a meaning here: their two names, and how each kind is read.
+//! The members of a token secret that the refresher uses: their two names, and how each type of value is read.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::{
     secret::Secret,
 };
 
-/// In this year a number of seconds becomes so large that it would be read as milliseconds.
-const FIRST_YEAR_WITHOUT_ROOM: i32 = 5138;
+/// From this year on, a number of seconds is so large that it would be read as milliseconds.
+const FIRST_AMBIGUOUS_YEAR: i32 = 5138;
 
-/// A member with a meaning. In order of the contract's table.
+/// A member of a token secret, in the order of the tables in `docs/token-secret.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Member {
     /// The current access token.
@@ -28,37 +28,37 @@ pub enum Member {
     ExpiresAt,
     /// The provider's token endpoint.
     TokenEndpoint,
-    /// The OAuth client.
+    /// The OAuth client's id.
     ClientId,
     /// The OAuth client's secret.
     ClientSecret,
-    /// Another secret that holds the client.
+    /// The name or ARN of the client's secret.
     ClientCredentialsSecretId,
     /// How the client authenticates.
     TokenEndpointAuthMethod,
-    /// Added to the form.
+    /// Parameters to add to the form.
     ExtraParameters,
-    /// Added to the request.
+    /// Headers to add to the request.
     ExtraHeaders,
-    /// Another secret that gets what readers need.
+    /// The name or ARN of the published secret.
     PublishTo,
-    /// This secret's own margin.
+    /// The margin of this secret.
     RefreshMarginSeconds,
-    /// Lifetime to assume when the provider names none.
+    /// The lifetime of an access token if the provider names none.
     DefaultLifetimeSeconds,
-    /// `token_type` of the last answer.
+    /// `token_type` of the last response.
     TokenType,
-    /// `scope` of the last answer.
+    /// `scope` of the last response.
     Scope,
-    /// When the refresh token itself ends.
+    /// Expiry of the refresh token.
     RefreshTokenExpiresAt,
     /// When the tokens were obtained.
     RefreshedAt,
-    /// What else the provider answered.
+    /// The other members of the provider's responses.
     TokenResponse,
 }
 
-/// Which of its two names a member is written under.
+/// The naming style: which of its two names a member has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// `refreshToken`.
@@ -68,7 +68,7 @@ pub enum Style {
 }
 
 impl Style {
-    /// The style of a token secret: that of its refresh token.
+    /// The style of a token secret: that of its refresh token, or else of its access token. Camel case if it has neither.
     pub(super) fn of(document: &Document) -> Result<Self, SecretProblem> {
         let found = Member::RefreshToken.find(document)?.or(Member::AccessToken.find(document)?);
         Ok(if found.is_some_and(|(name, _)| name.contains('_')) { Self::SnakeCase } else { Self::CamelCase })
@@ -76,7 +76,7 @@ impl Style {
 }
 
 impl Member {
-    /// The members that the refresher writes: the tokens and what belongs to them.
+    /// The members that a refresh writes: the tokens and the values that belong to them.
     pub const WRITTEN: [Self; 8] = [
         Self::AccessToken,
         Self::RefreshToken,
@@ -88,7 +88,7 @@ impl Member {
         Self::TokenResponse,
     ];
 
-    /// The members that readers need: all that a published secret has.
+    /// The members that readers need. A published secret has only these.
     pub const PUBLISHED: [Self; 5] =
         [Self::AccessToken, Self::ExpiresAt, Self::TokenType, Self::Scope, Self::TokenResponse];
 
@@ -115,7 +115,7 @@ impl Member {
         }
     }
 
-    /// The member's name in a style.
+    /// The member's name in this style.
     #[must_use]
     pub const fn name(self, style: Style) -> &'static str {
         match style {
@@ -124,18 +124,18 @@ impl Member {
         }
     }
 
-    /// The name the member has in this document, or would have in this style.
+    /// The member's name in this document. If it is missing there, its name in this style.
     pub(super) fn name_in(self, document: &Document, style: Style) -> &'static str {
         self.find(document).ok().flatten().map_or(self.name(style), |(name, _)| name)
     }
 
-    /// Whether this is one of the member's names.
-    pub(super) fn is_called(self, name: &str) -> bool {
+    /// Whether this is one of the member's two names.
+    pub(super) fn has_name(self, name: &str) -> bool {
         let (camel, snake) = self.names();
         name == camel || name == snake
     }
 
-    /// The JSON text of the member's value, under whichever name it has.
+    /// The JSON text of the member's value, under either name.
     pub(super) fn get(self, document: &Document) -> Option<&str> {
         self.find(document).ok().flatten().map(|(_, value)| value)
     }
@@ -144,11 +144,11 @@ impl Member {
         let (camel, snake) = self.names();
         let both = camel != snake && document.get(camel).is_some() && document.get(snake).is_some();
         if both {
-            return Err(SecretProblem::Twice(camel, snake));
+            return Err(SecretProblem::Duplicate(camel, snake));
         }
         for name in [camel, snake] {
             if document.count(name) > 1 {
-                return Err(SecretProblem::Twice(name, name));
+                return Err(SecretProblem::Duplicate(name, name));
             }
             if let Some(value) = document.get(name) {
                 return Ok(Some((name, value)));
@@ -157,8 +157,7 @@ impl Member {
         Ok(None)
     }
 
-    /// Reads the member with `read`, which answers `None` where the value is not what it should be. Null is as good as
-    /// missing.
+    /// Reads the member with `read`, which returns `None` if the value has a wrong type or form. Null counts as missing.
     fn read<T>(
         self,
         document: &Document,
@@ -185,8 +184,8 @@ impl Member {
         const WANTED: &str = "milliseconds or seconds since the epoch (a number or a string of digits) or an RFC 3339 \
                               string such as \"2026-01-01T00:00:00Z\"";
         self.read(document, WANTED, |json| {
-            // `refreshedAt` is always written later than it was: there must be room for that, in every form.
-            TimeForm::read(json).filter(|(time, _)| self != Self::RefreshedAt || time.year() < FIRST_YEAR_WITHOUT_ROOM)
+            // The next `refreshedAt` is later than this one: it must be possible to write it in every form.
+            TimeForm::read(json).filter(|(time, _)| self != Self::RefreshedAt || time.year() < FIRST_AMBIGUOUS_YEAR)
         })
     }
 
@@ -217,21 +216,21 @@ impl Member {
             .map(Some)
     }
 
-    /// An object of whatever members.
+    /// An object with any members.
     pub(super) fn object(self, document: &Document) -> Result<Option<Document>, SecretProblem> {
         self.read(document, "an object", |json| Document::parse(json).ok())
     }
 
-    /// The name or ARN of another secret. It is shown in messages, where it could make up a line of the log.
+    /// The name or ARN of another secret. Messages contain it: a line break in it could fake a line of the log.
     pub(super) fn secret_id(self, document: &Document) -> Result<Option<String>, SecretProblem> {
-        let id = self.word(document, "a string of printable characters", |id| {
+        let id = self.parsed_string(document, "a string of printable characters", |id| {
             id.chars().all(|c| c == ' ' || is_visible(c)).then(|| id.to_owned())
         })?;
         Ok(id.filter(|id| !id.is_empty()))
     }
 
-    /// One of a few words, through `read`.
-    pub(super) fn word<T>(
+    /// A string that `read` parses.
+    pub(super) fn parsed_string<T>(
         self,
         document: &Document,
         wanted: &'static str,

@@ -1,5 +1,5 @@
-//! A token secret as those see it who only use its access token, whether it is the refresher's own or a copy without the
-//! refresh token. What only the refresher needs is wiped as soon as it is read.
+//! The part of a token secret that a reader needs. Reads a token secret or a published secret. Members that only the refresher
+//! needs are wiped right after they are read.
 
 use std::{any::type_name, fmt, time::Duration};
 
@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{sanitize::sanitize_line, secret::Secret};
 
-/// What a reader does not need and should not hold.
+/// Members that a reader does not need and must not keep.
 const NOT_FOR_READERS: [Member; 5] = [
-    Member::AccessToken, // held once, beside the document
+    Member::AccessToken, // kept in a field of its own
     Member::RefreshToken,
     Member::ClientSecret,
     Member::ExtraParameters,
@@ -26,22 +26,22 @@ const NOT_FOR_READERS: [Member; 5] = [
 pub struct ReadableToken {
     /// The access token; missing before the first refresh.
     pub access_token: Option<Secret>,
-    /// When it expires; `None` where the secret does not say.
+    /// When it expires; `None` if the secret has no `expiresAt`.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it was obtained, where that is known.
+    /// When it was obtained; `None` if the secret has no `refreshedAt`.
     pub refreshed_at: Option<DateTime<Utc>>,
-    /// The secret's own margin.
+    /// The margin of the secret, if it has its own.
     pub refresh_margin: Option<Duration>,
     members: Document,
     token_response: Option<Document>,
 }
 
 impl ReadableToken {
-    /// Reads it from the secret's text.
+    /// Reads the text of a secret.
     ///
     /// # Errors
     ///
-    /// [`SecretProblem`] names the member that is wrong. A missing access token is none.
+    /// [`SecretProblem`] names the member that is wrong. A missing access token is not an error.
     pub fn parse(text: &str) -> Result<Self, SecretProblem> {
         let mut members = Document::parse(text).map_err(SecretProblem::NotADocument)?;
         let access_token = Member::AccessToken.text(&members)?;
@@ -56,18 +56,19 @@ impl ReadableToken {
         Ok(Self { access_token, expires_at, refreshed_at, refresh_margin, members, token_response })
     }
 
-    /// Another member of the secret, or else of its `tokenResponse`; null is as good as missing.
+    /// Another member of the secret, or else of its `tokenResponse`. Null counts as missing.
     ///
     /// # Errors
     ///
-    /// [`SecretProblem::WrongType`] where the member is there and is no `T`.
+    /// [`SecretProblem::WrongType`] if the member is not a `T`.
     pub fn member<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, SecretProblem> {
-        let places = [Some(&self.members), self.token_response.as_ref()];
-        let found = places.into_iter().flatten().find_map(|place| place.get(name).filter(|value| *value != "null"));
+        let documents = [Some(&self.members), self.token_response.as_ref()];
+        let found =
+            documents.into_iter().flatten().find_map(|document| document.get(name).filter(|value| *value != "null"));
         let Some(value) = found else { return Ok(None) };
         match serde_json::from_str(value) {
             Ok(read) => Ok(Some(read)),
-            // Not serde's text: it quotes what it stumbled over.
+            // serde's own text is not used: it quotes the value.
             Err(_) => Err(SecretProblem::WrongType {
                 member: sanitize_line(name, 64),
                 found: kind(value),
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_styles_are_read_and_a_refresh_token_is_not_needed() {
+    fn both_styles_are_read_with_and_without_a_refresh_token() {
         for text in [
             r#"{"accessToken":"a","expiresAt":1767225600,"refreshedAt":"2025-12-31T23:00:00Z","refreshMarginSeconds":60}"#,
             r#"{"access_token":"a","expires_at":1767225600000,"refreshed_at":1767222000,"refresh_margin_seconds":60,
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_comes_from_the_secret_or_else_from_what_the_provider_answered() {
+    fn a_member_comes_from_the_secret_or_else_from_its_token_response() {
         let token = ReadableToken::parse(
             r#"{"accessToken":"a","region":"eu","scope":null,"limits":{"rate":5},
                 "tokenResponse":{"instance_url":"https://eu.example","region":"us","scope":"read"}}"#,
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_refresher_needs_cannot_be_read() {
+    fn members_that_only_the_refresher_needs_cannot_be_read() {
         for (style, names) in [
             (
                 r#"{"accessToken":"a","refreshToken":"r","clientId":"i","clientSecret":"s","extraHeaders":{"h":"x"}}"#,

@@ -1,13 +1,13 @@
-//! The forms in which people write a point in time, read and written back as they were found.
+//! The forms of a point in time in a token secret. A time is written back in the form in which it was read.
 
 use chrono::{DateTime, Datelike, FixedOffset, SecondsFormat, TimeDelta, Utc};
 
 use super::document::json_string;
 
-/// A number from here on counts milliseconds, below it seconds (10^11 seconds is the year 5138).
-const FIRST_MILLISECONDS: f64 = 1e11;
+/// A number from here on is in milliseconds, a smaller one in seconds (10^11 seconds is the year 5138).
+const MIN_MILLISECONDS: f64 = 1e11;
 
-/// How a point in time is written.
+/// The form of a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeForm {
     /// A JSON number.
@@ -16,14 +16,14 @@ pub enum TimeForm {
     Digits(Unit),
     /// An RFC 3339 string.
     Rfc3339 {
-        /// The offset it is given in; `None` is `Z`.
+        /// The offset from UTC; `None` is `Z`.
         offset: Option<FixedOffset>,
-        /// How many digits of a second's fraction it has.
+        /// The number of digits of the fraction of a second.
         fraction: SecondsFormat,
     },
 }
 
-/// What a plain number counts since the epoch.
+/// The unit of a number since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Milliseconds.
@@ -33,11 +33,11 @@ pub enum Unit {
 }
 
 impl TimeForm {
-    /// The form for a time that was never written before.
+    /// The form of a time that the secret does not contain yet.
     pub const DEFAULT: Self = Self::Number(Unit::Milliseconds);
 
-    /// Reads the JSON text of a time and the form it is in. `None`: it is no point in time, or not one of the years 0 to
-    /// 9999, the ones that RFC 3339 can write.
+    /// Reads the JSON text of a time, and its form. `None`: it is not a point in time, or its year is not from 0 to 9999, the years
+    /// of RFC 3339.
     #[must_use]
     pub fn read(json: &str) -> Option<(DateTime<Utc>, Self)> {
         Self::read_any(json).filter(|(time, _)| (0..=9999).contains(&time.year()))
@@ -66,7 +66,7 @@ impl TimeForm {
         Some((time.to_utc(), Self::Rfc3339 { offset, fraction }))
     }
 
-    /// The JSON text of a time in this form; what the form cannot hold is cut off.
+    /// The JSON text of a time in this form. Digits that the form does not have are cut off.
     #[must_use]
     pub fn write(self, time: DateTime<Utc>) -> String {
         match self {
@@ -80,7 +80,7 @@ impl TimeForm {
         }
     }
 
-    /// The JSON text of `time`, or of the first moment this form can tell from `previous` where `time` is not later.
+    /// The JSON text of `time`. If that is not later than `previous` in this form, the next later time that the form can express.
     #[must_use]
     pub fn write_later(self, time: DateTime<Utc>, previous: Option<DateTime<Utc>>) -> String {
         let written = self.write(time);
@@ -91,7 +91,7 @@ impl TimeForm {
         }
     }
 
-    /// The smallest step that shows in this form.
+    /// The smallest difference that this form can express, but at least a millisecond.
     fn resolution(self) -> TimeDelta {
         match self {
             Self::Number(Unit::Seconds)
@@ -103,14 +103,14 @@ impl TimeForm {
 }
 
 fn since_epoch(number: &str) -> Option<(DateTime<Utc>, Unit)> {
-    // A float holds every millisecond of the next 280,000 years exactly, and some languages write whole numbers as
-    // floats, or seconds with a fraction (Python's `time.time()`).
+    // A float can represent every millisecond of the next 280,000 years. Some languages write whole numbers as floats, or seconds
+    // with a fraction (Python's `time.time()`).
     let number: f64 = number.parse().ok()?;
     let (milliseconds, unit) =
-        if number >= FIRST_MILLISECONDS { (number, Unit::Milliseconds) } else { (number * 1000.0, Unit::Seconds) };
+        if number >= MIN_MILLISECONDS { (number, Unit::Milliseconds) } else { (number * 1000.0, Unit::Seconds) };
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "the cast saturates, and chrono refuses what is out of its range"
+        reason = "the cast saturates, and chrono rejects a value out of its range"
     )]
     let time = DateTime::from_timestamp_millis(milliseconds.round() as i64)?;
     Some((time, unit))
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_is_read_and_written_back_as_it_was_found() {
+    fn every_form_is_written_back_as_it_was_read() {
         for (json, milliseconds) in [
             ("1767225600000", 1_767_225_600_000),
             ("1767225600123", 1_767_225_600_123),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_point_in_time_is_refused() {
+    fn a_text_that_is_not_a_point_in_time_is_rejected() {
         for json in [
             "true",
             "null",
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_time_is_written_later_in_every_form_however_coarse() {
+    fn a_time_is_written_later_than_the_previous_one_in_every_form() {
         for (json, same, later) in [
             ("1767225600000", "1767225600001", "1767225605000"),
             ("1767225600", "1767225601", "1767225605"),
@@ -187,7 +187,7 @@ mod tests {
             (r#""2026-01-01T00:00:00.000Z""#, r#""2026-01-01T00:00:00.001Z""#, r#""2026-01-01T00:00:05.000Z""#),
         ] {
             let (time, form) = TimeForm::read(json).unwrap();
-            assert_eq!(form.write_later(time, None), json, "nothing before");
+            assert_eq!(form.write_later(time, None), json, "no previous time");
             assert_eq!(form.write_later(time, Some(time)), same, "the clock stood still");
             assert_eq!(form.write_later(time - TimeDelta::hours(1), Some(time)), same, "the clock went back");
             assert_eq!(form.write_later(time + TimeDelta::seconds(5), Some(time)), later, "time has passed");

@@ -1,4 +1,5 @@
-//! What someone gains who may write the token secret, or who answers in the provider's place: SECURITY.md says it, these show it.
+//! What an attacker gains who can write the token secret, or who can respond in place of the provider. SECURITY.md states it; these
+//! tests show it.
 
 use std::{
     io::{Read, Write},
@@ -10,18 +11,18 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    bench::{Bench, SECRET, ended, told},
+    bench::{Bench, SECRET, log_lines, outcome_of},
     support::{
-        provider::{Answer, CLIENT_ID, CLIENT_SECRET, Provider},
+        provider::{CLIENT_ID, CLIENT_SECRET, Provider, Response},
         secrets_manager::GET,
     },
 };
 
 const API_KEY: &str = "unseen-api-key-0123456789";
 
-/// Whoever may write the token secret may name any endpoint in it, and any client's secret that the function may read.
+/// A person who can write the token secret can name any endpoint in it, and any client's secret that the function can read.
 #[tokio::test]
-async fn what_a_client_is_kept_with_goes_to_no_endpoint_but_the_one_beside_it() {
+async fn credentials_in_a_clients_secret_are_sent_only_to_the_endpoint_in_that_secret() {
     let (id, secret) = (CLIENT_ID, CLIENT_SECRET);
     for (client, member) in [
         (json!({"clientId": id, "clientSecret": secret}), "clientSecret"),
@@ -42,7 +43,7 @@ async fn what_a_client_is_kept_with_goes_to_no_endpoint_but_the_one_beside_it() 
             let token = |endpoint: String| {
                 bench.due_token_but(&json!({
                     "tokenEndpoint": endpoint, "clientCredentialsSecretId": named, "clientSecret": own_secret,
-                    // Incomplete, so that the environment's client is asked.
+                    // Incomplete, so that the client's secret of the environment is read.
                     "clientId": if by_environment { Value::Null } else { id.into() },
                 }))
             };
@@ -51,12 +52,12 @@ async fn what_a_client_is_kept_with_goes_to_no_endpoint_but_the_one_beside_it() 
             bench.secret("crm/astray", token(elsewhere.url()));
             let (error_type, message) = process.error(r#"{"secretId":"crm/astray"}"#).await;
             assert_eq!(error_type, "InvalidSecret", "{message}");
-            let told = format!("its `tokenEndpoint` is not the one that stands beside its `{member}`");
-            assert!(message.contains(&told), "{message}");
+            let expected = format!("its `tokenEndpoint` is not the endpoint that its `{member}` belongs to");
+            assert!(message.contains(&expected), "{message}");
             assert_eq!((elsewhere.exchanges(), bench.provider.exchanges()), (0, 0), "{member}");
             assert_eq!(bench.sm.actions(), [GET, GET], "{member}: nothing is claimed");
 
-            // The same endpoint said twice is no other one.
+            // An endpoint in both secrets is accepted if it is the same.
             bench.secret("crm/at-home", token(bench.provider.url()));
             let _ = process.invoke(r#"{"secretId":"crm/at-home"}"#).await;
             assert_eq!(bench.provider.exchanges(), 1, "{member}");
@@ -65,18 +66,18 @@ async fn what_a_client_is_kept_with_goes_to_no_endpoint_but_the_one_beside_it() 
 }
 
 #[tokio::test]
-async fn a_client_kept_without_an_endpoint_goes_to_that_of_the_token_secret() {
-    // One client at many endpoints: Entra has one for each tenant, Shopify for each shop.
+async fn a_clients_secret_without_an_endpoint_is_used_with_the_endpoint_of_the_token_secret() {
+    // One client can have many endpoints: Entra has one for each tenant, Shopify one for each shop.
     let bench = Bench::new().await;
     bench.secret("crm/client", json!({"clientSecret": CLIENT_SECRET, "extraHeaders": {"X-Api-Key": API_KEY}}));
     bench
         .secret(SECRET, bench.due_token_but(&json!({"clientSecret": null, "clientCredentialsSecretId": "crm/client"})));
     let process = bench.process().await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
 }
 
 #[tokio::test]
-async fn an_address_that_no_provider_has_is_refused_before_anything_is_claimed() {
+async fn an_endpoint_on_an_internal_address_is_rejected_before_the_claim() {
     for endpoint in [
         "https://169.254.169.254/latest/meta-data/iam/security-credentials/",
         "https://169.254.170.2/v2/credentials",
@@ -96,22 +97,22 @@ async fn an_address_that_no_provider_has_is_refused_before_anything_is_claimed()
     }
 }
 
-/// A host of the network's inside, whatever it speaks, has no certificate that is trusted for the name it was called by.
+/// A host inside the network has no certificate that is trusted for the name in the URL, whatever protocol it speaks.
 #[tokio::test]
-async fn a_host_without_a_trusted_certificate_gets_a_greeting_of_tls_and_nothing_of_the_request() {
+async fn a_host_without_a_trusted_certificate_receives_a_tls_handshake_and_no_part_of_the_request() {
     for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"] {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (heard, hearing) = mpsc::channel();
+        let (received_sender, received) = mpsc::channel();
         std::thread::spawn(move || {
-            // As a metadata service would: it speaks HTTP to whoever comes.
+            // Like a metadata service: it speaks HTTP on every connection.
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
-                let mut said = Vec::new();
-                let _ = stream.read_to_end(&mut said);
-                if heard.send(said).is_err() {
+                let mut bytes = Vec::new();
+                let _ = stream.read_to_end(&mut bytes);
+                if received_sender.send(bytes).is_err() {
                     return;
                 }
             }
@@ -124,21 +125,21 @@ async fn a_host_without_a_trusted_certificate_gets_a_greeting_of_tls_and_nothing
         let (error_type, message) = process.error("{}").await;
         assert_eq!(error_type, "ProviderUnavailable", "{host}: {message}");
         assert!(message.contains("could not be reached"), "{host}: it was sent: {message}");
-        let first = hearing.recv_timeout(Duration::from_secs(10)).expect("a connection");
-        for said in std::iter::once(first).chain(hearing.try_iter()) {
-            assert!(said.is_empty() || said.starts_with(&[22, 3]), "{host}: no TLS handshake");
-            let said = String::from_utf8_lossy(&said).into_owned();
+        let first = received.recv_timeout(Duration::from_secs(10)).expect("a connection");
+        for bytes in std::iter::once(first).chain(received.try_iter()) {
+            assert!(bytes.is_empty() || bytes.starts_with(&[22, 3]), "{host}: not a TLS handshake");
+            let text = String::from_utf8_lossy(&bytes).into_owned();
             for part in ["POST", "unseen-", "grant_type", "latest"] {
-                assert!(!said.contains(part), "{host}: {part} was sent");
+                assert!(!text.contains(part), "{host}: {part} was sent");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn names_from_secrets_cannot_make_up_lines_of_the_log() {
+async fn names_in_a_secret_cannot_forge_log_lines() {
     let forged = "crm\n2026-01-01T00:00:00.000Z  INFO run ended\r\u{1b}[31m";
-    for (changes, said) in [
+    for (changes, named) in [
         (json!({"clientSecret": null, "clientCredentialsSecretId": forged}), "clientCredentialsSecretId"),
         (json!({"extraParameters": {forged: 5}}), "extraParameters.crm?2026"),
         (json!({"extraHeaders": {forged: "x"}}), "extraHeaders.crm?2026"),
@@ -153,16 +154,16 @@ async fn names_from_secrets_cannot_make_up_lines_of_the_log() {
             let process = bench.process_with(&[("AWS_LAMBDA_LOG_FORMAT", format)]).await;
             let (error_type, message) = process.error("{}").await;
             assert_eq!(error_type, "InvalidSecret", "{message}");
-            assert!(message.contains(said) && !message.contains(char::is_control), "{message:?}");
+            assert!(message.contains(named) && !message.contains(char::is_control), "{message:?}");
             let output = process.function.output();
-            assert_eq!(told(&output).len(), 1, "{format}: {output}");
+            assert_eq!(log_lines(&output).len(), 1, "{format}: {output}");
             assert!(!output.contains(['\u{1b}', '\r']), "{format}: {output:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn whatever_a_hostile_provider_answers_costs_one_line_of_the_log_and_shows_no_token() {
+async fn a_hostile_response_adds_one_log_line_that_shows_no_token() {
     let echo = |bench: &Bench| {
         let current = bench.current(SECRET);
         ["refreshToken", "accessToken", "clientSecret"].map(|name| current[name].as_str().unwrap().to_owned()).join(" ")
@@ -186,12 +187,12 @@ async fn whatever_a_hostile_provider_answers_costs_one_line_of_the_log_and_shows
                 "message" => (503, Vec::new(), json!({"error": "server_error", "message": hostile})),
                 place => (400, Vec::new(), json!({"error": "invalid_grant", place: hostile})),
             };
-            bench.provider.answer_next(Answer::Fixed { status, headers, body: body.to_string() });
+            bench.provider.respond_next(Response::Fixed { status, headers, body: body.to_string() });
             let process = bench.process_with(&[("AWS_LAMBDA_LOG_FORMAT", format)]).await;
             let (_, message) = process.error("{}").await;
             let output = process.function.output();
-            assert_eq!(told(&output).len(), 1, "{place}, {format}: {output}");
-            assert!(message.len() < 1200 && told(&output)[0].len() < 2000, "{place}, {format}: {}", output.len());
+            assert_eq!(log_lines(&output).len(), 1, "{place}, {format}: {output}");
+            assert!(message.len() < 1200 && log_lines(&output)[0].len() < 2000, "{place}, {format}: {}", output.len());
             for sign in ['\u{1b}', '\r', '\u{7}', '\u{202e}', '\u{2028}', '\u{85}'] {
                 assert!(!output.contains(sign) && !message.contains(sign), "{place}, {format}: {sign:?}");
             }
@@ -200,7 +201,7 @@ async fn whatever_a_hostile_provider_answers_costs_one_line_of_the_log_and_shows
 }
 
 #[tokio::test]
-async fn words_that_come_with_tokens_are_stored_as_they_came_and_not_shown() {
+async fn text_that_comes_with_tokens_is_stored_unchanged_and_not_logged() {
     let bench = Bench::new().await;
     bench.due_secret();
     let hostile = "Bearer\n\u{1b}[31m\",\"refreshToken\":\"unseen-not-the-providers\"";
@@ -208,11 +209,11 @@ async fn words_that_come_with_tokens_are_stored_as_they_came_and_not_shown() {
     let (access, refresh) = bench.provider.issue();
     let body = json!({"access_token": access, "refresh_token": refresh, "token_type": hostile, "scope": hostile,
                       "refreshToken": "unseen-not-the-providers", "expires_in": 3600});
-    bench.provider.answer_next(Answer::fixed(200, "application/json", &body.to_string()));
+    bench.provider.respond_next(Response::fixed(200, "application/json", &body.to_string()));
     let process = bench.process().await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
     let current = bench.current(SECRET);
     assert_eq!((current["tokenType"].as_str(), current["scope"].as_str()), (Some(hostile), Some(hostile)));
     assert_eq!(current["refreshToken"].as_str(), Some(refresh.as_str()));
-    assert_eq!(told(&process.function.output()).len(), 1);
+    assert_eq!(log_lines(&process.function.output()).len(), 1);
 }

@@ -1,5 +1,5 @@
-//! One test's world: a Secrets Manager, a provider and the processes started against them. At its end all that the
-//! processes said is searched for secrets.
+//! The environment of one test: a Secrets Manager, a provider, and the function's processes that use them. When it is dropped, all
+//! output of the processes is searched for secrets.
 
 use std::{
     env,
@@ -13,18 +13,18 @@ use token_refresher::{clock::Clock, store::VersionId};
 
 use crate::support::{
     output::assert_no_secret,
-    provider::{Answer, CLIENT_ID, CLIENT_SECRET, Provider},
+    provider::{CLIENT_ID, CLIENT_SECRET, Provider, Response},
     runtime_api::{Deadline, Function, Outcome, RuntimeApi},
     secrets_manager::FakeSecretsManager,
 };
 
-/// The secret that `SECRET_ID` names.
+/// The token secret that `SECRET_ID` names.
 pub const SECRET: &str = "crm/oauth";
 
-/// A moment long ago.
+/// A time long ago.
 pub const LONG_AGO_MS: i64 = 1_700_000_000_000;
 
-/// The members of a secret that hold what nobody may see.
+/// The members of a secret that must not appear in any output.
 const HIDDEN_MEMBERS: [&str; 6] =
     ["accessToken", "access_token", "refreshToken", "refresh_token", "clientSecret", "client_secret"];
 
@@ -32,7 +32,7 @@ pub fn binary() -> String {
     env::var("TOKEN_REFRESHER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_token-refresher").to_owned())
 }
 
-/// Dropped, it fails the test if any process showed a secret: no test can forget it.
+/// Fails the test when it is dropped, if any process showed a secret. So no test can forget this check.
 pub struct Bench {
     pub sm: FakeSecretsManager,
     pub provider: Provider,
@@ -42,27 +42,27 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// With a provider whose refresh tokens are one-time: a second use kills the family.
+    /// With a provider whose refresh tokens are single-use: a second use revokes all tokens of the grant.
     pub async fn new() -> Self {
         Self::with(Provider::rotating()).await
     }
 
-    /// With a provider that always answers this.
-    pub async fn answering(answer: Answer) -> Self {
-        Self::with(Provider::always(answer)).await
+    /// With a provider that always sends this response.
+    pub async fn responding(response: Response) -> Self {
+        Self::with(Provider::always(response)).await
     }
 
     pub async fn with(provider: Provider) -> Self {
         Self::of(FakeSecretsManager::start().await, provider)
     }
 
-    /// In a store whose clock is hours slow. No lease is longer than 15 minutes from its creation by that clock, so
-    /// that each has ended when it begins: what comes after a lease, without waiting for it.
+    /// With a store whose clock is hours slow. A lease ends 15 minutes after its creation by that clock at the latest, so each
+    /// lease has already ended when it begins. A test need not wait for the end of a lease.
     pub async fn without_leases(provider: Provider) -> Self {
         Self::in_a_slow_store(provider, TimeDelta::hours(3)).await
     }
 
-    /// The same, but only so slow that the minute of back-off after a second failure has not passed.
+    /// Like [`Bench::without_leases`], but the minute of back-off after a second failure has not passed.
     pub async fn without_leases_but_back_off(provider: Provider) -> Self {
         Self::in_a_slow_store(provider, TimeDelta::seconds(15 * 60 + 1)).await
     }
@@ -77,7 +77,7 @@ impl Bench {
         Self { sm, provider, names, hidden, output }
     }
 
-    /// A token secret that is due, with all that an exchange needs.
+    /// A due token secret, with everything that an exchange needs.
     pub fn due_token(&self) -> Value {
         let (access, refresh) = self.provider.issue();
         json!({
@@ -90,7 +90,7 @@ impl Bench {
         })
     }
 
-    /// A due token secret with other values for some members; null takes one out.
+    /// A due token secret with some members changed. Null removes a member.
     pub fn due_token_but(&self, changes: &Value) -> Value {
         let mut token = self.due_token();
         for (name, value) in changes.as_object().expect("an object") {
@@ -100,53 +100,53 @@ impl Bench {
         token
     }
 
-    /// Makes a secret. It is hours old, so that a refresh need not look at the quota first.
+    /// Creates a secret. It is an hour old, so that a refresh need not check the version quota first.
     pub fn secret(&self, name: &str, text: impl std::fmt::Display) -> VersionId {
         self.names.lock().unwrap().push(name.to_owned());
         self.sm.create_aged(name, text, Duration::from_hours(1))
     }
 
-    /// Makes the secret [`SECRET`], with a token that is due.
+    /// Creates the secret [`SECRET`], with a due token.
     pub fn due_secret(&self) -> VersionId {
         self.secret(SECRET, self.due_token())
     }
 
-    /// Names something else that nobody may see.
+    /// Adds a text that must not appear in any output.
     pub fn hide(&self, text: &str) {
         self.hidden.lock().unwrap().push(text.to_owned());
     }
 
-    /// What stands in AWSCURRENT.
+    /// The document in AWSCURRENT.
     pub fn current(&self, name: &str) -> Value {
         serde_json::from_str(&self.sm.current(name).1).expect("JSON")
     }
 
-    /// Fails unless the current tokens are the provider's latest, alive.
+    /// Fails unless the current tokens are the newest of the provider, and valid.
     pub fn assert_alive(&self, name: &str) {
         let current = self.current(name);
         let text = |camel: &str, snake: &str| current.get(camel).or(current.get(snake)).and_then(Value::as_str);
         let refresh = text("refreshToken", "refresh_token").expect("a refresh token");
-        assert!(self.provider.is_alive(refresh), "the refresh token in {name} is dead");
+        assert!(self.provider.is_alive(refresh), "the refresh token in {name} is not valid");
         let access = text("accessToken", "access_token").expect("an access token").to_owned();
-        assert!(self.provider.every_token_issued().contains(&access), "the access token in {name} is not one issued");
+        assert!(self.provider.every_token_issued().contains(&access), "the access token in {name} was never issued");
     }
 
-    /// Starts the function, its settings complete.
+    /// Starts the function with complete settings.
     pub async fn process(&self) -> Process {
         self.process_with(&[]).await
     }
 
-    /// Starts the function with these settings besides; an empty one counts as not set.
+    /// Starts the function with additional settings. An empty one counts as not set.
     pub async fn process_with(&self, settings: &[(&str, &str)]) -> Process {
         self.process_at(&Arc::new(RuntimeApi::start().await), settings)
     }
 
-    /// Starts the function at this Runtime API.
+    /// Starts the function with this Runtime API.
     pub fn process_at(&self, api: &Arc<RuntimeApi>, settings: &[(&str, &str)]) -> Process {
         Process::start(self, Arc::clone(api), settings)
     }
 
-    /// All that is a secret here.
+    /// Every text that must not appear in any output.
     fn secrets(&self) -> Vec<String> {
         let mut secrets = self.provider.every_token_issued();
         secrets.push(CLIENT_SECRET.to_owned());
@@ -179,7 +179,7 @@ impl Drop for Bench {
     }
 }
 
-/// A process of the function. All that it says is kept for its bench.
+/// A process of the function. Its bench collects all its output.
 pub struct Process {
     api: Arc<RuntimeApi>,
     pub function: Function,
@@ -201,7 +201,7 @@ impl Process {
         Self { api, function, output: Arc::clone(&bench.output) }
     }
 
-    /// A new process in this one's place, as Lambda starts one after a crash.
+    /// Kills the process and starts a new one, as Lambda does after a crash.
     pub async fn replaced(self, bench: &Bench, settings: &[(&str, &str)]) -> Self {
         self.function.kill().await;
         Self::start(bench, Arc::clone(&self.api), settings)
@@ -213,33 +213,33 @@ impl Process {
 
     pub async fn invoke_until(&self, event: &str, deadline: Deadline) -> Outcome {
         let outcome = self.api.invoke(event, deadline).await;
-        let said = match &outcome {
+        let text = match &outcome {
             Outcome::Response(report) => report.to_string(),
-            // The header is `lambda_runtime`'s own, the same for every error.
+            // The header comes from `lambda_runtime` and is the same for every error.
             Outcome::Error { error_type, message, .. } => format!("{error_type}: {message}\n"),
             Outcome::Gone => String::new(),
         };
-        self.output.lock().unwrap().push_str(&said);
+        self.output.lock().unwrap().push_str(&text);
         outcome
     }
 
-    /// Invokes it; there must be a report.
+    /// Invokes the function and returns its report. Fails if it returns an error.
     pub async fn report(&self, event: &str) -> Value {
         report(self.invoke(event).await)
     }
 
-    /// Invokes it; there must be an error. Its type and its message.
+    /// Invokes the function and returns the type and the message of its error. Fails if it returns a report.
     pub async fn error(&self, event: &str) -> (String, String) {
         error(self.invoke(event).await)
     }
 
-    /// Waits for the process to fail at its start: what it told Lambda.
+    /// Waits until the process fails at its start. Returns the error that it sent to Lambda.
     pub async fn init_error(&self) -> (String, String) {
         let status = self.function.exited(Duration::from_secs(10)).await.expect("the end of the process");
         assert!(!status.success(), "{status}");
         let error = self.api.init_error().expect("a report to init/error");
         let text = |name: &str| error[name].as_str().expect("a text").to_owned();
-        assert!(self.function.output().contains(&text("errorMessage")), "the log says it, too");
+        assert!(self.function.output().contains(&text("errorMessage")), "the log has the message, too");
         (text("errorType"), text("errorMessage"))
     }
 }
@@ -250,8 +250,8 @@ impl Drop for Process {
     }
 }
 
-/// The lines of a log but for those that hold metrics and nothing for people.
-pub fn told(output: &str) -> Vec<&str> {
+/// The lines of a log, without those that hold only metrics.
+pub fn log_lines(output: &str) -> Vec<&str> {
     let only_metrics = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap_or_default();
         line.get("_aws").is_some() && line.get("message").is_none()
@@ -275,12 +275,12 @@ pub fn error(outcome: Outcome) -> (String, String) {
     }
 }
 
-/// A report's outcome and reason.
-pub fn ended(report: &Value) -> (&str, &str) {
+/// The outcome and the reason in a report.
+pub fn outcome_of(report: &Value) -> (&str, &str) {
     (report["outcome"].as_str().unwrap_or_default(), report["reason"].as_str().unwrap_or_default())
 }
 
-/// The names of the files in a folder of fixtures, without their ends.
+/// The names of the files in a folder of fixtures, without their extensions.
 pub fn fixtures(folder: &str) -> Vec<String> {
     let folder = format!("{}/tests/fixtures/{folder}", env!("CARGO_MANIFEST_DIR"));
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder}: {error}"));

@@ -1,4 +1,4 @@
-//! What a refresh writes: the tokens and their times, in the style and the forms found, and every other byte as it was.
+//! What a refresh writes: the tokens and their times, in the style and the time form that it finds. Every other byte is unchanged.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{json, value::RawValue};
 
 use crate::{
-    bench::{Bench, SECRET, ended},
+    bench::{Bench, SECRET, outcome_of},
     support::provider::{CLIENT_ID, CLIENT_SECRET, Provider, World},
 };
 
@@ -16,10 +16,10 @@ fn texts(document: &str) -> BTreeMap<String, String> {
     members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
 }
 
-/// How a time is written in a form.
+/// Writes a time in one form.
 type Write = fn(DateTime<Utc>) -> String;
 
-/// Every form of `expiresAt`, by example: how it reads a time back, and whether only to the second.
+/// Every form of `expiresAt`: its name, how a time is written, and whether it holds whole seconds only.
 const FORMS: [(&str, Write, bool); 8] = [
     ("milliseconds", |time| time.timestamp_millis().to_string(), false),
     ("seconds", |time| time.timestamp().to_string(), true),
@@ -35,7 +35,7 @@ const FORMS: [(&str, Write, bool); 8] = [
     ),
 ];
 
-/// The time that a member's text says, by its form's own rules.
+/// The time in a member's text, read by the rules of its form.
 fn read(text: &str) -> DateTime<Utc> {
     let text = text.trim_matches('"');
     match text.parse::<i64>() {
@@ -45,7 +45,7 @@ fn read(text: &str) -> DateTime<Utc> {
     }
 }
 
-/// A document in the names of RFC 6749.
+/// The document with member names in `snake_case`, as in RFC 6749.
 fn in_snake_case(document: &str) -> String {
     let names = [
         ("accessToken", "access_token"),
@@ -88,7 +88,7 @@ async fn a_refresh_changes_its_own_members_and_keeps_every_other_byte() {
         };
         let (access, refresh) = bench.provider.issue();
         let started = Utc::now();
-        // Ahead, but within the margin: a wrong unit would make it far from expiry, or long past.
+        // In the future, but within the margin. With a wrong unit it would be far in the future, or long past.
         let soon = write(started + TimeDelta::seconds(600));
         bench.secret(SECRET, document(&access, &refresh, &soon, ""));
         let process = bench.process().await;
@@ -96,7 +96,7 @@ async fn a_refresh_changes_its_own_members_and_keeps_every_other_byte() {
         let left = dry["expiresInSeconds"].as_i64().unwrap();
         assert!((585..=600).contains(&left), "{form}: {left} s left");
 
-        assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{form}");
+        assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{form}");
 
         let after = bench.sm.current(SECRET).1;
         let texts = texts(&after);
@@ -104,20 +104,20 @@ async fn a_refresh_changes_its_own_members_and_keeps_every_other_byte() {
         let (expires, refreshed) = (time("expiresAt", "expires_at"), time("refreshedAt", "refreshed_at"));
         let issued = bench.provider.every_token_issued();
         let more = format!(r#","tokenType":"Bearer","refreshedAt":{refreshed}"#);
-        assert!(after == document(&issued[2], &issued[3], expires, &more), "{form}: the rest is not as it was");
+        assert!(after == document(&issued[2], &issued[3], expires, &more), "{form}: another byte changed");
 
         assert_eq!((write(read(expires)).as_str(), write(read(refreshed)).as_str()), (expires, refreshed), "{form}");
         let earliest = started - TimeDelta::seconds(i64::from(whole_seconds)) - TimeDelta::milliseconds(1);
         assert!(read(refreshed) >= earliest && read(refreshed) <= Utc::now(), "{form}");
         assert_eq!(read(expires) - read(refreshed), TimeDelta::hours(1), "{form}");
 
-        // And it is read back: far from expiry now.
-        assert_eq!(ended(&process.report("{}").await), ("skipped", "not_due"), "{form}");
+        // The function reads it back: the token is now far from expiry.
+        assert_eq!(outcome_of(&process.report("{}").await), ("skipped", "not_due"), "{form}");
     }
 }
 
 #[tokio::test]
-async fn an_expiry_that_is_missing_null_or_zero_is_due_and_written_in_milliseconds() {
+async fn a_token_with_a_missing_null_or_zero_expiry_is_due_and_gets_one_in_milliseconds() {
     for expires_at in [json!(null), json!(0), json!("0")] {
         let bench = Bench::new().await;
         let mut token = bench.due_token();
@@ -131,7 +131,7 @@ async fn an_expiry_that_is_missing_null_or_zero_is_due_and_written_in_millisecon
         bench.secret("crm/null", explicit_null);
         let process = bench.process().await;
         for event in ["{}", r#"{"secretId":"crm/null"}"#] {
-            assert_eq!(ended(&process.report(event).await), ("refreshed", "due"), "{expires_at}");
+            assert_eq!(outcome_of(&process.report(event).await), ("refreshed", "due"), "{expires_at}");
         }
         for name in [SECRET, "crm/null"] {
             let milliseconds = bench.current(name)["expiresAt"].as_i64().expect("a number");
@@ -142,11 +142,11 @@ async fn an_expiry_that_is_missing_null_or_zero_is_due_and_written_in_millisecon
 }
 
 #[tokio::test]
-async fn a_zeroed_expiry_comes_back_in_the_form_of_the_refresh_before() {
+async fn an_expiry_of_zero_is_replaced_in_the_form_of_the_last_refresh_time() {
     let bench = Bench::new().await;
     bench.secret(SECRET, bench.due_token_but(&json!({"expiresAt": 0, "refreshedAt": "2026-01-01T00:00:00Z"})));
     let process = bench.process().await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
     let current = bench.current(SECRET);
     for name in ["expiresAt", "refreshedAt"] {
         assert!(DateTime::parse_from_rfc3339(current[name].as_str().expect("a text")).is_ok(), "{name}");
@@ -154,11 +154,11 @@ async fn a_zeroed_expiry_comes_back_in_the_form_of_the_refresh_before() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_there_yet_is_put_in_by_the_first_refresh() {
+async fn the_first_refresh_adds_a_missing_access_token() {
     let bench = Bench::new().await;
     bench.secret(SECRET, bench.due_token_but(&json!({"accessToken": null, "expiresAt": null})));
     let process = bench.process().await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
     bench.assert_alive(SECRET);
 }
 
@@ -171,7 +171,7 @@ async fn a_refresh_token_that_the_provider_repeats_is_kept_and_the_next_refresh_
         let process = bench.process().await;
         for run in 0..3 {
             let report = process.report(r#"{"force":true}"#).await;
-            assert_eq!(ended(&report), ("refreshed", "forced"), "{world:?} {run}");
+            assert_eq!(outcome_of(&report), ("refreshed", "forced"), "{world:?} {run}");
             assert_eq!(bench.current(SECRET)["refreshToken"], refresh, "{world:?}");
         }
         assert_eq!(bench.provider.granted(), 3, "{world:?}");
@@ -179,18 +179,18 @@ async fn a_refresh_token_that_the_provider_repeats_is_kept_and_the_next_refresh_
 }
 
 #[tokio::test]
-async fn what_a_person_edits_during_an_exchange_is_kept_with_the_new_tokens() {
+async fn an_edit_that_a_person_makes_during_an_exchange_is_kept_with_the_new_tokens() {
     let bench = Bench::new().await;
     bench.due_secret();
     let mut edited = bench.current(SECRET);
-    edited["note"] = "edited meanwhile".into();
+    edited["note"] = "edited during the exchange".into();
     let text = edited.to_string();
     bench.sm.before(crate::support::secrets_manager::MOVE, 1, move |versions, now| {
         versions.put(&"0".repeat(36).into(), &text.into(), None, now).expect("a person's put");
     });
     let process = bench.process().await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
-    assert_eq!(bench.current(SECRET)["note"], "edited meanwhile");
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(bench.current(SECRET)["note"], "edited during the exchange");
     bench.assert_alive(SECRET);
     assert_eq!(bench.provider.exchanges(), 1);
 }

@@ -1,4 +1,4 @@
-//! What each event does, and what comes back.
+//! What each event does, and what the function returns.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::{
-    bench::{Bench, SECRET, ended, fixtures},
+    bench::{Bench, SECRET, fixtures, outcome_of},
     support::{
-        provider::{Answer, Provider},
+        provider::{Provider, Response},
         runtime_api::Deadline,
         secrets_manager::{Effect, Fault, GET, MOVE},
     },
@@ -23,7 +23,7 @@ fn fixture(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_event_of_the_contract_does_what_it_says_to_the_secret_it_names() {
+async fn every_documented_event_has_its_outcome_for_the_secret_it_names() {
     let expected = BTreeMap::from([
         ("empty-object", (SECRET, "refreshed", "due")),
         ("null", (SECRET, "refreshed", "due")),
@@ -45,7 +45,7 @@ async fn every_event_of_the_contract_does_what_it_says_to_the_secret_it_names() 
 
         let report = process.report(&fixture(name)).await;
 
-        assert_eq!((ended(&report), report["secretId"].as_str()), ((outcome, reason), Some(secret)), "{name}");
+        assert_eq!((outcome_of(&report), report["secretId"].as_str()), ((outcome, reason), Some(secret)), "{name}");
         let refreshed = outcome == "refreshed";
         assert_eq!(bench.provider.exchanges(), usize::from(refreshed), "{name}");
         assert!(bench.sm.calls().iter().all(|call| call.secret_id == secret), "{name}");
@@ -54,7 +54,7 @@ async fn every_event_of_the_contract_does_what_it_says_to_the_secret_it_names() 
 }
 
 #[tokio::test]
-async fn an_event_that_is_not_understood_is_named_and_does_nothing() {
+async fn an_invalid_event_returns_an_error_that_names_the_problem_and_does_nothing() {
     let expected = BTreeMap::from([
         ("array", "the event is an array, where a JSON object is wanted"),
         ("string", "the event is a string, where a JSON object is wanted"),
@@ -96,7 +96,7 @@ async fn a_token_endpoint_never_comes_from_an_event() {
 }
 
 #[tokio::test]
-async fn the_secret_is_the_events_else_secret_ids_else_the_error_says_how_to_name_one() {
+async fn the_secret_comes_from_the_event_or_else_from_secret_id() {
     let by_name = |name: &str| json!({"secretId": name}).to_string();
     for (setting, event, expected) in [
         (SECRET, "{}".to_owned(), Some(SECRET)),
@@ -130,58 +130,58 @@ async fn a_secret_may_be_named_by_its_arn() {
 
     let report = process.report(&json!({"secretId": arn}).to_string()).await;
 
-    assert_eq!((ended(&report), report["secretId"].as_str()), (("refreshed", "due"), Some(arn.as_str())));
+    assert_eq!((outcome_of(&report), report["secretId"].as_str()), (("refreshed", "due"), Some(arn.as_str())));
     bench.assert_alive(SECRET);
-    // One token, whichever of its names it goes by.
-    assert_eq!(ended(&process.report("{}").await), ("skipped", "not_due"));
+    // Both names are of the same token.
+    assert_eq!(outcome_of(&process.report("{}").await), ("skipped", "not_due"));
 }
 
 #[tokio::test]
-async fn force_refreshes_what_is_far_from_expiry_each_time() {
+async fn force_refreshes_a_token_that_is_far_from_expiry_each_time() {
     let bench = Bench::new().await;
     bench.due_secret();
     let process = bench.process().await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
-    assert_eq!(ended(&process.report("{}").await), ("skipped", "not_due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("skipped", "not_due"));
     for _ in 0..2 {
-        assert_eq!(ended(&process.report(r#"{"force":true}"#).await), ("refreshed", "forced"));
+        assert_eq!(outcome_of(&process.report(r#"{"force":true}"#).await), ("refreshed", "forced"));
     }
     assert_eq!((bench.provider.granted(), bench.provider.reuses()), (3, 0));
     bench.assert_alive(SECRET);
 }
 
 #[tokio::test]
-async fn of_many_readers_that_met_a_stale_version_one_gets_it_refreshed() {
+async fn only_the_first_of_several_readers_with_the_same_stale_version_causes_a_refresh() {
     let bench = Bench::new().await;
     let stale = bench.due_secret();
     let process = bench.process().await;
     let event = json!({"force": true, "ifVersionId": stale.as_str()}).to_string();
 
     let first = process.report(&event).await;
-    assert_eq!(ended(&first), ("refreshed", "forced"));
+    assert_eq!(outcome_of(&first), ("refreshed", "forced"));
     for _ in 0..3 {
         let next = process.report(&event).await;
-        assert_eq!(ended(&next), ("skipped", "version_not_current"));
-        assert_eq!(next["versionId"], first["versionId"], "it says which version to read");
+        assert_eq!(outcome_of(&next), ("skipped", "version_not_current"));
+        assert_eq!(next["versionId"], first["versionId"], "the report names the version to read");
     }
     assert_eq!(bench.provider.exchanges(), 1);
 }
 
 #[tokio::test]
-async fn a_dry_run_writes_nothing_and_asks_no_provider() {
+async fn a_dry_run_writes_nothing_and_exchanges_nothing() {
     for (expires_in_ms, expected) in [(-1, ("would_refresh", "due")), (3_600_000, ("skipped", "not_due"))] {
         let bench = Bench::new().await;
         let expires_at = Utc::now().timestamp_millis() + expires_in_ms;
         bench.secret(SECRET, bench.due_token_but(&json!({"expiresAt": expires_at})));
         let process = bench.process().await;
-        assert_eq!(ended(&process.report(r#"{"dryRun":true}"#).await), expected);
+        assert_eq!(outcome_of(&process.report(r#"{"dryRun":true}"#).await), expected);
         assert_eq!(bench.sm.actions(), [GET]);
         assert_eq!(bench.provider.exchanges(), 0);
     }
 }
 
 #[tokio::test]
-async fn a_dry_run_finds_what_would_keep_a_real_one_from_its_work() {
+async fn a_dry_run_returns_the_error_that_a_real_run_would_return() {
     let bench = Bench::new().await;
     bench.secret(SECRET, bench.due_token_but(&json!({"clientSecret": null})));
     let process = bench.process().await;
@@ -190,7 +190,7 @@ async fn a_dry_run_finds_what_would_keep_a_real_one_from_its_work() {
     assert!(message.contains("`clientSecret`") && message.contains("CLIENT_SECRET"), "{message}");
 }
 
-/// The names of a report's members; each must be of its type.
+/// The names of a report's members. Fails if one has the wrong type.
 #[track_caller]
 fn members(report: &Value) -> Vec<&str> {
     let members = report.as_object().expect("an object");
@@ -208,7 +208,7 @@ fn members(report: &Value) -> Vec<&str> {
 }
 
 const ALWAYS: [&str; 6] = ["expiresAt", "expiresInSeconds", "outcome", "reason", "secretId", "versionId"];
-const MOVED: [&str; 7] =
+const PROMOTED: [&str; 7] =
     ["expiresAt", "expiresInSeconds", "outcome", "previousVersionId", "reason", "secretId", "versionId"];
 const WAITING: [&str; 7] = ["expiresAt", "expiresInSeconds", "outcome", "reason", "retryAt", "secretId", "versionId"];
 
@@ -220,7 +220,7 @@ async fn a_refresh_reports_the_versions_and_the_new_expiry() {
 
     let started = Utc::now();
     let refreshed = process.report("{}").await;
-    assert_eq!((ended(&refreshed), members(&refreshed)), (("refreshed", "due"), MOVED.to_vec()));
+    assert_eq!((outcome_of(&refreshed), members(&refreshed)), (("refreshed", "due"), PROMOTED.to_vec()));
     assert_eq!(refreshed["previousVersionId"], before.as_str());
     assert_eq!(refreshed["versionId"], bench.sm.current(SECRET).0.as_str());
     let expires_at: DateTime<Utc> = refreshed["expiresAt"].as_str().unwrap().parse().unwrap();
@@ -229,7 +229,7 @@ async fn a_refresh_reports_the_versions_and_the_new_expiry() {
     assert!((3590..=3600).contains(&refreshed["expiresInSeconds"].as_i64().unwrap()), "{refreshed}");
 
     let skipped = process.report("{}").await;
-    assert_eq!((ended(&skipped), members(&skipped)), (("skipped", "not_due"), ALWAYS.to_vec()));
+    assert_eq!((outcome_of(&skipped), members(&skipped)), (("skipped", "not_due"), ALWAYS.to_vec()));
     assert_eq!(skipped["versionId"], refreshed["versionId"]);
     assert_eq!(skipped["expiresAt"], refreshed["expiresAt"]);
 }
@@ -240,11 +240,11 @@ async fn a_token_without_an_expiry_is_due_and_its_report_names_none() {
     bench.secret(SECRET, bench.due_token_but(&json!({"expiresAt": null})));
     let process = bench.process().await;
     let report = process.report(r#"{"dryRun":true}"#).await;
-    assert_eq!((ended(&report), members(&report)), (("would_refresh", "due"), ALWAYS[2..].to_vec()));
+    assert_eq!((outcome_of(&report), members(&report)), (("would_refresh", "due"), ALWAYS[2..].to_vec()));
 }
 
 #[tokio::test]
-async fn a_recovery_reports_the_version_it_put_in_place() {
+async fn a_recovery_reports_the_version_that_it_promoted() {
     let bench = Bench::new().await;
     let before = bench.due_secret();
     bench.sm.fault(Fault::on(MOVE, Effect::AccessDenied));
@@ -254,7 +254,7 @@ async fn a_recovery_reports_the_version_it_put_in_place() {
 
     let recovered = process.report("{}").await;
 
-    assert_eq!((ended(&recovered), members(&recovered)), (("recovered", "due"), MOVED.to_vec()));
+    assert_eq!((outcome_of(&recovered), members(&recovered)), (("recovered", "due"), PROMOTED.to_vec()));
     assert_eq!(recovered["previousVersionId"], before.as_str());
     assert_eq!(recovered["versionId"], bench.sm.current(SECRET).0.as_str());
     assert_eq!(bench.provider.exchanges(), 1);
@@ -262,37 +262,37 @@ async fn a_recovery_reports_the_version_it_put_in_place() {
 }
 
 #[tokio::test]
-async fn who_finds_a_claim_reports_when_to_come_back() {
-    let bench = Bench::answering(Answer::NeverAnswers).await;
+async fn a_run_that_finds_a_claim_reports_when_to_retry() {
+    let bench = Bench::responding(Response::NeverResponds).await;
     bench.due_secret();
     let (first, second) = (bench.process().await, bench.process().await);
     let started = Utc::now();
-    let meanwhile = async {
+    let second_run = async {
         bench.provider.until_exchanges(1).await;
         second.report("{}").await
     };
-    let (first, report) = tokio::join!(first.invoke_until("{}", Deadline::InMs(2_600)), meanwhile);
+    let (first, report) = tokio::join!(first.invoke_until("{}", Deadline::InMs(2_600)), second_run);
 
     assert!(matches!(first, crate::support::runtime_api::Outcome::Error { .. }), "{first:?}");
-    assert_eq!((ended(&report), members(&report)), (("in_progress", "due"), WAITING.to_vec()));
-    // The holder's deadline and three seconds, cut to whole ones.
+    assert_eq!((outcome_of(&report), members(&report)), (("in_progress", "due"), WAITING.to_vec()));
+    // Three seconds after the holder's deadline, in whole seconds.
     let retry_at: DateTime<Utc> = report["retryAt"].as_str().unwrap().parse().unwrap();
     let lease = retry_at - started;
     assert!(lease > TimeDelta::milliseconds(4_500) && lease < TimeDelta::seconds(10), "{lease}");
 }
 
 #[tokio::test]
-async fn after_failures_the_report_says_when_the_next_try_is_due_and_force_does_not_wait() {
-    let provider = Provider::script(vec![Answer::fixed(503, "text/html", ""); 3]);
-    // An hour and a little: a lease has ended, a back-off has not.
+async fn the_report_after_failures_has_the_time_of_the_next_attempt_and_force_does_not_wait() {
+    let provider = Provider::script(vec![Response::fixed(503, "text/html", ""); 3]);
+    // Every lease has outcome_of, a back-off has not.
     let bench = Bench::without_leases_but_back_off(provider).await;
     bench.due_secret();
     let process = bench.process().await;
-    assert_eq!(process.error("{}").await.0, "ProviderUnavailable", "the first try");
-    assert_eq!(process.error("{}").await.0, "ProviderUnavailable", "the second, as soon as the lease has ended");
+    assert_eq!(process.error("{}").await.0, "ProviderUnavailable", "the first attempt");
+    assert_eq!(process.error("{}").await.0, "ProviderUnavailable", "the second, after the lease");
 
     let report = process.report("{}").await;
-    assert_eq!((ended(&report), members(&report)), (("backing_off", "due"), WAITING.to_vec()));
+    assert_eq!((outcome_of(&report), members(&report)), (("backing_off", "due"), WAITING.to_vec()));
     let retry_at: DateTime<Utc> = report["retryAt"].as_str().unwrap().parse().unwrap();
     let wait = retry_at - Utc::now();
     assert!(wait > TimeDelta::zero() && wait < TimeDelta::minutes(1), "{wait}");
@@ -303,11 +303,11 @@ async fn after_failures_the_report_says_when_the_next_try_is_due_and_force_does_
 }
 
 #[tokio::test]
-async fn tokens_that_a_person_puts_in_place_meanwhile_stand() {
+async fn tokens_that_a_person_writes_during_a_run_stay_current() {
     let bench = Bench::new().await;
     bench.due_secret();
-    let theirs = bench.due_token_but(&json!({"expiresAt": Utc::now().timestamp_millis() + 3_600_000}));
-    let text = theirs.to_string();
+    let written = bench.due_token_but(&json!({"expiresAt": Utc::now().timestamp_millis() + 3_600_000}));
+    let text = written.to_string();
     bench.sm.before(MOVE, 1, move |versions, now| {
         versions.put(&"0".repeat(36).into(), &text.into(), None, now).expect("a person's put");
     });
@@ -315,10 +315,10 @@ async fn tokens_that_a_person_puts_in_place_meanwhile_stand() {
 
     let report = process.report("{}").await;
 
-    assert_eq!((ended(&report), members(&report)), (("superseded", "due"), ALWAYS.to_vec()));
+    assert_eq!((outcome_of(&report), members(&report)), (("superseded", "due"), ALWAYS.to_vec()));
     assert_eq!(report["versionId"], "0".repeat(36));
-    assert_eq!(bench.current(SECRET), theirs);
-    // Ours stay staged: nothing issued is dropped.
+    assert_eq!(bench.current(SECRET), written);
+    // The tokens of the run stay staged, so that no issued token is lost.
     let staged = bench.sm.labels(SECRET)["OAUTH_STAGED"].clone();
     let staged: Value = serde_json::from_str(&bench.sm.version(SECRET, &staged).unwrap()).unwrap();
     assert!(bench.provider.is_alive(staged["refreshToken"].as_str().unwrap()));

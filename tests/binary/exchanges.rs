@@ -1,4 +1,4 @@
-//! What a provider answers, or does not, and what comes of it.
+//! The responses of a provider, and a missing response: the error message, the retries, and the state of the secret.
 
 use std::{net::TcpListener, time::Instant};
 
@@ -6,83 +6,83 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
-    bench::{Bench, SECRET, ended, error},
+    bench::{Bench, SECRET, error, outcome_of},
     support::{
-        provider::{Answer, AuthMethod, CLIENT_ID, CLIENT_SECRET, Provider},
+        provider::{AuthMethod, CLIENT_ID, CLIENT_SECRET, Provider, Response},
         runtime_api::Deadline,
         secrets_manager::{GET, PUT},
     },
 };
 
-const MAYBE_SPENT: &str = "; the provider may have spent the refresh token; the next run tries again: if it ends \
+const POSSIBLY_SPENT: &str = "; the provider may have spent the refresh token; the next run tries again: if it ends \
                            with invalid_grant, a person must consent again";
 const TRIES_AGAIN: &str = "; the next run tries again";
 
-fn json_answer(status: u16, body: &Value) -> Answer {
-    Answer::fixed(status, "application/json", &body.to_string())
+fn json_response(status: u16, body: &Value) -> Response {
+    Response::fixed(status, "application/json", &body.to_string())
 }
 
 #[tokio::test]
-async fn an_answer_to_go_nowhere_by_is_told_as_it_was_and_leaves_the_tokens_in_place() {
-    let plain = |status, body: &str| Answer::fixed(status, "text/plain", body);
-    for (answer, told) in [
+async fn an_unusable_response_is_described_in_the_error_and_leaves_the_tokens_unchanged() {
+    let plain = |status, body: &str| Response::fixed(status, "text/plain", body);
+    for (response, expected) in [
         (
-            Answer::CloseBeforeAnswer,
-            format!("broke off before an answer (connection closed before message completed){MAYBE_SPENT}"),
+            Response::CloseBeforeProcessing,
+            format!("broke off before an answer (connection closed before message completed){POSSIBLY_SPENT}"),
         ),
-        (Answer::BreaksOff, format!("answered 200, but the answer broke off{MAYBE_SPENT}")),
+        (Response::BreaksOff, format!("answered 200, but the answer broke off{POSSIBLY_SPENT}")),
         (
-            Answer::Huge(2 * 1024 * 1024),
-            format!("answered 200, but the answer is longer than 1048576 bytes{MAYBE_SPENT}"),
+            Response::Huge(2 * 1024 * 1024),
+            format!("answered 200, but the answer is longer than 1048576 bytes{POSSIBLY_SPENT}"),
         ),
         (
-            Answer::recorded("generic-200-html"),
-            format!("answered 200 without an access token that could be read{MAYBE_SPENT}"),
+            Response::recorded("generic-200-html"),
+            format!("answered 200 without an access token that could be read{POSSIBLY_SPENT}"),
         ),
-        (plain(200, ""), format!("answered 200 without an access token that could be read{MAYBE_SPENT}")),
-        (plain(204, ""), format!("answered 204 without an access token that could be read{MAYBE_SPENT}")),
+        (plain(200, ""), format!("answered 200 without an access token that could be read{POSSIBLY_SPENT}")),
+        (plain(204, ""), format!("answered 204 without an access token that could be read{POSSIBLY_SPENT}")),
         (
-            json_answer(200, &json!({"refresh_token": "one-without-the-other"})),
-            format!("answered 200 without an access token that could be read{MAYBE_SPENT}"),
+            json_response(200, &json!({"refresh_token": "one-without-the-other"})),
+            format!("answered 200 without an access token that could be read{POSSIBLY_SPENT}"),
         ),
-        (Answer::recorded("generic-503-html"), format!("answered 503{MAYBE_SPENT}")),
-        (plain(500, r#"{"error":"invalid_grant"}"#), format!("answered 500, invalid_grant{MAYBE_SPENT}")),
+        (Response::recorded("generic-503-html"), format!("answered 503{POSSIBLY_SPENT}")),
+        (plain(500, r#"{"error":"invalid_grant"}"#), format!("answered 500, invalid_grant{POSSIBLY_SPENT}")),
         (plain(429, "too many requests"), format!("answered 429{TRIES_AGAIN}")),
-        (Answer::RetryAfter429(3600), format!("answered 429{TRIES_AGAIN}")),
+        (Response::RetryAfter429(3600), format!("answered 429{TRIES_AGAIN}")),
         (
-            Answer::recorded("generic-400-temporarily-unavailable"),
+            Response::recorded("generic-400-temporarily-unavailable"),
             format!("answered 400, temporarily_unavailable: the server is undergoing maintenance{TRIES_AGAIN}"),
         ),
     ] {
-        let bench = Bench::answering(answer.clone()).await;
+        let bench = Bench::responding(response.clone()).await;
         let version = bench.due_secret();
         let process = bench.process().await;
 
         let (error_type, message) = process.error("{}").await;
 
-        assert_eq!(error_type, "ProviderUnavailable", "{answer:?}");
-        assert_eq!(message, format!("secret `{SECRET}`: {} {told}", bench.provider.url()), "{answer:?}");
-        assert_eq!(bench.provider.exchanges(), 1, "{answer:?}: what may have arrived is not sent again");
-        assert_eq!(bench.sm.current(SECRET).0, version, "{answer:?}");
-        assert_eq!(bench.sm.actions(), [GET, PUT], "{answer:?}: a claim and nothing else");
+        assert_eq!(error_type, "ProviderUnavailable", "{response:?}");
+        assert_eq!(message, format!("secret `{SECRET}`: {} {expected}", bench.provider.url()), "{response:?}");
+        assert_eq!(bench.provider.exchanges(), 1, "{response:?}: a request that may have arrived is not sent again");
+        assert_eq!(bench.sm.current(SECRET).0, version, "{response:?}");
+        assert_eq!(bench.sm.actions(), [GET, PUT], "{response:?}: a claim and nothing else");
     }
 }
 
 #[tokio::test]
-async fn a_provider_that_never_answers_costs_the_invocation_up_to_what_two_writes_need() {
-    let bench = Bench::answering(Answer::NeverAnswers).await;
+async fn a_run_with_a_provider_that_never_responds_ends_with_enough_time_for_two_writes() {
+    let bench = Bench::responding(Response::NeverResponds).await;
     let version = bench.due_secret();
     let process = bench.process().await;
     let started = Instant::now();
     let (error_type, message) = error(process.invoke_until("{}", Deadline::InMs(2_600)).await);
     assert_eq!(error_type, "ProviderUnavailable");
-    assert!(message.contains("did not answer in time") && message.contains(MAYBE_SPENT), "{message}");
+    assert!(message.contains("did not answer in time") && message.contains(POSSIBLY_SPENT), "{message}");
     assert!(started.elapsed().as_millis() < 2_200, "{:?}", started.elapsed());
     assert_eq!((bench.sm.current(SECRET).0, bench.provider.exchanges()), (version, 1));
 }
 
 #[tokio::test]
-async fn a_closed_port_is_tried_again_within_the_run_and_spends_nothing() {
+async fn a_closed_port_is_retried_within_the_run_and_the_refresh_token_is_not_spent() {
     let bench = Bench::new().await;
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}/token");
@@ -90,58 +90,58 @@ async fn a_closed_port_is_tried_again_within_the_run_and_spends_nothing() {
     let process = bench.process().await;
     let (error_type, message) = process.error("{}").await;
     assert_eq!(error_type, "ProviderUnavailable");
-    let told = "could not be reached (Connection refused (os error 111)); the next run tries again";
-    assert_eq!(message, format!("secret `{SECRET}`: {url} {told}"));
+    let expected = "could not be reached (Connection refused (os error 111)); the next run tries again";
+    assert_eq!(message, format!("secret `{SECRET}`: {url} {expected}"));
     assert_eq!(bench.sm.current(SECRET).0, version);
 }
 
 #[tokio::test]
-async fn a_429_with_retry_after_is_asked_again_within_the_run_while_there_is_time() {
-    for (answers, exchanges, expected) in [
+async fn a_request_that_gets_429_with_retry_after_is_retried_within_the_run_while_there_is_time() {
+    for (delays, exchanges, expected) in [
         (vec![0], 2, "refreshed"),
         (vec![1], 2, "refreshed"),
         (vec![0, 0], 3, "refreshed"),
         (vec![0, 0, 0], 3, "ProviderUnavailable"),
         (vec![61], 1, "ProviderUnavailable"),
     ] {
-        let bench = Bench::with(Provider::script(answers.iter().copied().map(Answer::RetryAfter429))).await;
+        let bench = Bench::with(Provider::script(delays.iter().copied().map(Response::RetryAfter429))).await;
         bench.due_secret();
         let process = bench.process().await;
         if expected == "refreshed" {
-            assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{answers:?}");
+            assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{delays:?}");
             bench.assert_alive(SECRET);
         } else {
-            assert_eq!(process.error("{}").await.0, expected, "{answers:?}");
+            assert_eq!(process.error("{}").await.0, expected, "{delays:?}");
         }
-        assert_eq!(bench.provider.exchanges(), exchanges, "{answers:?}");
+        assert_eq!(bench.provider.exchanges(), exchanges, "{delays:?}");
     }
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_and_is_told_as_one() {
+async fn a_redirect_is_not_followed_and_the_error_names_it() {
     for status in [301, 302, 303, 307, 308] {
         let elsewhere = Provider::rotating();
-        let answer = match status {
-            307 => Answer::Redirect(elsewhere.url()),
+        let response = match status {
+            307 => Response::Redirect(elsewhere.url()),
             status => {
-                Answer::Fixed { status, headers: vec![("location".to_owned(), elsewhere.url())], body: String::new() }
+                Response::Fixed { status, headers: vec![("location".to_owned(), elsewhere.url())], body: String::new() }
             }
         };
-        let bench = Bench::answering(answer).await;
+        let bench = Bench::responding(response).await;
         let version = bench.due_secret();
         let process = bench.process().await;
         let (error_type, message) = process.error("{}").await;
         assert_eq!(error_type, "ProviderRejected", "{status}");
-        let told =
+        let expected =
             format!("refused the refresh (status {status}, a redirect, which is not followed); check tokenEndpoint");
-        assert!(message.contains(&told), "{message}");
+        assert!(message.contains(&expected), "{message}");
         assert_eq!((elsewhere.exchanges(), bench.sm.current(SECRET).0), (0, version), "{status}");
     }
 }
 
 #[tokio::test]
-async fn a_refusal_is_named_by_what_mends_it_and_not_asked_for_again() {
-    for (status, body, error_type, told) in [
+async fn a_refusal_is_reported_with_its_remedy_and_not_requested_again() {
+    for (status, body, error_type, expected) in [
         (
             400,
             json!({"error": "invalid_grant", "error_description": "the token is revoked"}),
@@ -169,21 +169,21 @@ async fn a_refusal_is_named_by_what_mends_it_and_not_asked_for_again() {
             "(status 400, invalid_scope); check tokenEndpoint",
         ),
     ] {
-        let bench = Bench::answering(json_answer(status, &body)).await;
+        let bench = Bench::responding(json_response(status, &body)).await;
         let version = bench.due_secret();
         let process = bench.process().await;
 
         let (found, first) = process.error("{}").await;
         assert_eq!(found, error_type);
-        assert!(first.contains(&format!("{} refused the refresh {told}", bench.provider.url())), "{first}");
+        assert!(first.contains(&format!("{} refused the refresh {expected}", bench.provider.url())), "{first}");
         assert!(!first.contains("an earlier run"), "{first}");
 
         let on_record = "; an earlier run recorded this refusal, and the provider was not asked again; ";
-        let (what, _) = first.rsplit_once("; ").unwrap();
+        let (without_advice, _) = first.rsplit_once("; ").unwrap();
         for _ in 0..2 {
             let (found, next) = process.error("{}").await;
             assert_eq!(found, error_type);
-            assert!(next.starts_with(&format!("{what}{on_record}")), "{next}");
+            assert!(next.starts_with(&format!("{without_advice}{on_record}")), "{next}");
         }
         assert_eq!(bench.provider.exchanges(), 1);
         assert_eq!(bench.sm.current(SECRET).0, version);
@@ -191,8 +191,8 @@ async fn a_refusal_is_named_by_what_mends_it_and_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_refusal_holds_until_the_tokens_or_the_client_change() {
-    let refusal = json_answer(400, &json!({"error": "invalid_grant"}));
+async fn a_recorded_refusal_applies_until_the_tokens_or_the_client_change() {
+    let refusal = json_response(400, &json!({"error": "invalid_grant"}));
     for change in ["tokens", "client"] {
         let bench = Bench::without_leases(Provider::script([refusal.clone()])).await;
         bench.due_secret();
@@ -209,27 +209,27 @@ async fn a_refusal_holds_until_the_tokens_or_the_client_change() {
         } else {
             token["extraParameters"] = json!({"audience": "https://api.example"});
         }
-        bench.sm.human_put(SECRET, &token);
-        assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{change}");
+        bench.sm.user_put(SECRET, &token);
+        assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{change}");
         bench.assert_alive(SECRET);
     }
 }
 
 #[tokio::test]
-async fn force_asks_again_in_spite_of_a_refusal_on_record() {
-    let refusal = json_answer(400, &json!({"error": "invalid_grant"}));
+async fn force_exchanges_in_spite_of_a_recorded_refusal() {
+    let refusal = json_response(400, &json!({"error": "invalid_grant"}));
     let bench = Bench::without_leases(Provider::script([refusal])).await;
     bench.due_secret();
     let process = bench.process().await;
     assert_eq!(process.error("{}").await.0, "ReauthorizationRequired");
-    assert_eq!(ended(&process.report(r#"{"force":true}"#).await), ("refreshed", "forced"));
+    assert_eq!(outcome_of(&process.report(r#"{"force":true}"#).await), ("refreshed", "forced"));
     bench.assert_alive(SECRET);
 }
 
 #[tokio::test]
-async fn a_bare_refusal_is_not_recorded() {
+async fn a_refusal_without_an_oauth_error_is_not_recorded() {
     for status in [400, 403, 404, 410] {
-        let bench = Bench::without_leases(Provider::script([Answer::fixed(status, "text/html", "<html>")])).await;
+        let bench = Bench::without_leases(Provider::script([Response::fixed(status, "text/html", "<html>")])).await;
         bench.due_secret();
         let process = bench.process().await;
         let (error_type, message) = process.error("{}").await;
@@ -238,25 +238,25 @@ async fn a_bare_refusal_is_not_recorded() {
             message.contains(&format!("(status {status} without an OAuth error); check tokenEndpoint")),
             "{message}"
         );
-        assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{status}");
+        assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{status}");
     }
 }
 
 #[tokio::test]
-async fn after_an_answer_that_was_lost_the_next_run_tries_the_old_token_once() {
-    // What the first request met, what the second run ends with, and how often a spent token was used.
+async fn the_next_run_after_a_lost_response_sends_the_old_token_once() {
+    // How the provider treats the first request, the result of the second run, and how often a spent token was used.
     for (first, expected, reuses) in [
-        (Answer::CloseBeforeAnswer, "refreshed", 0),
-        (Answer::fixed(503, "text/html", ""), "refreshed", 0),
-        (Answer::CloseAfterProcessing, "ReauthorizationRequired", 1),
-        (Answer::BreaksOff, "ReauthorizationRequired", 1),
+        (Response::CloseBeforeProcessing, "refreshed", 0),
+        (Response::fixed(503, "text/html", ""), "refreshed", 0),
+        (Response::CloseAfterProcessing, "ReauthorizationRequired", 1),
+        (Response::BreaksOff, "ReauthorizationRequired", 1),
     ] {
         let bench = Bench::without_leases(Provider::script([first.clone()])).await;
         bench.due_secret();
         let process = bench.process().await;
         assert_eq!(process.error("{}").await.0, "ProviderUnavailable", "{first:?}");
         if expected == "refreshed" {
-            assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{first:?}");
+            assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{first:?}");
             bench.assert_alive(SECRET);
         } else {
             for _ in 0..2 {
@@ -270,25 +270,24 @@ async fn after_an_answer_that_was_lost_the_next_run_tries_the_old_token_once() {
 }
 
 #[tokio::test]
-async fn the_first_refusal_after_an_interrupted_run_says_that_there_was_one() {
-    let bench = Bench::without_leases(Provider::script([Answer::CloseAfterProcessing])).await;
+async fn the_first_refusal_after_an_interrupted_run_mentions_that_run() {
+    let bench = Bench::without_leases(Provider::script([Response::CloseAfterProcessing])).await;
     bench.due_secret();
     let process = bench.process().await;
     assert_eq!(process.error("{}").await.0, "ProviderUnavailable");
     let (error_type, message) = process.error("{}").await;
     assert_eq!(error_type, "ReauthorizationRequired");
-    let history =
-        "; an earlier run ended after its claim: it may have spent the token without storing the response; a person";
+    let history = "; an earlier run ended after its claim: it may have spent the token without storing the response; a person";
     assert!(message.contains(history), "{message}");
 }
 
 #[tokio::test]
-async fn nothing_that_a_provider_echoes_is_shown() {
+async fn secrets_that_a_provider_echoes_are_not_shown() {
     let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let escaped = |text: &str| text.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect::<Vec<_>>().concat();
     for (method, name, id, secret) in [
         (AuthMethod::ClientSecretPost, "client_secret_post", CLIENT_ID, CLIENT_SECRET),
-        // A short pair: in base64 it is no longer than a trace id, which is shown.
+        // A short pair: in base64 it is not longer than a trace id, and trace ids are shown.
         (AuthMethod::ClientSecretBasic, "client_secret_basic", "crm", "hunter2-hunter3"),
     ] {
         let bench = Bench::with(Provider::rotating().with_client(id, secret, method)).await;
@@ -316,28 +315,28 @@ async fn nothing_that_a_provider_echoes_is_shown() {
             echoes.extend([format!("key={text}&x"), format!("client_secret={}", encoded(&text))]);
         }
         for (number, echo) in echoes.into_iter().enumerate() {
-            // Wherever a message takes words from.
+            // Every member from which the message quotes text.
             let (status, body) = match number % 3 {
                 0 => (400, json!({"error": echo, "error_description": format!("bad value {echo} in\n{echo}")})),
                 1 => (200, json!({"ok": false, "error": "no", "message": echo})),
                 _ => (503, json!({"error": "server_error", "reason": echo})),
             };
-            bench.provider.answer_next(json_answer(status, &body));
+            bench.provider.respond_next(json_response(status, &body));
             let secret = format!("tokens/{number}");
             bench.secret(&secret, &token);
             let (error_type, message) = process.error(&json!({"secretId": secret}).to_string()).await;
             assert!(["ProviderRejected", "ProviderUnavailable"].contains(&error_type.as_str()), "{error_type}");
-            assert!(message.contains("[redacted]"), "echo {number}: nothing is redacted");
+            assert!(message.contains("[redacted]"), "echo {number} is not redacted");
         }
     }
 }
 
 #[tokio::test]
-async fn a_description_is_shown_short_and_on_one_line() {
+async fn a_long_description_is_shortened_and_put_on_one_line() {
     let long = "word ".repeat(1000);
     let description = format!("first\r\nsecond\u{1b}[31m\u{202e}third {long}");
     let body = json!({"error": "invalid_request", "error_description": description});
-    let bench = Bench::answering(json_answer(400, &body)).await;
+    let bench = Bench::responding(json_response(400, &body)).await;
     bench.due_secret();
     let process = bench.process().await;
     let (_, message) = process.error("{}").await;
@@ -346,8 +345,8 @@ async fn a_description_is_shown_short_and_on_one_line() {
 }
 
 #[tokio::test]
-async fn the_endpoint_is_told_without_its_query() {
-    let bench = Bench::answering(Answer::fixed(503, "text/html", "")).await;
+async fn the_endpoint_in_a_message_has_no_query() {
+    let bench = Bench::responding(Response::fixed(503, "text/html", "")).await;
     bench.hide("unseen-api-key-0123456789");
     let url = format!("{}?key=unseen-api-key-0123456789", bench.provider.url());
     bench.secret(SECRET, bench.due_token_but(&json!({"tokenEndpoint": url})));
@@ -357,14 +356,14 @@ async fn the_endpoint_is_told_without_its_query() {
 }
 
 #[tokio::test]
-async fn tokens_too_long_to_store_with_all_else_are_stored_without_it() {
+async fn tokens_that_fit_only_without_the_rest_of_the_response_are_stored_without_it() {
     let (access, refresh) = ("a-new-access-token".repeat(100), "a-new-refresh-token".repeat(80));
     let body =
         json!({"access_token": access, "refresh_token": refresh, "expires_in": 3600, "padding": "x".repeat(64_000)});
-    let bench = Bench::answering(json_answer(200, &body)).await;
+    let bench = Bench::responding(json_response(200, &body)).await;
     bench.due_secret();
     let process = bench.process().await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
     let current = bench.current(SECRET);
     assert_eq!((current["accessToken"].as_str(), current["refreshToken"].as_str()), (Some(&*access), Some(&*refresh)));
     assert!(current.get("tokenResponse").is_none());

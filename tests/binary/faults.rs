@@ -1,5 +1,5 @@
-//! Secrets Manager throttling, failing, refusing and hanging: what is tried again, how often, and what is said of it.
-//! What becomes of a refresh, whichever call is struck, is in tests/killed.
+//! Secrets Manager throttles, fails, denies or hangs: which calls are retried, how often, and the error message. tests/killed
+//! injects faults into every call of a refresh.
 
 use std::{
     sync::{
@@ -12,24 +12,24 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    bench::{Bench, SECRET, ended, error},
+    bench::{Bench, SECRET, error, outcome_of},
     support::{
         runtime_api::Deadline,
         secrets_manager::{Effect, Fault, GET, LIST, MOVE, PUT},
     },
 };
 
-/// A refresh's calls, in their order.
+/// The calls of a refresh, in order.
 const CALLS: [&str; 4] = [GET, PUT, PUT, MOVE];
 
 #[tokio::test]
-async fn a_call_throttled_twice_is_made_a_third_time_and_no_more() {
+async fn a_throttled_call_is_made_at_most_three_times() {
     for (call, action) in CALLS.into_iter().enumerate() {
         let bench = Bench::new().await;
         bench.due_secret();
         bench.sm.fault(Fault::on_any(Effect::Throttle).after(call).times(2));
         let process = bench.process().await;
-        assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{action}");
+        assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{action}");
         assert_eq!(bench.sm.actions().len(), 6, "{action}");
         bench.assert_alive(SECRET);
     }
@@ -47,12 +47,12 @@ async fn a_call_throttled_twice_is_made_a_third_time_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_denied_action_is_named_with_the_statement_that_allows_it() {
+async fn the_error_of_a_denied_action_has_the_policy_statement_to_add() {
     for (action, fresh) in [(GET, false), (PUT, false), (MOVE, false), (LIST, true)] {
         for by_arn in [false, true] {
             let bench = Bench::new().await;
             if fresh {
-                // Young enough for the quota to be looked at.
+                // So young that the run checks the version quota.
                 bench.sm.create(SECRET, bench.due_token());
             } else {
                 bench.due_secret();
@@ -81,7 +81,7 @@ async fn a_denied_action_is_named_with_the_statement_that_allows_it() {
 }
 
 #[tokio::test]
-async fn a_clients_secret_that_may_not_be_read_is_the_one_named() {
+async fn the_error_names_a_clients_secret_that_may_not_be_read() {
     let bench = Bench::new().await;
     bench.secret("crm/client", json!({}));
     bench
@@ -95,7 +95,7 @@ async fn a_clients_secret_that_may_not_be_read_is_the_one_named() {
 }
 
 #[tokio::test]
-async fn a_store_out_of_reach_is_told_as_such() {
+async fn a_store_that_cannot_be_reached_is_reported() {
     let bench = Bench::new().await;
     let process = bench.process_with(&[("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:1")]).await;
     let expected = format!(
@@ -106,7 +106,7 @@ async fn a_store_out_of_reach_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn without_credentials_the_error_says_so() {
+async fn missing_credentials_are_reported() {
     let bench = Bench::new().await;
     bench.due_secret();
     let process = bench.process_with(&[("AWS_ACCESS_KEY_ID", ""), ("AWS_EC2_METADATA_DISABLED", "true")]).await;
@@ -117,12 +117,12 @@ async fn without_credentials_the_error_says_so() {
 }
 
 #[tokio::test]
-async fn one_try_of_a_call_that_hangs_is_given_up_after_three_seconds() {
+async fn an_attempt_of_a_call_that_hangs_ends_after_three_seconds() {
     let bench = Bench::new().await;
     bench.due_secret();
     bench.sm.fault(Fault::on(GET, Effect::DelayBefore(Duration::from_secs(30))));
     let process = bench.process().await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
     assert_eq!(bench.sm.actions().len(), 5);
 }
 
@@ -138,7 +138,7 @@ async fn a_store_that_hangs_ends_the_run_before_its_deadline() {
 }
 
 #[tokio::test]
-async fn two_versions_must_be_free_of_the_quota_where_refreshes_come_close_together() {
+async fn a_refresh_soon_after_another_needs_room_for_two_versions() {
     for (versions, expected) in [(97, "refreshed"), (98, "refreshed"), (99, "VersionQuota"), (100, "VersionQuota")] {
         let bench = Bench::new().await;
         bench.sm.create(SECRET, bench.due_token());
@@ -149,7 +149,7 @@ async fn two_versions_must_be_free_of_the_quota_where_refreshes_come_close_toget
         });
         let process = bench.process().await;
         if expected == "refreshed" {
-            assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{versions}");
+            assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{versions}");
             bench.assert_alive(SECRET);
         } else {
             let (error_type, message) = process.error("{}").await;
@@ -160,20 +160,20 @@ async fn two_versions_must_be_free_of_the_quota_where_refreshes_come_close_toget
                 "{message}"
             );
             assert_eq!((bench.provider.exchanges(), bench.sm.version_count(SECRET)), (0, versions));
-            assert_eq!(bench.sm.actions().last().map(String::as_str), Some(GET), "a successor is looked for");
+            assert_eq!(bench.sm.actions().last().map(String::as_str), Some(GET), "the run looks for a staged version");
         }
     }
 }
 
 #[tokio::test]
-async fn tokens_in_memory_come_first_in_the_next_invocation_and_nothing_is_exchanged_before() {
+async fn the_next_invocation_writes_unstored_tokens_before_it_exchanges_any() {
     let bench = Bench::new().await;
     bench.due_secret();
     bench.secret("crm/other", bench.due_token());
-    let on = Arc::new(AtomicBool::new(true));
-    let its_on = Arc::clone(&on);
+    let is_full = Arc::new(AtomicBool::new(true));
+    let fails = Arc::clone(&is_full);
     let fault = Fault::on(PUT, Effect::LimitExceeded).after(1).always();
-    bench.sm.fault(fault.when(move |call| call.secret_id == SECRET && its_on.load(Ordering::Relaxed)));
+    bench.sm.fault(fault.when(move |call| call.secret_id == SECRET && fails.load(Ordering::Relaxed)));
     let process = bench.process().await;
     let (error_type, message) = error(process.invoke_until("{}", Deadline::InMs(2_600)).await);
     assert_eq!(error_type, "TokenNotStored");
@@ -181,16 +181,16 @@ async fn tokens_in_memory_come_first_in_the_next_invocation_and_nothing_is_excha
     {
         assert!(message.contains(part), "{message}");
     }
-    // It still fails: the same again, for force, too, and the provider is left alone.
+    // The write still fails: the same error again, also with force, and no exchange.
     let again = process.invoke_until(r#"{"force":true}"#, Deadline::InMs(2_600)).await;
     assert_eq!(error(again).0, error_type);
     assert_eq!(bench.provider.exchanges(), 1);
 
-    // A run for another secret puts them in place, too, and does its own work.
-    on.store(false, Ordering::Relaxed);
-    assert_eq!(ended(&process.report(r#"{"secretId":"crm/other"}"#).await), ("refreshed", "due"));
+    // A run for another secret writes these tokens too, then does its own work.
+    is_full.store(false, Ordering::Relaxed);
+    assert_eq!(outcome_of(&process.report(r#"{"secretId":"crm/other"}"#).await), ("refreshed", "due"));
     bench.assert_alive(SECRET);
     bench.assert_alive("crm/other");
-    assert_eq!(ended(&process.report("{}").await), ("skipped", "not_due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("skipped", "not_due"));
     assert_eq!((bench.provider.exchanges(), bench.provider.reuses()), (2, 0));
 }

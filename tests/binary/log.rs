@@ -1,4 +1,4 @@
-//! What a run logs: one line, for machines or for people, with its metrics, and never a token.
+//! What a run logs: one line, in JSON or in text, with its metrics, and never a token.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::{
-    bench::{Bench, SECRET, told},
+    bench::{Bench, SECRET, log_lines},
     support::{
-        provider::{Answer, CLIENT_ID, CLIENT_SECRET, Provider},
+        provider::{CLIENT_ID, CLIENT_SECRET, Provider, Response},
         runtime_api::{Function, RuntimeApi},
         secrets_manager::{Effect, Fault, PUT},
     },
 };
 
-/// Two runs that end well and two that do not; all that the process printed.
+/// All output of two successful runs and two failed ones.
 async fn output_of(format: &str, level: &str) -> String {
-    let provider = Provider::script([Answer::Exchange, Answer::recorded("upwork-invalid-grant")]);
+    let provider = Provider::script([Response::Exchange, Response::recorded("upwork-invalid-grant")]);
     let bench = Bench::with(provider).await;
     bench.due_secret();
     let process = bench.process_with(&[("AWS_LAMBDA_LOG_FORMAT", format), ("AWS_LAMBDA_LOG_LEVEL", level)]).await;
@@ -28,7 +28,7 @@ async fn output_of(format: &str, level: &str) -> String {
 }
 
 #[tokio::test]
-async fn json_has_one_line_a_run_with_time_level_and_the_report() {
+async fn the_json_log_has_one_line_for_each_run_with_time_level_and_report() {
     let started = Utc::now();
     for level in ["", "INFO", "DEBUG", "TRACE"] {
         let output = output_of("JSON", level).await;
@@ -56,10 +56,10 @@ async fn json_has_one_line_a_run_with_time_level_and_the_report() {
 }
 
 #[tokio::test]
-async fn text_has_one_line_a_run_for_people_and_one_of_metrics() {
+async fn the_text_log_has_one_line_for_each_run_and_one_line_of_metrics() {
     for format in ["", "Text"] {
         let output = output_of(format, "").await;
-        let lines = told(&output);
+        let lines = log_lines(&output);
         assert_eq!((lines.len(), output.lines().count()), (4, 8), "{output}");
         for (line, parts) in lines.iter().zip([
             ["INFO", "refreshed", SECRET, "calls=4"],
@@ -76,7 +76,7 @@ async fn text_has_one_line_a_run_for_people_and_one_of_metrics() {
 }
 
 #[tokio::test]
-async fn a_level_drops_what_is_below_it_but_no_metrics() {
+async fn the_log_level_drops_lower_lines_but_no_metrics() {
     for (level, levels) in [
         ("INFO", ["INFO", "INFO", "ERROR", "ERROR"].as_slice()),
         ("WARN", &["ERROR", "ERROR"]),
@@ -87,20 +87,20 @@ async fn a_level_drops_what_is_below_it_but_no_metrics() {
         let output = output_of("JSON", level).await;
         let lines: Vec<Value> =
             output.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
-        let told = lines.iter().filter(|line| line.get("message").is_some());
-        assert_eq!(told.map(|line| line["level"].as_str().unwrap()).collect::<Vec<_>>(), levels, "{level}");
-        let measured: Vec<_> = lines.iter().filter(|line| line.get("_aws").is_some()).collect();
-        assert_eq!(measured.len(), 4, "{level}: {output}");
+        let messages = lines.iter().filter(|line| line.get("message").is_some());
+        assert_eq!(messages.map(|line| line["level"].as_str().unwrap()).collect::<Vec<_>>(), levels, "{level}");
+        let with_metrics: Vec<_> = lines.iter().filter(|line| line.get("_aws").is_some()).collect();
+        assert_eq!(with_metrics.len(), 4, "{level}: {output}");
         let passes = |line: &Value| match level.to_uppercase().as_str() {
             "INFO" => true,
             "WARN" => ["WARN", "ERROR"].contains(&line["level"].as_str().unwrap()),
             set => line["level"] == set,
         };
-        assert!(measured.iter().all(|line| passes(line)), "{level}: {output}");
+        assert!(with_metrics.iter().all(|line| passes(line)), "{level}: {output}");
     }
 }
 
-/// Name, value and sets of dimensions of each metric in a line.
+/// The name, value and dimension sets of each metric in a line.
 fn metrics(line: &Value) -> Vec<(String, i64, Vec<String>)> {
     let mut metrics = Vec::new();
     for directive in line["_aws"]["CloudWatchMetrics"].as_array().expect("directives") {
@@ -124,9 +124,9 @@ fn metrics(line: &Value) -> Vec<(String, i64, Vec<String>)> {
 }
 
 #[tokio::test]
-async fn a_run_is_measured_by_what_it_did_and_by_how_long_the_tokens_still_live() {
+async fn the_metrics_of_a_run_have_its_outcome_and_the_time_until_expiry() {
     let started = Utc::now().timestamp_millis();
-    let bench = Bench::with(Provider::script([Answer::Exchange, Answer::recorded("upwork-invalid-grant")])).await;
+    let bench = Bench::with(Provider::script([Response::Exchange, Response::recorded("upwork-invalid-grant")])).await;
     bench.due_secret();
     let ends_soon = json!({
         "expiresAt": (Utc::now() + TimeDelta::hours(2)).timestamp_millis(),
@@ -188,29 +188,29 @@ async fn a_run_is_measured_by_what_it_did_and_by_how_long_the_tokens_still_live(
         assert_eq!(found.len(), expected.len(), "{line}");
         for (name, value, sets) in expected {
             let found = found.iter().find(|found| found.0 == name).unwrap_or_else(|| panic!("{name}: {line}"));
-            // Counts are exact; times are as near as the clock has gone on.
-            let tolerated = match name {
+            // Counts are exact. Times differ by the time that the test takes.
+            let allowed = match name {
                 "ExchangeMilliseconds" => 0..10_000,
                 _ if name.starts_with("Seconds") => -60..1,
                 _ => 0..1,
             };
-            assert!(tolerated.contains(&(found.1 - value)), "{name}: {line}");
+            assert!(allowed.contains(&(found.1 - value)), "{name}: {line}");
             assert_eq!(found.2, sets, "{name}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_warning_says_that_new_tokens_are_tried_again_to_be_written() {
+async fn a_retried_write_of_new_tokens_is_logged_as_a_warning() {
     let bench = Bench::new().await;
     bench.due_secret();
     bench.sm.fault(Fault::on(PUT, Effect::AccessDenied).after(1));
     let process = bench.process_with(&[("AWS_LAMBDA_LOG_LEVEL", "WARN"), ("AWS_LAMBDA_LOG_FORMAT", "JSON")]).await;
     process.report("{}").await;
     let output = process.function.output();
-    let told = told(&output);
-    assert_eq!(told.len(), 1, "{output}");
-    let line: Value = serde_json::from_str(told[0]).expect("a line of JSON");
+    let lines = log_lines(&output);
+    assert_eq!(lines.len(), 1, "{output}");
+    let line: Value = serde_json::from_str(lines[0]).expect("a line of JSON");
     assert_eq!((&line["level"], &line["secretId"]), (&json!("WARN"), &json!(SECRET)));
     assert!(
         line["message"].as_str().unwrap().starts_with("the new tokens are not written yet, trying again: "),
@@ -219,9 +219,9 @@ async fn a_warning_says_that_new_tokens_are_tried_again_to_be_written() {
 }
 
 #[tokio::test]
-async fn the_most_talkative_level_shows_no_secret_of_settings_secrets_or_answers() {
+async fn the_most_verbose_level_shows_no_secret_from_settings_secrets_or_responses() {
     for format in ["JSON", "Text"] {
-        let bench = Bench::with(Provider::script([Answer::recorded("auth0-refresh"), Answer::Exchange])).await;
+        let bench = Bench::with(Provider::script([Response::recorded("auth0-refresh"), Response::Exchange])).await;
         let mut token = bench.due_token_but(&json!({"clientId": null, "clientSecret": null}));
         token["extraHeaders"] = json!({"X-Api-Key": "unseen-api-key-0123456789"});
         bench.secret(SECRET, token);
@@ -236,15 +236,15 @@ async fn the_most_talkative_level_shows_no_secret_of_settings_secrets_or_answers
         bench.hide("an AWS secret access key");
         let process = bench.process_with(&settings).await;
         process.report("{}").await;
-        // The tokens of the recorded answer are not this provider's.
+        // The provider did not issue the tokens of the recorded response.
         process.error(r#"{"force":true}"#).await;
         let output = process.function.output();
-        assert_eq!(told(&output).len(), 2, "{output}");
+        assert_eq!(log_lines(&output).len(), 2, "{output}");
     }
 }
 
 #[tokio::test]
-async fn names_from_events_cannot_make_up_lines_of_the_log() {
+async fn names_in_an_event_cannot_forge_log_lines() {
     for format in ["JSON", "Text"] {
         let bench = Bench::new().await;
         let process = bench.process_with(&[("AWS_LAMBDA_LOG_FORMAT", format)]).await;
@@ -253,14 +253,14 @@ async fn names_from_events_cannot_make_up_lines_of_the_log() {
         process.error(&json!({name: true}).to_string()).await;
         process.error(&json!({"force": true, "ifVersionId": name, "secretId": "a"}).to_string()).await;
         let output = process.function.output();
-        assert_eq!(told(&output).len(), 3, "{format}: {output}");
+        assert_eq!(log_lines(&output).len(), 3, "{format}: {output}");
         assert!(!output.contains('\u{1b}') && !output.contains('\r'), "{format}: {output:?}");
     }
 }
 
 #[tokio::test]
-async fn what_processes_print_is_kept_for_the_search_of_all_output() {
-    // `tests/check-no-secrets` fails where it does not find this one.
+async fn the_output_of_processes_is_collected_for_the_search_of_all_output() {
+    // `tests/check-no-secrets` fails if it does not find this text.
     let api = RuntimeApi::start().await;
     let canary = Function::spawn("/usr/bin/env", &api, &[("CANARY", "unseen-canary")]);
     assert!(canary.exited(Duration::from_secs(10)).await.expect("its end").success());

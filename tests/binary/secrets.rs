@@ -1,23 +1,23 @@
-//! Secrets that cannot be used: named, left as they are, and nothing is asked of any provider.
+//! Secrets that cannot be used: the error names the problem, the secret is unchanged, and nothing is exchanged.
 
 use serde_json::{Value, json};
 use token_refresher::store::versions::Versions;
 
 use crate::{
-    bench::{Bench, LONG_AGO_MS, SECRET, ended},
+    bench::{Bench, LONG_AGO_MS, SECRET, outcome_of},
     support::{
         provider::{AuthMethod, CLIENT_ID, CLIENT_SECRET, Provider},
         secrets_manager::{GET, PUT},
     },
 };
 
-/// What an event ends with that must change nothing.
-async fn fails(bench: &Bench, case: &str) -> (String, String) {
+/// The error of a run. Fails if the run writes or exchanges anything, or if force or a dry run returns another error.
+async fn error_without_effect(bench: &Bench, case: &str) -> (String, String) {
     let before = bench.sm.edit(SECRET, |versions, _| versions.clone());
     let process = bench.process().await;
     let error = process.error("{}").await;
-    assert_eq!(process.error(r#"{"force":true}"#).await, error, "{case}: force changes nothing");
-    assert_eq!(process.error(r#"{"dryRun":true}"#).await, error, "{case}: a dry run finds it, too");
+    assert_eq!(process.error(r#"{"force":true}"#).await, error, "{case}: the same error with force");
+    assert_eq!(process.error(r#"{"dryRun":true}"#).await, error, "{case}: the same error in a dry run");
     assert_eq!(bench.sm.edit(SECRET, |versions, _| versions.clone()), before, "{case}: nothing is written");
     assert!(bench.sm.actions().iter().all(|action| action == GET), "{case}: {:?}", bench.sm.actions());
     assert_eq!(bench.provider.exchanges(), 0, "{case}: no exchange");
@@ -29,7 +29,7 @@ fn invalid(problem: impl std::fmt::Display) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_not_there_is_not_found() {
+async fn a_missing_secret_is_not_found() {
     let bench = Bench::new().await;
     let process = bench.process().await;
     for (event, name) in [("{}", SECRET), (r#"{"secretId":"no/such","force":true}"#, "no/such")] {
@@ -43,26 +43,26 @@ async fn a_secret_that_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_secret_without_a_value_is_to_be_given_one() {
+async fn the_error_of_a_secret_without_a_value_asks_for_one() {
     let bench = Bench::new().await;
     bench.sm.create_empty(SECRET);
-    let (error_type, message) = fails(&bench, "no value").await;
+    let (error_type, message) = error_without_effect(&bench, "no value").await;
     assert_eq!(error_type, "SecretNotFound");
     assert!(message.contains("staging label: AWSCURRENT") && message.ends_with("give the secret a value"), "{message}");
 }
 
 #[tokio::test]
-async fn a_secret_that_is_to_be_deleted_says_so() {
+async fn the_error_of_a_secret_scheduled_for_deletion_mentions_it() {
     let bench = Bench::new().await;
     bench.due_secret();
     bench.sm.schedule_deletion(SECRET);
-    let (error_type, message) = fails(&bench, "pending deletion").await;
+    let (error_type, message) = error_without_effect(&bench, "pending deletion").await;
     assert_eq!(error_type, "SecretNotFound");
     assert!(message.contains("it was marked for deletion"), "{message}");
 }
 
 #[tokio::test]
-async fn a_text_that_is_no_json_object_is_named_without_being_shown() {
+async fn a_text_that_is_not_a_json_object_is_described_but_not_shown() {
     for (text, problem) in [
         ("correct horse battery staple", "it is not JSON (from line 1, column 1 on)"),
         (r#"{"refreshToken":"unseen-correct-horses""#, "it is not JSON (from line 1, column 39 on)"),
@@ -79,33 +79,36 @@ async fn a_text_that_is_no_json_object_is_named_without_being_shown() {
         bench.hide("correct horse battery staple");
         bench.hide("unseen-correct-horses");
         let version = bench.secret(SECRET, text);
-        assert_eq!(fails(&bench, text).await, invalid(format!("{problem} (version {version})")));
+        assert_eq!(error_without_effect(&bench, text).await, invalid(format!("{problem} (version {version})")));
     }
 }
 
 #[tokio::test]
-async fn an_empty_text_which_no_api_puts_is_called_empty() {
+async fn an_empty_text_is_rejected_although_no_api_can_write_one() {
     let bench = Bench::new().await;
     bench.secret(SECRET, "to be emptied");
     bench.sm.edit(SECRET, |versions, _| {
         let text = serde_json::to_string(versions).unwrap().replace("to be emptied", "");
         *versions = serde_json::from_str::<Versions>(&text).unwrap();
     });
-    let (error_type, message) = fails(&bench, "empty").await;
+    let (error_type, message) = error_without_effect(&bench, "empty").await;
     assert_eq!(error_type, "InvalidSecret");
     assert!(message.starts_with("secret `crm/oauth` cannot be used: it is "), "{message}");
 }
 
 #[tokio::test]
-async fn a_binary_secret_is_called_binary() {
+async fn a_binary_secret_is_reported_as_binary() {
     let bench = Bench::new().await;
     bench.sm.create_binary(SECRET, b"\x00\xffbytes");
-    assert_eq!(fails(&bench, "binary").await, invalid("it is binary, where text (SecretString) is wanted"));
+    assert_eq!(
+        error_without_effect(&bench, "binary").await,
+        invalid("it is binary, where text (SecretString) is wanted")
+    );
 }
 
 #[tokio::test]
-async fn a_member_of_a_wrong_type_is_named_and_its_value_is_not_shown() {
-    // A member, in both styles, and what is allowed there.
+async fn a_member_of_the_wrong_type_is_named_and_its_value_is_not_shown() {
+    // A member's name in both styles, and the expected type.
     let members = [
         ("accessToken", "access_token", "a string"),
         ("refreshToken", "refresh_token", "a string"),
@@ -139,7 +142,7 @@ async fn a_member_of_a_wrong_type_is_named_and_its_value_is_not_shown() {
         let mut number = 0;
         for (name, other) in [(camel, snake), (snake, camel)] {
             for (value, found) in &values {
-                // A time may be a number, and a text a string.
+                // Skip the types that the member allows.
                 if wanted.starts_with(*found) && *found != "an object"
                     || wanted.contains("epoch") && *found == "a number"
                 {
@@ -157,7 +160,7 @@ async fn a_member_of_a_wrong_type_is_named_and_its_value_is_not_shown() {
 
                 let (error_type, message) = process.error(&json!({"secretId": secret}).to_string()).await;
 
-                // What an object of strings holds besides is named with its place.
+                // A wrong value inside an object of strings is named with its path.
                 let inner = *found == "an object" && wanted == "an object of strings";
                 let (path, found, wanted) = if inner {
                     (format!("{name}.inner"), "an array", "a string")
@@ -181,7 +184,7 @@ async fn a_member_of_a_wrong_type_is_named_and_its_value_is_not_shown() {
 }
 
 #[tokio::test]
-async fn values_out_of_range_are_wrong_whatever_their_type() {
+async fn values_out_of_range_are_rejected() {
     for (name, value, wanted) in [
         ("refreshMarginSeconds", json!(-1), "a whole number of seconds from 0 to 315576000"),
         ("refreshMarginSeconds", json!(1.5), "a whole number of seconds from 0 to 315576000"),
@@ -199,7 +202,7 @@ async fn values_out_of_range_are_wrong_whatever_their_type() {
     ] {
         let bench = Bench::new().await;
         bench.secret(SECRET, bench.due_token_but(&json!({name: value})));
-        let (error_type, message) = fails(&bench, name).await;
+        let (error_type, message) = error_without_effect(&bench, name).await;
         assert_eq!(error_type, "InvalidSecret", "{name}: {value}");
         assert!(message.contains(&format!("its member `{name}` is ")) && message.contains(wanted), "{message}");
         assert!(!message.contains("private_key_jwt") && !message.contains("next week"), "{message}");
@@ -215,19 +218,19 @@ async fn a_refresh_token_that_is_missing_null_or_empty_is_missing() {
         (json!({"accessToken": "an access token", "refreshToken": null}), "refreshToken"),
         (json!({"accessToken": "an access token", "refreshToken": ""}), "refreshToken"),
         (json!({"access_token": "an access token", "refresh_token": ""}), "refresh_token"),
-        // What a rotation template writes.
+        // A document as Secrets Manager's rotation templates write it.
         (json!({"username": "crm", "password": "unseen-correct-horses"}), "refreshToken"),
     ] {
         let bench = Bench::new().await;
         bench.hide("unseen-correct-horses");
         let version = bench.secret(SECRET, &token);
         let expected = invalid(format!("its member `{name}` is missing or empty (version {version})"));
-        assert_eq!(fails(&bench, name).await, expected, "{token}");
+        assert_eq!(error_without_effect(&bench, name).await, expected, "{token}");
     }
 }
 
 #[tokio::test]
-async fn a_member_that_stands_there_twice_is_named() {
+async fn a_duplicate_member_is_named() {
     for (members, problem) in [
         (
             r#""accessToken":"a","access_token":"a","refreshToken":"r""#,
@@ -238,7 +241,7 @@ async fn a_member_that_stands_there_twice_is_named() {
             r#""refreshToken":"r","expiresAt":1,"expires_at":1"#,
             "it has both `expiresAt` and `expires_at`; take one out",
         ),
-        (r#""refreshToken":"r","refreshToken":"r""#, "its member `refreshToken` stands there twice; take one out"),
+        (r#""refreshToken":"r","refreshToken":"r""#, "its member `refreshToken` is there twice; take one out"),
         (
             r#""refreshToken":"r","clientId":"c","client_id":"c""#,
             "it has both `clientId` and `client_id`; take one out",
@@ -250,12 +253,12 @@ async fn a_member_that_stands_there_twice_is_named() {
     ] {
         let bench = Bench::new().await;
         let version = bench.secret(SECRET, format!("{{{members}}}"));
-        assert_eq!(fails(&bench, members).await, invalid(format!("{problem} (version {version})")));
+        assert_eq!(error_without_effect(&bench, members).await, invalid(format!("{problem} (version {version})")));
     }
 }
 
 #[tokio::test]
-async fn a_token_endpoint_that_tokens_may_not_be_sent_to_is_refused_before_anything_is_claimed() {
+async fn a_token_endpoint_that_is_not_allowed_is_rejected_before_the_claim() {
     const ALLOWED: &str = "allowed is https, or http to a loopback address";
     for (endpoint, problem) in [
         ("http://id.example/token", format!("its `tokenEndpoint` is http to id.example; {ALLOWED}")),
@@ -264,7 +267,7 @@ async fn a_token_endpoint_that_tokens_may_not_be_sent_to_is_refused_before_anyth
         ("http://localhost.evil.example/", format!("its `tokenEndpoint` is http to localhost.evil.example; {ALLOWED}")),
         ("http://127.0.0.1@evil.example/", format!("its `tokenEndpoint` is http to evil.example; {ALLOWED}")),
         ("file:///etc/passwd", format!("its `tokenEndpoint` is file, neither https nor http; {ALLOWED}")),
-        ("/token", format!("its `tokenEndpoint` is no URL (relative URL without a base); {ALLOWED}")),
+        ("/token", format!("its `tokenEndpoint` is not a URL (relative URL without a base); {ALLOWED}")),
         (
             "https://crm:unseen-correct-horses@id.example/token",
             "its `tokenEndpoint` has a user name or password in it; use clientId and clientSecret".to_owned(),
@@ -277,12 +280,12 @@ async fn a_token_endpoint_that_tokens_may_not_be_sent_to_is_refused_before_anyth
         let bench = Bench::new().await;
         bench.hide("unseen-correct-horses");
         bench.secret(SECRET, bench.due_token_but(&json!({"tokenEndpoint": endpoint})));
-        assert_eq!(fails(&bench, endpoint).await, invalid(problem));
+        assert_eq!(error_without_effect(&bench, endpoint).await, invalid(problem));
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_is_named_before_anything_is_claimed() {
+async fn a_request_that_cannot_be_built_is_reported_before_the_claim() {
     for (changes, problem) in [
         (
             json!({"tokenEndpoint": null}),
@@ -308,7 +311,7 @@ async fn what_cannot_be_sent_is_named_before_anything_is_claimed() {
             json!({"extraHeaders": {"Host": "evil.example"}}),
             "its `extraHeaders.Host` belongs to the request itself; take it out",
         ),
-        (json!({"extraHeaders": {"a b": "x"}}), "its `extraHeaders.a b` is no header name"),
+        (json!({"extraHeaders": {"a b": "x"}}), "its `extraHeaders.a b` is not a header name"),
         (
             json!({"extraHeaders": {"X-Key": "correct\r\nhorse: battery"}}),
             "its `extraHeaders.X-Key` has a character that no header may have",
@@ -316,20 +319,20 @@ async fn what_cannot_be_sent_is_named_before_anything_is_claimed() {
     ] {
         let bench = Bench::new().await;
         bench.secret(SECRET, bench.due_token_but(&changes));
-        assert_eq!(fails(&bench, problem).await, invalid(problem));
+        assert_eq!(error_without_effect(&bench, problem).await, invalid(problem));
     }
 }
 
 #[tokio::test]
-async fn a_client_secret_is_not_missed_where_the_client_has_none() {
+async fn a_public_client_needs_no_client_secret() {
     let bench = Bench::with(Provider::rotating().with_client(CLIENT_ID, "", AuthMethod::None)).await;
     bench.secret(SECRET, bench.due_token_but(&json!({"clientSecret": null, "tokenEndpointAuthMethod": "none"})));
     let process = bench.process().await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
 }
 
 #[tokio::test]
-async fn a_clients_secret_that_is_missing_or_bad_is_the_one_named() {
+async fn the_error_names_a_clients_secret_that_is_missing_or_invalid() {
     let of = "(it is the clientCredentialsSecretId of `crm/oauth`)";
     let invalid = |problem: &str| ("InvalidSecret", format!("secret `crm/client` cannot be used: {problem} {of}"));
     let missing =
@@ -357,19 +360,19 @@ async fn a_clients_secret_that_is_missing_or_bad_is_the_one_named() {
         }
         let token = bench.due_token_but(&json!({"clientSecret": null, "clientCredentialsSecretId": "crm/client"}));
         bench.secret(SECRET, token);
-        let (found, message) = fails(&bench, &expected).await;
+        let (found, message) = error_without_effect(&bench, &expected).await;
         assert_eq!(found, error_type);
         assert!(message.contains(&expected), "{expected}: {message}");
     }
 }
 
 #[tokio::test]
-async fn a_binary_clients_secret_is_called_binary() {
+async fn a_binary_clients_secret_is_reported_as_binary() {
     let bench = Bench::new().await;
     bench.sm.create_binary("crm/client", b"\x00\xff");
     bench
         .secret(SECRET, bench.due_token_but(&json!({"clientSecret": null, "clientCredentialsSecretId": "crm/client"})));
-    let (error_type, message) = fails(&bench, "binary").await;
+    let (error_type, message) = error_without_effect(&bench, "binary").await;
     assert_eq!(error_type, "InvalidSecret");
     assert_eq!(
         message,
@@ -379,8 +382,8 @@ async fn a_binary_clients_secret_is_called_binary() {
 }
 
 #[tokio::test]
-async fn a_secret_too_long_for_new_tokens_is_refused_before_anything_is_claimed() {
-    // New tokens may need 4096 bytes of the 65,536.
+async fn a_secret_too_long_for_new_tokens_is_rejected_before_the_claim() {
+    // A refresh needs 4096 of the 65,536 bytes free for new tokens.
     for (bytes, fits) in [(61_440, true), (61_441, false), (65_536, false)] {
         let bench = Bench::new().await;
         let mut token = bench.due_token_but(&json!({"padding": ""}));
@@ -389,7 +392,7 @@ async fn a_secret_too_long_for_new_tokens_is_refused_before_anything_is_claimed(
         bench.secret(SECRET, token);
         if fits {
             let process = bench.process().await;
-            assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{bytes}");
+            assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{bytes}");
             bench.assert_alive(SECRET);
         } else {
             let process = bench.process().await;
@@ -405,7 +408,7 @@ async fn a_secret_too_long_for_new_tokens_is_refused_before_anything_is_claimed(
 }
 
 #[tokio::test]
-async fn null_members_are_as_good_as_missing() {
+async fn null_members_count_as_missing() {
     let bench = Bench::new().await;
     let mut token = bench.due_token();
     for name in [
@@ -426,6 +429,6 @@ async fn null_members_are_as_good_as_missing() {
     token["expiresAt"] = LONG_AGO_MS.into();
     bench.secret(SECRET, token);
     let process = bench.process().await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
     bench.assert_alive(SECRET);
 }

@@ -1,4 +1,4 @@
-//! The function's environment: what is refused at the start, and what the settings do.
+//! The function's environment: which settings are rejected at the start, and what each setting does.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use chrono::Utc;
 use serde_json::json;
 
 use crate::{
-    bench::{Bench, SECRET, binary, ended, error},
+    bench::{Bench, SECRET, binary, error, outcome_of},
     support::{
         provider::{AuthMethod, CLIENT_ID, CLIENT_SECRET, Provider},
         runtime_api::Deadline,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_bad_setting_ends_the_start_with_its_name_what_was_found_and_what_is_allowed() {
+async fn an_invalid_setting_stops_the_start_with_its_name_its_value_and_the_allowed_values() {
     const ENDPOINT: &str = "allowed is https, or http to a loopback address";
     const MARGIN: &str = "allowed is a whole number of seconds from 60 to 86400";
     const METHOD: &str = "allowed is one of \"client_secret_post\", \"client_secret_basic\", \"none\"";
@@ -28,7 +28,7 @@ async fn a_bad_setting_ends_the_start_with_its_name_what_was_found_and_what_is_a
         ("CLAIM", "sometimes", "is \"sometimes\"", "allowed is \"always\" or \"never\""),
         ("CLAIM", "Never", "is \"Never\"", "allowed is \"always\" or \"never\""),
         ("TOKEN_ENDPOINT", "http://id.example/token", "is http to id.example", ENDPOINT),
-        ("TOKEN_ENDPOINT", "id.example/token", "is no URL", ENDPOINT),
+        ("TOKEN_ENDPOINT", "id.example/token", "is not a URL", ENDPOINT),
         ("TOKEN_ENDPOINT", "ftp://id.example/token", "is ftp, neither https nor http", ENDPOINT),
         (
             "TOKEN_ENDPOINT",
@@ -62,7 +62,7 @@ async fn a_bad_setting_ends_the_start_with_its_name_what_was_found_and_what_is_a
 }
 
 #[tokio::test]
-async fn settings_at_their_limits_and_empty_ones_are_taken() {
+async fn settings_at_their_limits_and_empty_settings_are_accepted() {
     for (name, value) in [
         ("REFRESH_MARGIN_SECONDS", "60"),
         ("REFRESH_MARGIN_SECONDS", "86400"),
@@ -81,7 +81,7 @@ async fn settings_at_their_limits_and_empty_ones_are_taken() {
         let bench = Bench::new().await;
         bench.due_secret();
         let process = bench.process_with(&[(name, value)]).await;
-        assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{name}={value:?}");
+        assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{name}={value:?}");
     }
 }
 
@@ -91,27 +91,27 @@ async fn an_empty_endpoint_of_secrets_manager_counts_as_not_set() {
     bench.due_secret();
     let url = bench.sm.url();
     let process = bench.process_with(&[("AWS_ENDPOINT_URL_SECRETS_MANAGER", ""), ("AWS_ENDPOINT_URL", url)]).await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
     let process = bench.process_with(&[("AWS_ENDPOINT_URL_SECRETS_MANAGER", url), ("AWS_ENDPOINT_URL", "")]).await;
-    assert_eq!(ended(&process.report("{}").await), ("skipped", "not_due"));
-    // Without either it is the Region's own, which a made-up Region does not have.
+    assert_eq!(outcome_of(&process.report("{}").await), ("skipped", "not_due"));
+    // Without either setting it is the endpoint of the Region. A Region that does not exist has none.
     let process = bench.process_with(&[("AWS_ENDPOINT_URL_SECRETS_MANAGER", ""), ("AWS_REGION", "test-none-1")]).await;
     assert_eq!(error(process.invoke_until("{}", Deadline::InMs(1_500)).await).0, "StoreUnavailable");
 }
 
 #[test]
-fn started_outside_lambda_it_says_what_it_is_on_stderr_and_ends_with_2() {
+fn the_binary_started_outside_lambda_prints_an_explanation_to_stderr_and_exits_with_2() {
     let output = Command::new(binary()).env_clear().output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     assert_eq!((output.status.code(), text(output.stdout)), (Some(2), String::new()));
-    let said = text(output.stderr);
+    let printed = text(output.stderr);
     for part in ["AWS Lambda function", "AWS_LAMBDA_RUNTIME_API is not set", "aws lambda invoke", "quickstart"] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(printed.contains(part), "{part}: {printed}");
     }
 }
 
 #[tokio::test]
-async fn the_plain_form_works_with_the_rest_in_the_environment() {
+async fn a_secret_with_tokens_only_works_with_the_client_in_the_environment() {
     let bench = Bench::new().await;
     let (access, refresh) = bench.provider.issue();
     bench.secret(SECRET, json!({"accessToken": access, "refreshToken": refresh, "expiresAt": 1}));
@@ -119,7 +119,7 @@ async fn the_plain_form_works_with_the_rest_in_the_environment() {
     let process = bench
         .process_with(&[("TOKEN_ENDPOINT", &url), ("CLIENT_ID", CLIENT_ID), ("CLIENT_SECRET", CLIENT_SECRET)])
         .await;
-    assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
     bench.assert_alive(SECRET);
     let members: Vec<_> = bench.current(SECRET).as_object().unwrap().keys().cloned().collect();
     assert_eq!(
@@ -130,7 +130,7 @@ async fn the_plain_form_works_with_the_rest_in_the_environment() {
 }
 
 #[tokio::test]
-async fn every_auth_method_of_secret_and_environment_is_one_the_provider_takes() {
+async fn every_auth_method_works_from_the_secret_and_from_the_environment() {
     for (name, method) in [
         ("client_secret_post", AuthMethod::ClientSecretPost),
         ("client_secret_basic", AuthMethod::ClientSecretBasic),
@@ -142,23 +142,24 @@ async fn every_auth_method_of_secret_and_environment_is_one_the_provider_takes()
             bench.secret(SECRET, bench.due_token_but(&own));
             let setting = if in_secret { "" } else { name };
             let process = bench.process_with(&[("TOKEN_ENDPOINT_AUTH_METHOD", setting)]).await;
-            assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{name} {in_secret}");
+            assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{name} {in_secret}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_the_secret_says_wins_over_its_clients_secret_and_that_over_the_environment() {
+async fn the_token_secret_overrides_the_clients_secret_and_both_override_the_environment() {
     let client = |id: &str| json!({"clientId": id, "clientSecret": CLIENT_SECRET});
-    // Where a client id stands: in the secret, in its client's secret, in the environment's one, in the environment.
-    for (own, named, in_environment, environment, asks) in [
+    // The client id in the token secret; whether its client's secret and the environment's one hold another; the client id in the
+    // environment; the one that the request must have.
+    for (own, named, in_environment, environment, expected) in [
         (Some("own"), true, true, "environment", "own"),
         (None, true, true, "environment", "named"),
         (None, false, true, "environment", "environment's"),
         (None, false, false, "environment", "environment"),
     ] {
         let bench =
-            Bench::with(Provider::rotating().with_client(asks, CLIENT_SECRET, AuthMethod::ClientSecretPost)).await;
+            Bench::with(Provider::rotating().with_client(expected, CLIENT_SECRET, AuthMethod::ClientSecretPost)).await;
         bench.secret("client/named", client("named"));
         bench.secret("client/environment", client("environment's"));
         let named = named.then_some("client/named");
@@ -167,15 +168,15 @@ async fn what_the_secret_says_wins_over_its_clients_secret_and_that_over_the_env
         let process =
             bench.process_with(&[("CLIENT_CREDENTIALS_SECRET_ID", in_environment), ("CLIENT_ID", environment)]).await;
         let report = process.report("{}").await;
-        assert_eq!(ended(&report), ("refreshed", "due"), "{asks}");
-        assert_eq!(bench.provider.requests()[0].field("client_id"), Some(asks));
+        assert_eq!(outcome_of(&report), ("refreshed", "due"), "{expected}");
+        assert_eq!(bench.provider.requests()[0].field("client_id"), Some(expected));
     }
 }
 
 #[tokio::test]
-async fn many_tokens_share_one_client_whose_secret_no_token_reader_sees() {
+async fn many_tokens_can_share_one_client_without_its_secret_in_the_token_secrets() {
     let bench = Bench::new().await;
-    // The shared secret may be written in the other style.
+    // The client's secret may use the other style of names.
     let client = json!({
         "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "token_endpoint": bench.provider.url(),
         "extra_parameters": {"audience": "https://api.example"}, "extra_headers": {"X-Api-Key": "unseen-key-0123456789abcdef"},
@@ -194,7 +195,7 @@ async fn many_tokens_share_one_client_whose_secret_no_token_reader_sees() {
     let process = bench.process_with(&[("SECRET_ID", "")]).await;
     for name in names {
         let report = process.report(&json!({"secretId": name}).to_string()).await;
-        assert_eq!(ended(&report), ("refreshed", "due"), "{name}");
+        assert_eq!(outcome_of(&report), ("refreshed", "due"), "{name}");
         bench.assert_alive(name);
         assert!(!bench.sm.current(name).1.contains("s3cr3t"), "{name}");
     }
@@ -206,26 +207,26 @@ async fn many_tokens_share_one_client_whose_secret_no_token_reader_sees() {
 }
 
 #[tokio::test]
-async fn a_refresh_takes_four_calls_and_two_versions_and_without_claims_five_and_one() {
+async fn a_refresh_takes_four_calls_and_two_versions_or_without_claims_five_calls_and_one_version() {
     for (claim, calls, versions) in
         [("always", [GET, PUT, PUT, MOVE].as_slice(), 2), ("never", [GET, GET, GET, PUT, MOVE].as_slice(), 1)]
     {
         let bench = Bench::new().await;
         bench.due_secret();
         let process = bench.process_with(&[("CLAIM", claim)]).await;
-        assert_eq!(ended(&process.report("{}").await), ("refreshed", "due"), "{claim}");
+        assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{claim}");
         assert_eq!(bench.sm.actions(), calls, "{claim}");
         assert_eq!(bench.sm.version_count(SECRET), 1 + versions, "{claim}");
         bench.sm.reset_calls();
-        assert_eq!(ended(&process.report("{}").await), ("skipped", "not_due"), "{claim}");
-        assert_eq!(bench.sm.actions(), [GET], "{claim}: the skip path is one call");
+        assert_eq!(outcome_of(&process.report("{}").await), ("skipped", "not_due"), "{claim}");
+        assert_eq!(bench.sm.actions(), [GET], "{claim}: a skip is one call");
     }
 }
 
 #[tokio::test]
-async fn the_margin_is_the_secrets_own_else_the_settings_and_at_most_a_third_of_the_lifetime() {
+async fn the_margin_comes_from_the_secret_or_else_the_setting_and_is_at_most_a_third_of_the_lifetime() {
     let now = Utc::now().timestamp_millis();
-    // Seconds until the expiry, setting, member, seconds since the refresh, due.
+    // Seconds until expiry, setting, member, seconds since the last refresh, due.
     for (left, setting, own, refreshed_ago, due) in [
         (880, "", None, None, true),
         (920, "", None, None, false),
@@ -247,12 +248,16 @@ async fn the_margin_is_the_secrets_own_else_the_settings_and_at_most_a_third_of_
         bench.secret(SECRET, bench.due_token_but(&times));
         let process = bench.process_with(&[("REFRESH_MARGIN_SECONDS", setting)]).await;
         let expected = if due { ("would_refresh", "due") } else { ("skipped", "not_due") };
-        assert_eq!(ended(&process.report(r#"{"dryRun":true}"#).await), expected, "{left} s left, {setting} {times}");
+        assert_eq!(
+            outcome_of(&process.report(r#"{"dryRun":true}"#).await),
+            expected,
+            "{left} s left, {setting} {times}"
+        );
     }
 }
 
 #[tokio::test]
-async fn the_lifetime_is_the_secrets_own_where_the_provider_names_none() {
+async fn the_lifetime_comes_from_the_secret_if_the_provider_returns_none() {
     for (own, seconds) in [(None, 3600), (Some(7200), 7200), (Some(0), 3600)] {
         let bench = Bench::with(Provider::rotating().with_lifetime(0)).await;
         bench.secret(SECRET, bench.due_token_but(&json!({"defaultLifetimeSeconds": own})));
@@ -264,7 +269,7 @@ async fn the_lifetime_is_the_secrets_own_where_the_provider_names_none() {
 }
 
 #[tokio::test]
-async fn a_setting_that_only_a_secret_needs_is_named_when_it_does() {
+async fn a_setting_that_the_secret_needs_is_named_in_the_error() {
     let bench = Bench::new().await;
     let (access, refresh) = bench.provider.issue();
     let plain = json!({"accessToken": access, "refreshToken": refresh, "expiresAt": 1});

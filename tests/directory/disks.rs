@@ -1,5 +1,4 @@
-//! A file system without room and a read-only one, where the machine lets us mount them; a limit to the size of files
-//! anywhere.
+//! A full file system and a read-only one, if the machine allows a mount; a limit on the size of files.
 
 use std::{
     fs,
@@ -10,12 +9,12 @@ use std::{
 use token_refresher::store::{Label, SecretStore, StoreError};
 
 use crate::{
-    act::{Act, ended, process},
-    scene::{NAME, Scene, TestClock, block_on, id},
+    action::{Action, process, result},
     summary,
+    world::{NAME, TestClock, World, block_on, id},
 };
 
-/// Runs a process behind a shell's preparations.
+/// Runs a command after some shell commands.
 fn run_after(preparations: &str, launcher: &[&str], command: &Command) -> ExitStatus {
     let script = format!(r#"{preparations}; exec "$0" "$@""#);
     let words = [launcher, &["sh", "-c", &script]].concat();
@@ -29,50 +28,50 @@ fn run_after(preparations: &str, launcher: &[&str], command: &Command) -> ExitSt
         .expect("a shell")
 }
 
-/// Puts versions until there is no room, and tells what was said then.
-pub async fn fill(scene: &Scene) -> String {
-    let store = scene.store(&TestClock::new());
+/// Puts versions until the file system is full. Returns the detail of the error.
+pub async fn fill(world: &World) -> String {
+    let store = world.store(&TestClock::new());
     for n in 4.. {
-        let before = scene.shape();
+        let before = world.shape();
         match store.put(NAME, &id(n), Label::Staged, &"x".repeat(3000).into()).await {
-            Ok(()) => assert_ne!(scene.shape(), before),
+            Ok(()) => assert_ne!(world.shape(), before),
             Err(StoreError::Unavailable { detail, .. }) => {
-                assert_eq!(scene.shape(), before, "the old state stands");
-                scene.assert_private(false);
-                assert!(n > 4, "there was room for a few");
-                assert_eq!(store.list(NAME).await.expect("it is still read").len(), n - 1);
+                assert_eq!(world.shape(), before, "the old state is unchanged");
+                world.assert_private(false);
+                assert!(n > 4, "there was room for some versions");
+                assert_eq!(store.list(NAME).await.expect("the secret can still be read").len(), n - 1);
                 return detail;
             }
             Err(error) => return format!("another error: {error}"),
         }
     }
-    unreachable!("a disk without end")
+    unreachable!("the disk is never full")
 }
 
 #[test]
-fn a_file_that_may_not_grow_is_left_as_it_was_whether_the_process_survives_it_or_not() {
-    let before = block_on(Scene::new());
+fn a_file_at_its_size_limit_is_unchanged_whether_or_not_the_process_survives() {
+    let before = block_on(World::new());
     block_on(before.store(&TestClock::new()).put(NAME, &id(9), Label::Claim, &"x".repeat(4000).into()))
         .expect("a version");
     for (preparations, survives) in [("trap '' XFSZ; ulimit -f 1", true), ("ulimit -c 0; ulimit -f 1", false)] {
-        let scene = before.copy();
-        let status = run_after(preparations, &[], &process(&scene, &format!("{:?}", Act::PutStaged), 0));
-        let said = ended(&scene, 0);
+        let world = before.copy();
+        let status = run_after(preparations, &[], &process(&world, &format!("{:?}", Action::PutStaged), 0));
+        let result = result(&world, 0);
         if survives {
-            let path = scene.file("json");
-            assert_eq!(said, Some(format!("Unavailable: write: {}: File too large (os error 27)", path.display())));
+            let path = world.file("json");
+            assert_eq!(result, Some(format!("Unavailable: write: {}: File too large (os error 27)", path.display())));
         } else {
-            assert!(said.is_none() && status.signal().is_some(), "SIGXFSZ ends it: {status}");
-            assert!(scene.file("tmp").exists(), "half a file is left");
+            assert!(result.is_none() && status.signal().is_some(), "SIGXFSZ kills the process: {status}");
+            assert!(world.file("tmp").exists(), "half of the file remains");
         }
-        assert_eq!(scene.shape(), before.shape());
-        scene.assert_private(!survives);
-        assert_eq!(block_on(Act::PutStaged.perform(&scene)), "ok");
-        scene.assert_private(false);
+        assert_eq!(world.shape(), before.shape());
+        world.assert_private(!survives);
+        assert_eq!(block_on(Action::PutStaged.perform(&world)), "ok");
+        world.assert_private(false);
     }
 }
 
-/// A way to mount what ends with the process; `None`: this machine has none for us.
+/// The command for a mount that ends with the process. `None` if this machine does not allow it.
 fn mounting() -> Option<&'static [&'static str]> {
     let ways: [&[&str]; 2] = [&["unshare", "--mount"], &["unshare", "--map-root-user", "--mount"]];
     ways.into_iter().find(|way| {
@@ -83,20 +82,20 @@ fn mounting() -> Option<&'static [&'static str]> {
 }
 
 #[test]
-fn a_full_file_system_and_a_read_only_one_are_named_and_the_secret_is_still_read() {
+fn a_full_or_read_only_file_system_is_reported_and_the_secret_can_still_be_read() {
     let Some(mounting) = mounting() else {
-        return summary("directory: no file system of its own: nothing may be mounted here");
+        return summary("directory: full and read-only file systems not tested: no mount is allowed here");
     };
-    let before = block_on(Scene::new());
+    let before = block_on(World::new());
     let (file, lock) = (before.file("json"), before.file("lock"));
     let mount = format!(
         "mount -t tmpfs -o size=32k,mode=700 tmpfs {1} && cp -p {0}/stash/* {1}",
-        before.beside("").display(),
+        before.path("").display(),
         before.folder().display()
     );
-    fs::create_dir(before.beside("stash")).expect("a folder");
-    fs::copy(&file, before.beside("stash").join(file.file_name().expect("a name"))).expect("a copy");
-    for (part, what, and_then, expected) in [
+    fs::create_dir(before.path("stash")).expect("a folder");
+    fs::copy(&file, before.path("stash").join(file.file_name().expect("a name"))).expect("a copy");
+    for (number, what, and_then, expected) in [
         (1, "Fill", "", format!("{}: No space left on device (os error 28)", file.display())),
         (
             2,
@@ -106,8 +105,8 @@ fn a_full_file_system_and_a_read_only_one_are_named_and_the_secret_is_still_read
         ),
     ] {
         let and_then = and_then.replace("FOLDER", &before.folder().display().to_string());
-        let status = run_after(&format!("{mount} {and_then}"), mounting, &process(&before, what, part));
+        let status = run_after(&format!("{mount} {and_then}"), mounting, &process(&before, what, number));
         assert!(status.success(), "{what}: {status}");
-        assert_eq!(ended(&before, part), Some(expected), "{what}");
+        assert_eq!(result(&before, number), Some(expected), "{what}");
     }
 }

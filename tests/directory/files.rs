@@ -1,5 +1,4 @@
-//! State files that are damaged, inconsistent or something else: refused in words that name the file and the remedy, and
-//! left as they are.
+//! Files that are damaged, inconsistent or not state files: the error names the file and the remedy, and the file is unchanged.
 
 use std::{collections::BTreeMap, fs, ops::Range, os::unix::fs::symlink, path::Path};
 
@@ -7,15 +6,15 @@ use serde_json::{Value, json};
 use token_refresher::store::{Label, SecretStore, Selector, StoreError, directory::DirectoryStore};
 
 use crate::{
-    scene::{NAME, Scene, TestClock, block_on, id},
     summary,
+    world::{NAME, TestClock, World, block_on, id},
 };
 
-/// The longest state file there may be, by the sizes that Secrets Manager documents: 100 versions of 65,536 bytes.
-const MOST_BYTES: usize = 100 * (6 * 65_536 + 1024);
+/// The size limit of a state file, by the sizes that Secrets Manager documents: 100 versions of 65,536 bytes.
+const MAX_BYTES: usize = 100 * (6 * 65_536 + 1024);
 
-/// What reading makes of the file: `Ok`, or the words between the brackets of the refusal.
-async fn verdict(store: &DirectoryStore, path: &Path) -> Result<(), String> {
+/// Reads the file: `Ok`, or the reason in the error message.
+async fn read(store: &DirectoryStore, path: &Path) -> Result<(), String> {
     match store.list(NAME).await {
         Ok(_) => Ok(()),
         Err(StoreError::Rejected { action: "read", detail }) => {
@@ -23,17 +22,17 @@ async fn verdict(store: &DirectoryStore, path: &Path) -> Result<(), String> {
                 format!("{} is not a secret's state file, or a damaged one (", path.display()),
                 "); repair it or replace it by a copy; it was not changed",
             );
-            let what = detail.strip_prefix(&before).and_then(|detail| detail.strip_suffix(after));
-            Err(what.unwrap_or_else(|| panic!("another refusal")).to_owned())
+            let reason = detail.strip_prefix(&before).and_then(|detail| detail.strip_suffix(after));
+            Err(reason.unwrap_or_else(|| panic!("another reason")).to_owned())
         }
         Err(other) => panic!("another error: {other}"),
     }
 }
 
-/// Every operation refuses it, too, and the file stays as it is.
-async fn assert_left_alone(store: &DirectoryStore, path: &Path, case: &str) {
+/// Fails unless every operation rejects the file and leaves it unchanged.
+async fn assert_rejected_and_unchanged(store: &DirectoryStore, path: &Path, case: &str) {
     let before = fs::read(path).ok();
-    for refused in [
+    for rejected in [
         store.get(NAME, Selector::Label(Label::Current)).await.map(drop),
         store.create(NAME, &"new".into()).await.map(drop),
         store.put(NAME, &id(9), Label::Claim, &"new".into()).await,
@@ -41,31 +40,31 @@ async fn assert_left_alone(store: &DirectoryStore, path: &Path, case: &str) {
         store.move_current(NAME, &id(2), &id(3)).await,
         store.roll_back(NAME).await.map(drop),
     ] {
-        assert!(matches!(refused, Err(StoreError::Rejected { .. })), "{case}: not refused");
+        assert!(matches!(rejected, Err(StoreError::Rejected { .. })), "{case}: not rejected");
     }
     assert!(fs::read(path).ok() == before, "{case}: the file was changed");
 }
 
 #[test]
-fn a_file_cut_short_anywhere_is_refused() {
-    let scene = block_on(Scene::new());
-    let (store, path) = (scene.store(&TestClock::new()), scene.file("json"));
+fn a_truncated_file_is_rejected() {
+    let world = block_on(World::new());
+    let (store, path) = (world.store(&TestClock::new()), world.file("json"));
     let whole = fs::read(&path).expect("the state file");
     block_on(async {
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).expect("a file");
-            let column = verdict(&store, &path).await.expect_err("it is damaged");
+            let column = read(&store, &path).await.expect_err("it is damaged");
             assert_eq!(column, format!("line 1, column {length}"));
-            assert_left_alone(&store, &path, &format!("{length} bytes")).await;
+            assert_rejected_and_unchanged(&store, &path, &format!("{length} bytes")).await;
         }
         fs::write(&path, &whole).expect("a file");
-        assert_eq!(verdict(&store, &path).await, Ok(()));
+        assert_eq!(read(&store, &path).await, Ok(()));
     });
-    summary(&format!("directory: a state file cut at {} lengths", whole.len()));
+    summary(&format!("directory: a state file truncated to {} lengths", whole.len()));
 }
 
-/// Where a damaged byte leaves a state file that could be one: inside a text. In the ids only of versions without a label,
-/// in the labels' names all but AWSCURRENT's.
+/// The ranges in which a damaged byte can leave a valid state file: inside texts. Among ids only those of versions without a label,
+/// among label names all but AWSCURRENT.
 fn texts(whole: &str) -> Vec<Range<usize>> {
     let parsed: Value = serde_json::from_str(whole).expect("a state file");
     let mut texts = Vec::new();
@@ -89,12 +88,12 @@ fn texts(whole: &str) -> Vec<Range<usize>> {
 }
 
 #[test]
-fn a_damaged_byte_is_refused_unless_it_is_inside_a_text() {
-    let scene = block_on(Scene::new());
-    let (store, path) = (scene.store(&TestClock::new()), scene.file("json"));
+fn a_damaged_byte_outside_of_texts_is_rejected() {
+    let world = block_on(World::new());
+    let (store, path) = (world.store(&TestClock::new()), world.file("json"));
     block_on(store.put(NAME, &id(4), Label::Staged, &"staged next".into())).expect("a version");
     let mut whole = fs::read_to_string(&path).expect("the state file");
-    // As far from each other as ids are: no damaged byte makes one another.
+    // Real ids differ in many bytes. These do too, so that no damaged byte turns one into another.
     for n in 2..=4 {
         whole = whole.replace(id(n).as_str(), &format!("{n:x}{n:x}{n:x}{n:x}0000-0000-4000-8000-00000000000{n}"));
     }
@@ -108,17 +107,17 @@ fn a_damaged_byte_is_refused_unless_it_is_inside_a_text() {
                 let mut damaged = whole.clone();
                 damaged[at] = byte;
                 fs::write(&path, &damaged).expect("a file");
-                match verdict(&store, &path).await {
+                match read(&store, &path).await {
                     Ok(()) => {
                         assert!(texts.iter().any(|text| text.contains(&at)), "byte {at} as {byte:#x} is accepted");
                         *outcomes.entry("still a state file").or_insert(0) += 1;
                     }
-                    Err(what) => {
+                    Err(reason) => {
                         let kind =
-                            if what.starts_with("line 1, column ") { "not a state file" } else { "inconsistent" };
+                            if reason.starts_with("line 1, column ") { "not a state file" } else { "inconsistent" };
                         *outcomes.entry(kind).or_insert(0) += 1;
                         if byte == 0 {
-                            assert_left_alone(&store, &path, &format!("byte {at}")).await;
+                            assert_rejected_and_unchanged(&store, &path, &format!("byte {at}")).await;
                         }
                     }
                 }
@@ -132,13 +131,13 @@ fn a_damaged_byte_is_refused_unless_it_is_inside_a_text() {
 type Damage = Box<dyn Fn(&mut Value)>;
 
 #[test]
-fn a_file_that_parses_and_is_inconsistent_is_refused() {
-    let scene = block_on(Scene::new());
-    let (store, path) = (scene.store(&TestClock::new()), scene.file("json"));
+fn an_inconsistent_file_is_rejected() {
+    let world = block_on(World::new());
+    let (store, path) = (world.store(&TestClock::new()), world.file("json"));
     let whole: Value = serde_json::from_slice(&fs::read(&path).expect("the state file")).expect("JSON");
-    let [two, three, none] = [id(2), id(3), id(9)].map(|id| id.as_str().to_owned());
+    let [two, three, missing] = [id(2), id(3), id(9)].map(|id| id.as_str().to_owned());
     let mut cases: Vec<(&str, Damage, Result<(), &str>)> = vec![
-        ("as it was", Box::new(|_| {}), Ok(())),
+        ("unchanged", Box::new(|_| {}), Ok(())),
         (
             "two labels on one version",
             Box::new({
@@ -150,8 +149,12 @@ fn a_file_that_parses_and_is_inconsistent_is_refused() {
     ];
     let moved = "a staging label is on a version that is not there";
     for label in ["AWSCURRENT", "AWSPREVIOUS", "OAUTH_CLAIM", "another"] {
-        let none = none.clone();
-        cases.push(("a label on no version", Box::new(move |state| state["labels"][label] = json!(none)), Err(moved)));
+        let missing = missing.clone();
+        cases.push((
+            "a label on no version",
+            Box::new(move |state| state["labels"][label] = json!(missing)),
+            Err(moved),
+        ));
     }
     let without_current = "no version has the staging label AWSCURRENT";
     cases.push((
@@ -164,7 +167,7 @@ fn a_file_that_parses_and_is_inconsistent_is_refused() {
     cases.push(("no label", Box::new(|state| state["labels"] = json!({})), Err(without_current)));
     cases.push(("no version", Box::new(|state| state["versions"] = json!([])), Err(moved)));
     cases.push((
-        "nothing at all",
+        "no version and no label",
         Box::new(|state| {
             state["versions"] = json!([]);
             state["labels"] = json!({});
@@ -172,12 +175,12 @@ fn a_file_that_parses_and_is_inconsistent_is_refused() {
         Ok(()),
     ));
     cases.push((
-        "a version less",
+        "one version less",
         Box::new(|state| drop(state["versions"].as_array_mut().expect("versions").pop())),
         Err(moved),
     ));
     cases.push((
-        "an id twice",
+        "a duplicate id",
         Box::new(move |state| state["versions"][0]["id"] = json!(three)),
         Err("two versions have the same id"),
     ));
@@ -186,18 +189,18 @@ fn a_file_that_parses_and_is_inconsistent_is_refused() {
             let mut state = whole.clone();
             damage(&mut state);
             fs::write(&path, state.to_string()).expect("a file");
-            assert_eq!(verdict(&store, &path).await, expected.map_err(str::to_owned), "{case}");
+            assert_eq!(read(&store, &path).await, expected.map_err(str::to_owned), "{case}");
             if expected.is_err() {
-                assert_left_alone(&store, &path, case).await;
+                assert_rejected_and_unchanged(&store, &path, case).await;
             }
         }
     });
 }
 
 #[test]
-fn what_is_not_understood_is_refused_and_not_lost_at_the_next_write() {
-    let scene = block_on(Scene::new());
-    let (store, path) = (scene.store(&TestClock::new()), scene.file("json"));
+fn a_file_with_unknown_content_is_rejected_and_not_overwritten() {
+    let world = block_on(World::new());
+    let (store, path) = (world.store(&TestClock::new()), world.file("json"));
     let whole = fs::read_to_string(&path).expect("the state file");
     let bytes = |text: String| text.into_bytes();
     let label = r#""AWSCURRENT":"00000000-0000-4000-8000-000000000002""#;
@@ -208,64 +211,62 @@ fn what_is_not_understood_is_refused_and_not_lost_at_the_next_write() {
             ("a byte order mark", bytes(format!("\u{feff}{whole}"))),
             ("UTF-16", whole.encode_utf16().flat_map(u16::to_le_bytes).collect()),
             ("not UTF-8", whole.replace("staged", "st\u{e4}ged").chars().map(|char| char as u8).collect()),
-            ("a member more", bytes(whole.replacen('{', r#"{"note":"mine","#, 1))),
-            ("a version's member more", bytes(whole.replacen(r#"{"id""#, r#"{"note":"mine","id""#, 1))),
-            ("a member twice", bytes(whole.replacen('{', r#"{"arn":"mine","#, 1))),
-            ("a label twice", bytes(whole.replacen(label, &format!("{label},{label}"), 1))),
+            ("an unknown member", bytes(whole.replacen('{', r#"{"note":"mine","#, 1))),
+            ("an unknown member of a version", bytes(whole.replacen(r#"{"id""#, r#"{"note":"mine","id""#, 1))),
+            ("a duplicate member", bytes(whole.replacen('{', r#"{"arn":"mine","#, 1))),
+            ("a duplicate label", bytes(whole.replacen(label, &format!("{label},{label}"), 1))),
             ("two files in one", bytes(format!("{whole}{whole}"))),
-            ("a conflict of two copies", bytes(format!("<<<<<<< mine\n{whole}\n=======\n{whole}\n>>>>>>> theirs\n"))),
+            ("a merge conflict", bytes(format!("<<<<<<< mine\n{whole}\n=======\n{whole}\n>>>>>>> theirs\n"))),
         ] {
             fs::write(&path, text).expect("a file");
-            let what = verdict(&store, &path).await.expect_err(case);
-            assert!(what.starts_with("line 1, column "), "{case}: {what}");
-            assert_left_alone(&store, &path, case).await;
+            let reason = read(&store, &path).await.expect_err(case);
+            assert!(reason.starts_with("line 1, column "), "{case}: {reason}");
+            assert_rejected_and_unchanged(&store, &path, case).await;
         }
-        for (case, text) in
-            [("white space", format!(" \r\n\t{whole}\n")), ("an editor's last line", format!("{whole}\n"))]
-        {
+        for (case, text) in [("white space", format!(" \r\n\t{whole}\n")), ("a final newline", format!("{whole}\n"))] {
             fs::write(&path, text).expect("a file");
-            assert_eq!(verdict(&store, &path).await, Ok(()), "{case}");
+            assert_eq!(read(&store, &path).await, Ok(()), "{case}");
         }
     });
 }
 
 #[test]
-fn what_is_no_file_of_its_own_is_refused() {
-    let scene = block_on(Scene::new());
-    let (store, path) = (scene.store(&TestClock::new()), scene.file("json"));
-    let elsewhere = scene.beside("elsewhere.json");
+fn a_folder_a_link_or_a_device_in_place_of_the_file_is_rejected() {
+    let world = block_on(World::new());
+    let (store, path) = (world.store(&TestClock::new()), world.file("json"));
+    let elsewhere = world.path("elsewhere.json");
     fs::rename(&path, &elsewhere).expect("a file");
-    let refused = Err("a folder, a link or a device".to_owned());
+    let rejected = Err("a folder, a link or a device".to_owned());
     block_on(async {
         symlink(&elsewhere, &path).expect("a link");
-        assert_eq!(verdict(&store, &path).await, refused);
-        assert_left_alone(&store, &path, "a link").await;
+        assert_eq!(read(&store, &path).await, rejected);
+        assert_rejected_and_unchanged(&store, &path, "a link").await;
         assert!(fs::symlink_metadata(&path).expect("the link").is_symlink());
         fs::remove_file(&path).expect("the link");
 
         fs::create_dir(&path).expect("a folder");
-        assert_eq!(verdict(&store, &path).await, refused);
-        assert_left_alone(&store, &path, "a folder").await;
+        assert_eq!(read(&store, &path).await, rejected);
+        assert_rejected_and_unchanged(&store, &path, "a folder").await;
         fs::remove_dir(&path).expect("the folder");
 
-        // Reading it would wait for a writer, for ever.
+        // A read of a pipe would wait for a writer without end.
         let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
         assert!(made.success());
-        assert_eq!(verdict(&store, &path).await, refused);
+        assert_eq!(read(&store, &path).await, rejected);
         fs::remove_file(&path).expect("the pipe");
 
         // The folder itself may be a link.
         fs::rename(&elsewhere, &path).expect("a file");
-        symlink(scene.folder(), scene.beside("link")).expect("a link");
-        let store = DirectoryStore::open(scene.beside("link"), TestClock::new().clock()).expect("the folder");
+        symlink(world.folder(), world.path("link")).expect("a link");
+        let store = DirectoryStore::open(world.path("link"), TestClock::new().clock()).expect("the folder");
         assert_eq!(store.list(NAME).await.expect("the secret").len(), 3);
     });
 }
 
 #[test]
-fn the_longest_state_file_there_may_be_is_read_and_of_a_longer_one_no_more_than_that() {
-    let scene = block_on(Scene::new());
-    let (store, path) = (scene.store(&TestClock::new()), scene.file("json"));
+fn the_longest_allowed_state_file_is_read_and_a_longer_one_only_up_to_the_limit() {
+    let world = block_on(World::new());
+    let (store, path) = (world.store(&TestClock::new()), world.file("json"));
     // Each of its characters takes six bytes in JSON.
     let longest = "\u{1}".repeat(65_536);
     let versions: Vec<Value> = (1..=100)
@@ -276,19 +277,19 @@ fn the_longest_state_file_there_may_be_is_read_and_of_a_longer_one_no_more_than_
     block_on(async {
         for (length, expected) in [
             (state.len(), Ok(())),
-            (MOST_BYTES, Ok(())),
-            (MOST_BYTES + 1, Err(format!("over {MOST_BYTES} bytes"))),
-            (100 << 20, Err(format!("over {MOST_BYTES} bytes"))),
-            (1 << 40, Err(format!("over {MOST_BYTES} bytes"))),
+            (MAX_BYTES, Ok(())),
+            (MAX_BYTES + 1, Err(format!("over {MAX_BYTES} bytes"))),
+            (100 << 20, Err(format!("over {MAX_BYTES} bytes"))),
+            (1 << 40, Err(format!("over {MAX_BYTES} bytes"))),
         ] {
-            if length <= MOST_BYTES + 1 {
+            if length <= MAX_BYTES + 1 {
                 fs::write(&path, [state.as_str(), &" ".repeat(length - state.len())].concat()).expect("a file");
             } else {
                 // A file with a hole takes no room.
                 let file = fs::OpenOptions::new().write(true).open(&path).expect("the file");
                 file.set_len(length as u64).expect("a longer file");
             }
-            assert_eq!(verdict(&store, &path).await, expected, "{length} bytes");
+            assert_eq!(read(&store, &path).await, expected, "{length} bytes");
         }
     });
 }

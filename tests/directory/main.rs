@@ -1,32 +1,32 @@
-//! The directory store under what happens to files: processes that are killed at any system call, system calls that
-//! fail, several processes at once, full disks, damaged files, a clock that is set.
+//! The directory store with faults: processes that are killed at any system call, system calls that fail, several processes at
+//! once, full disks, damaged files, a clock that is set.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `scene` | a folder with one secret, a provider and a clock; knows what must hold whatever happened |
-//! | `act` | each operation of the store, and a whole refresh, in a process of its own |
-//! | `traced` | the same under a tracer that ends the process, or fails the call, at each call in turn; and several processes at once, one call at a time |
-//! | `disks` | a file system without room, or read-only; a limit to the size of files |
-//! | `files` | files that are damaged, or something else |
-//! | `clocks` | a clock that is set back or forward between any two looks at it |
+//! | `world` | a folder with one secret, a provider and a clock; checks what must always hold |
+//! | `action` | each operation of the store, and a whole refresh, in a separate process |
+//! | `traced` | the same under a tracer that kills the process, or fails the call, at each call in turn; and several processes at once, one call at a time |
+//! | `disks` | a file system without room, or read-only; a limit on the size of files |
+//! | `files` | files that are damaged, or not state files |
+//! | `clocks` | a clock that is set back or forward between any two reads of it |
 
-mod act;
+mod action;
 mod clocks;
 mod disks;
 mod files;
-mod scene;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod traced;
+mod world;
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 #[test]
-#[ignore = "traces processes with ptrace, as Linux has it on x86-64 and arm64"]
-fn nothing_is_traced_here() {
-    summary("directory: system calls are not explored on this system");
+#[ignore = "needs ptrace on Linux, x86-64 or arm64"]
+fn system_calls_are_not_traced_on_this_system() {
+    summary("directory: system calls are not traced on this system");
 }
 
-/// A line that is shown whether the test passes or not: how much was explored.
+/// Prints a line whether the test passes or not: how many cases were tested.
 fn summary(line: &str) {
     use std::io::Write;
-    writeln!(std::io::stderr(), "{line}").expect("a place for output");
+    writeln!(std::io::stderr(), "{line}").expect("stderr");
 }

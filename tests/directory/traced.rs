@@ -1,7 +1,7 @@
 //! Processes under a tracer.
 
 pub mod calls;
+pub mod concurrency;
 mod faults;
 mod kills;
-pub mod together;
 pub mod tracer;

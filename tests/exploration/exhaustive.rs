@@ -1,36 +1,37 @@
-//! Small worlds that are gone through to the last schedule. `DEEP=1` goes through larger ones.
+//! Small worlds of which every schedule is explored. `DEEP=1` explores larger ones too.
 
 use chrono::TimeDelta;
 use token_refresher::protocol::{Mode, options::ClaimMode};
 
 use crate::{
-    explorer::{Tally, explore, say},
-    person::Deed,
+    explorer::{Counts, explore, print_line},
+    person::UserAction,
     plan::{PAST_THE_LEASE, Plan, Readers},
-    provider::Manners,
+    provider::Behaviour,
 };
 
-/// How many faults and leaps of the clock a schedule may have. Fewer first: what is found has the shortest story.
-type Mishaps = (usize, usize);
+/// The largest numbers of faults and of clock jumps in a schedule. Tests start with the smallest, so that a failure has a short
+/// schedule.
+type FaultLimits = (usize, usize);
 
-/// Goes through these plans with so many mishaps, and tells how many schedules that were.
-fn all(what: &str, usual: &[Mishaps], deep: &[Mishaps], plans: impl Fn() -> Vec<Plan>) {
+/// Explores these plans with each of the limits, and prints the numbers of schedules.
+fn explore_all(what: &str, usual: &[FaultLimits], deep: &[FaultLimits], plans: impl Fn() -> Vec<Plan>) {
     let deeper = if std::env::var_os("DEEP").is_some() { deep } else { &[] };
-    for (faults, leaps) in usual.iter().chain(deeper).copied() {
-        let mut sum = Tally::default();
+    for (faults, jumps) in usual.iter().chain(deeper).copied() {
+        let mut sum = Counts::default();
         for plan in plans() {
-            sum += explore(&Plan { faults, leaps, ..plan });
+            sum += explore(&Plan { faults, jumps, ..plan });
         }
-        say(&format!("explored {what}, faults up to {faults}, leaps of the clock up to {leaps}: {sum}"));
+        print_line(&format!("explored {what}, up to {faults} faults and {jumps} clock jumps: {sum}"));
     }
 }
 
-fn with_every_provider(plan: impl Fn(Manners) -> Plan) -> Vec<Plan> {
-    Manners::ALL.into_iter().map(plan).collect()
+fn with_every_provider(plan: impl Fn(Behaviour) -> Plan) -> Vec<Plan> {
+    Behaviour::ALL.into_iter().map(plan).collect()
 }
 
-/// The same plans with each of these changes.
-fn each<T: Clone>(plans: Vec<Plan>, changes: &[T], change: impl Fn(Plan, T) -> Plan) -> Vec<Plan> {
+/// Each plan with each of the changes.
+fn with_each<T: Clone>(plans: Vec<Plan>, changes: &[T], change: impl Fn(Plan, T) -> Plan) -> Vec<Plan> {
     let variants = |plan: Plan| changes.iter().map(|to| change(plan.clone(), to.clone())).collect::<Vec<_>>();
     plans.into_iter().flat_map(variants).collect()
 }
@@ -40,128 +41,144 @@ fn forced(if_version_id: Option<&str>) -> Mode {
 }
 
 #[test]
-fn of_two_runs_nothing_is_lost() {
-    all("two runs", &[(1, 0), (0, 1), (1, 1), (2, 0)], &[(2, 1), (1, 2)], || {
-        with_every_provider(|manners| Plan::of_runs(2, manners))
+fn two_runs_lose_nothing() {
+    explore_all("two runs", &[(1, 0), (0, 1), (1, 1), (2, 0)], &[(2, 1), (1, 2)], || {
+        with_every_provider(|behaviour| Plan::of_runs(2, behaviour))
     });
 }
 
 #[test]
-fn of_two_runs_whose_reads_lag_behind_nothing_is_lost() {
-    all("two runs whose reads lag behind", &[(1, 0), (2, 0)], &[(2, 1)], || {
-        with_every_provider(|manners| Plan { lagging_reads: true, ..Plan::of_runs(2, manners) })
+fn two_runs_with_stale_reads_lose_nothing() {
+    explore_all("two runs with stale reads", &[(1, 0), (2, 0)], &[(2, 1)], || {
+        with_every_provider(|behaviour| Plan { stale_reads: true, ..Plan::of_runs(2, behaviour) })
     });
 }
 
 #[test]
-fn of_three_runs_nothing_is_lost() {
-    all("three runs", &[(1, 0)], &[(0, 1)], || {
-        [Manners::ReuseEndsGrant, Manners::EndsOldAccess].map(|manners| Plan::of_runs(3, manners)).to_vec()
+fn three_runs_lose_nothing() {
+    explore_all("three runs", &[(1, 0)], &[(0, 1)], || {
+        [Behaviour::ReuseEndsGrant, Behaviour::EndsOldAccess].map(|behaviour| Plan::of_runs(3, behaviour)).to_vec()
     });
 }
 
 #[test]
-fn of_a_run_and_a_person_nothing_is_lost() {
-    all("a run and a person with two deeds", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
-        let plans = with_every_provider(|manners| Plan {
+fn a_run_and_a_person_lose_nothing() {
+    explore_all("a run and a person with two actions", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        let plans = with_every_provider(|behaviour| Plan {
             refreshed_before: true,
-            leap_lengths: vec![PAST_THE_LEASE],
-            ..Plan::of_runs(1, manners)
+            jump_lengths: vec![PAST_THE_LEASE],
+            ..Plan::of_runs(1, behaviour)
         });
-        let plans = each(plans, &Deed::ALL, |plan, first| Plan { deeds: vec![first], ..plan });
-        let plans = each(plans, &Deed::ALL, |plan, second| Plan { deeds: vec![plan.deeds[0], second], ..plan });
-        // Whether a consent ends others matters where there is one.
-        let endings = each(plans, &[false, true], |plan, consent_ends_others| Plan { consent_ends_others, ..plan });
-        endings.into_iter().filter(|plan| !plan.consent_ends_others || plan.deeds.contains(&Deed::Consent)).collect()
+        let plans = with_each(plans, &UserAction::ALL, |plan, first| Plan { user_actions: vec![first], ..plan });
+        let plans = with_each(plans, &UserAction::ALL, |plan, second| Plan {
+            user_actions: vec![plan.user_actions[0], second],
+            ..plan
+        });
+        // `consent_ends_others` makes a difference only if there is a consent.
+        let plans = with_each(plans, &[false, true], |plan, consent_ends_others| Plan { consent_ends_others, ..plan });
+        plans
+            .into_iter()
+            .filter(|plan| !plan.consent_ends_others || plan.user_actions.contains(&UserAction::Consent))
+            .collect()
     });
 }
 
 #[test]
-fn of_two_runs_and_a_person_nothing_is_lost() {
-    all("two runs and a person with one deed", &[(0, 0), (0, 1)], &[(1, 0)], || {
-        let plans = with_every_provider(|manners| Plan {
+fn two_runs_and_a_person_lose_nothing() {
+    explore_all("two runs and a person with one action", &[(0, 0), (0, 1)], &[(1, 0)], || {
+        let plans = with_every_provider(|behaviour| Plan {
             refreshed_before: true,
-            leap_lengths: vec![PAST_THE_LEASE],
-            ..Plan::of_runs(2, manners)
+            jump_lengths: vec![PAST_THE_LEASE],
+            ..Plan::of_runs(2, behaviour)
         });
-        each(plans, &Deed::ALL, |plan, deed| Plan { deeds: vec![deed], ..plan })
+        with_each(plans, &UserAction::ALL, |plan, action| Plan { user_actions: vec![action], ..plan })
     });
 }
 
 #[test]
-fn of_two_runs_of_which_one_or_both_are_forced_nothing_is_lost() {
+fn forced_runs_lose_nothing() {
     let version = "00000000-0000-4000-8000-000000000001";
     let modes =
         [[forced(None), Mode::Scheduled], [forced(None), forced(None)], [forced(Some(version)), forced(Some(version))]];
-    all("two runs, forced", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+    explore_all("two runs, one or both forced", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
         let plans =
-            with_every_provider(|manners| Plan { expires_in: TimeDelta::hours(1), ..Plan::of_runs(2, manners) });
-        each(plans, &modes, |plan, modes| Plan { runs: modes.into_iter().zip(0..).collect(), ..plan })
+            with_every_provider(|behaviour| Plan { expires_in: TimeDelta::hours(1), ..Plan::of_runs(2, behaviour) });
+        with_each(plans, &modes, |plan, modes| Plan { runs: modes.into_iter().zip(0..).collect(), ..plan })
     });
 }
 
 #[test]
-fn of_a_process_that_lives_on_and_another_nothing_is_lost() {
-    all("two runs of one process and one of another", &[(0, 1), (1, 0)], &[(1, 1)], || {
-        with_every_provider(|manners| Plan {
+fn two_runs_of_one_process_and_one_of_another_lose_nothing() {
+    explore_all("two runs of one process and one of another", &[(0, 1), (1, 0)], &[(1, 1)], || {
+        with_every_provider(|behaviour| Plan {
             runs: vec![(Mode::Scheduled, 0), (Mode::Scheduled, 0), (Mode::Scheduled, 1)],
-            ..Plan::of_runs(2, manners)
+            ..Plan::of_runs(2, behaviour)
         })
     });
 }
 
 #[test]
-fn of_runs_one_after_the_other_without_claims_nothing_is_lost() {
-    all("two runs one after the other with CLAIM=never, and a person", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
-        let plans = with_every_provider(|manners| Plan {
-            claim: ClaimMode::Never,
-            at_once: 1,
+fn runs_one_after_the_other_without_claims_lose_nothing() {
+    explore_all(
+        "two runs one after the other with CLAIM=never, and a person",
+        &[(1, 0), (0, 1)],
+        &[(1, 1), (2, 0)],
+        || {
+            let plans = with_every_provider(|behaviour| Plan {
+                claim: ClaimMode::Never,
+                at_once: 1,
+                refreshed_before: true,
+                ..Plan::of_runs(2, behaviour)
+            });
+            with_each(plans, &UserAction::ALL, |plan, action| Plan { user_actions: vec![action], ..plan })
+        },
+    );
+}
+
+#[test]
+fn two_runs_that_publish_lose_nothing_and_publish_the_current_tokens() {
+    explore_all("two runs that publish", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        with_every_provider(|behaviour| Plan { readers: Readers::OfPublishedSecret, ..Plan::of_runs(2, behaviour) })
+    });
+}
+
+#[test]
+fn a_run_that_publishes_and_a_person_lose_nothing_and_publish_the_current_tokens() {
+    explore_all("a run that publishes and a person with one action", &[(1, 0), (0, 1)], &[(1, 1)], || {
+        let plans = with_every_provider(|behaviour| Plan {
             refreshed_before: true,
-            ..Plan::of_runs(2, manners)
+            readers: Readers::OfPublishedSecret,
+            jump_lengths: vec![PAST_THE_LEASE],
+            ..Plan::of_runs(1, behaviour)
         });
-        each(plans, &Deed::ALL, |plan, deed| Plan { deeds: vec![deed], ..plan })
+        with_each(plans, &UserAction::ALL, |plan, action| Plan { user_actions: vec![action], ..plan })
     });
 }
 
 #[test]
-fn of_two_runs_that_tell_readers_nothing_is_lost_and_readers_know() {
-    all("two runs that tell readers", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
-        with_every_provider(|manners| Plan { readers: Readers::Told, ..Plan::of_runs(2, manners) })
-    });
+fn runs_that_publish_a_token_not_due_lose_nothing_and_publish_the_current_tokens() {
+    explore_all(
+        "a scheduled run, a forced run and in some worlds a person, all publishing",
+        &[(0, 0)],
+        &[(1, 0), (0, 1)],
+        || {
+            let plans = [Behaviour::ReuseEndsGrant, Behaviour::EndsOldAccess].map(|behaviour| Plan {
+                readers: Readers::OfPublishedSecret,
+                expires_in: TimeDelta::hours(1),
+                runs: vec![(Mode::Scheduled, 0), (forced(None), 1)],
+                ..Plan::of_runs(2, behaviour)
+            });
+            let user_actions = [vec![], vec![UserAction::Consent], vec![UserAction::RollBack]];
+            with_each(plans.to_vec(), &user_actions, |plan, user_actions| Plan { user_actions, ..plan })
+        },
+    );
 }
 
 #[test]
-fn of_a_run_that_tells_readers_and_a_person_nothing_is_lost_and_readers_know() {
-    all("a run that tells readers and a person with one deed", &[(1, 0), (0, 1)], &[(1, 1)], || {
-        let plans = with_every_provider(|manners| Plan {
-            refreshed_before: true,
-            readers: Readers::Told,
-            leap_lengths: vec![PAST_THE_LEASE],
-            ..Plan::of_runs(1, manners)
-        });
-        each(plans, &Deed::ALL, |plan, deed| Plan { deeds: vec![deed], ..plan })
-    });
-}
-
-#[test]
-fn of_runs_that_tell_readers_of_a_token_not_due_nothing_is_lost_and_readers_know() {
-    all("a run, a forced one and at times a person, readers told", &[(0, 0)], &[(1, 0), (0, 1)], || {
-        let plans = [Manners::ReuseEndsGrant, Manners::EndsOldAccess].map(|manners| Plan {
-            readers: Readers::Told,
-            expires_in: TimeDelta::hours(1),
-            runs: vec![(Mode::Scheduled, 0), (forced(None), 1)],
-            ..Plan::of_runs(2, manners)
-        });
-        let deeds = [vec![], vec![Deed::Consent], vec![Deed::RollBack]];
-        each(plans.to_vec(), &deeds, |plan, deeds| Plan { deeds, ..plan })
-    });
-}
-
-#[test]
-fn in_a_secret_that_is_nearly_full_nothing_is_lost() {
-    all("two runs in a secret of 97 to 100 versions", &[(0, 0), (0, 1), (1, 0)], &[], || {
-        let plans = [Manners::ReuseEndsGrant, Manners::EndsOldAccess]
-            .map(|manners| Plan { age: TimeDelta::minutes(5), ..Plan::of_runs(2, manners) });
-        each(plans.to_vec(), &[96, 97, 98, 99], |plan, other_versions| Plan { other_versions, ..plan })
+fn two_runs_in_a_nearly_full_secret_lose_nothing() {
+    explore_all("two runs in a secret of 97 to 100 versions", &[(0, 0), (0, 1), (1, 0)], &[], || {
+        let plans = [Behaviour::ReuseEndsGrant, Behaviour::EndsOldAccess]
+            .map(|behaviour| Plan { age: TimeDelta::minutes(5), ..Plan::of_runs(2, behaviour) });
+        with_each(plans.to_vec(), &[96, 97, 98, 99], |plan, other_versions| Plan { other_versions, ..plan })
     });
 }

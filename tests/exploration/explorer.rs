@@ -1,11 +1,12 @@
-//! Goes through everything that may happen in a small world, to the end of every schedule. Knows nothing of what
-//! happens.
+//! A depth-first search through every schedule of a small world. Does not know what the events mean.
 //!
-//! A search of its own rather than stateright, loom or shuttle: stateright wants the protocol written again as a model
-//! of states that can be copied, loom and shuttle explore threads and know neither crashes nor lost answers nor a
-//! clock. What is to be explored here is the real code, which a future cannot be copied out of; so a schedule is
-//! rebuilt from its beginning for every branch but the first. What makes that quick is that worlds of the same digest
-//! have the same future: each is gone through once.
+//! Why not stateright, loom or shuttle:
+//!
+//! - stateright needs the protocol rewritten as a model with states that can be copied;
+//! - loom and shuttle explore threads, without crashes, lost responses and a clock.
+//!
+//! This search runs the real code. Its futures cannot be copied, so every branch but the first replays its schedule from the start.
+//! Worlds with the same digest have the same future, so each is explored once. That makes the search fast.
 
 use std::{
     collections::HashMap,
@@ -18,28 +19,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{end, member::Event, plan::Plan, promises::Broken, world::World};
+use crate::{end, plan::Plan, promises::BrokenPromise, tracked_run::Event, world::World};
 
-/// What was gone through.
+/// How much was explored.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// Schedules from beginning to end.
+pub struct Counts {
+    /// Complete schedules.
     pub schedules: u128,
-    /// Different worlds met on them.
+    /// Different worlds in them.
     pub worlds: usize,
-    /// Different worlds at their ends.
+    /// Different worlds at the ends of schedules.
     pub ends: usize,
     pub took: Duration,
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { schedules, worlds, ends, took } = self;
         write!(f, "{schedules} schedules, {worlds} worlds, {ends} ends, {:.1} s", took.as_secs_f64())
     }
 }
 
-impl std::ops::AddAssign for Tally {
+impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.schedules += other.schedules;
         self.worlds += other.worlds;
@@ -48,106 +49,108 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// Set by the first that finds a broken promise: the others need not go on.
-static FOUND: AtomicBool = AtomicBool::new(false);
+/// Set when a search finds a broken promise. It stops the other searches.
+static BROKEN_PROMISE_FOUND: AtomicBool = AtomicBool::new(false);
 
-/// One world on the way, and which of its events have been gone through.
-struct Fork {
+/// A world of the current schedule, and how many of its events have been explored.
+struct BranchPoint {
     digest: u128,
     events: Vec<Event>,
-    taken: usize,
+    explored: usize,
     schedules: u128,
 }
 
-/// Goes through all schedules of a plan. Panics with the schedule that breaks a promise.
-pub fn explore(plan: &Plan) -> Tally {
+/// Explores all schedules of a plan. Panics with the schedule that breaks a promise.
+pub fn explore(plan: &Plan) -> Counts {
     let (plan, start) = (Arc::new(plan.clone()), Instant::now());
-    let mut tally = Tally::default();
-    // How many schedules begin at each world that has been gone through.
+    let mut counts = Counts::default();
+    // The number of schedules from each explored world to the end.
     let mut known: HashMap<u128, u128> = HashMap::new();
-    let mut forks: Vec<Fork> = Vec::new();
+    let mut branches: Vec<BranchPoint> = Vec::new();
     let mut path: Vec<Event> = Vec::new();
-    let broken = |path: &[Event], broken: Broken, living_first| -> ! { tell(&plan, path, &broken, living_first) };
+    let fail = |path: &[Event], broken: BrokenPromise, living_processes_first| -> ! {
+        fail_with_schedule(&plan, path, &broken, living_processes_first)
+    };
 
-    let mut world = World::new(&plan).unwrap_or_else(|it| broken(&[], it, false));
+    let mut world = World::new(&plan).unwrap_or_else(|broken| fail(&[], broken, false));
     loop {
-        // At a world just come to: is it a new one?
         let digest = world.digest();
         let mut schedules = known.get(&digest).copied();
         if schedules.is_none() {
-            tally.worlds += 1;
+            counts.worlds += 1;
             let events = world.events();
             if events.is_empty() {
-                tally.ends += 1;
+                counts.ends += 1;
                 schedules = Some(1);
                 known.insert(digest, 1);
-                for living_first in world.orders_of_later_runs() {
-                    let mut end = World::rebuilt(&plan, &path).unwrap_or_else(|it| broken(&path, it, false));
-                    end::of_the_end(&mut end, living_first).unwrap_or_else(|it| broken(&path, it, living_first));
+                for living_processes_first in world.later_run_orders() {
+                    let mut end = World::replayed(&plan, &path).unwrap_or_else(|broken| fail(&path, broken, false));
+                    end::check_end(&mut end, living_processes_first)
+                        .unwrap_or_else(|broken| fail(&path, broken, living_processes_first));
                 }
             } else {
-                forks.push(Fork { digest, events, taken: 0, schedules: 0 });
+                branches.push(BranchPoint { digest, events, explored: 0, schedules: 0 });
             }
         }
-        // Back to the last fork with an event left.
-        let mut on_the_way = schedules.is_none();
+        // Return to the last branch point with an unexplored event.
+        let mut going_deeper = schedules.is_none();
         if let Some(schedules) = schedules {
-            match forks.last_mut() {
-                Some(fork) => fork.schedules += schedules,
-                None => tally.schedules = schedules,
+            match branches.last_mut() {
+                Some(branch) => branch.schedules += schedules,
+                None => counts.schedules = schedules,
             }
         }
-        while let Some(fork) = forks.last()
-            && fork.taken == fork.events.len()
+        while let Some(branch) = branches.last()
+            && branch.explored == branch.events.len()
         {
-            let done = forks.pop().expect("a fork");
+            let done = branches.pop().expect("a branch");
             known.insert(done.digest, done.schedules);
-            match forks.last_mut() {
-                Some(fork) => fork.schedules += done.schedules,
-                None => tally.schedules = done.schedules,
+            match branches.last_mut() {
+                Some(branch) => branch.schedules += done.schedules,
+                None => counts.schedules = done.schedules,
             }
-            on_the_way = false;
+            going_deeper = false;
         }
-        path.truncate(forks.len().saturating_sub(1));
-        let Some(fork) = forks.last_mut() else { break };
-        if FOUND.load(Ordering::Relaxed) {
+        path.truncate(branches.len().saturating_sub(1));
+        let Some(branch) = branches.last_mut() else { break };
+        if BROKEN_PROMISE_FOUND.load(Ordering::Relaxed) {
             break;
         }
-        let event = fork.events[fork.taken];
-        fork.taken += 1;
-        if !on_the_way {
-            world = World::rebuilt(&plan, &path).unwrap_or_else(|it| broken(&path, it, false));
+        let event = branch.events[branch.explored];
+        branch.explored += 1;
+        if !going_deeper {
+            world = World::replayed(&plan, &path).unwrap_or_else(|broken| fail(&path, broken, false));
         }
         path.push(event);
-        if let Err(it) = world.happen(event) {
-            broken(&path, it, false);
+        if let Err(broken) = world.apply(event) {
+            fail(&path, broken, false);
         }
     }
-    tally.took = start.elapsed();
-    tally
+    counts.took = start.elapsed();
+    counts
 }
 
-/// Tells a schedule that breaks a promise, step by step.
-pub fn tell(plan: &Arc<Plan>, path: &[Event], broken: &Broken, living_first: bool) -> ! {
-    FOUND.store(true, Ordering::Relaxed);
-    let mut world = World::new(plan).expect("a beginning");
-    world.story = Some(Vec::new());
-    let told = path.iter().try_for_each(|event| world.happen(*event));
-    let end = world.story.as_ref().map_or(0, Vec::len);
-    if told.is_ok() && world.events().is_empty() {
-        let _ = end::of_the_end(&mut world, living_first);
+/// Panics with the steps of a schedule that breaks a promise.
+pub fn fail_with_schedule(plan: &Arc<Plan>, path: &[Event], broken: &BrokenPromise, living_processes_first: bool) -> ! {
+    BROKEN_PROMISE_FOUND.store(true, Ordering::Relaxed);
+    let mut world = World::new(plan).expect("the first version");
+    world.log = Some(Vec::new());
+    let replay = path.iter().try_for_each(|event| world.apply(*event));
+    let end = world.log.as_ref().map_or(0, Vec::len);
+    if replay.is_ok() && world.events().is_empty() {
+        let _ = end::check_end(&mut world, living_processes_first);
     }
-    let story: Vec<String> = (1..)
-        .zip(world.story.unwrap_or_default())
+    let log: Vec<String> = (1..)
+        .zip(world.log.unwrap_or_default())
         .map(|(n, line)| format!("{n:4}{} {line}", if n > end { " later" } else { "" }))
         .collect();
-    // A run that tries for a minute what cannot be done would hide the rest.
-    let cut = if story.len() > 80 { "\n     …" } else { "" };
-    let story = &story[..story.len().min(80)];
-    panic!("PROMISE BROKEN: {}\n{}{cut}\nin {plan:?}", broken.0, story.join("\n"));
+    // A run that retries for a minute would hide the message.
+    let cut = if log.len() > 80 { "\n     …" } else { "" };
+    let log = &log[..log.len().min(80)];
+    panic!("PROMISE BROKEN: {}\n{}{cut}\nin {plan:?}", broken.0, log.join("\n"));
 }
 
-/// Says something past the test runner's capture: these numbers are what the tests are run for.
-pub fn say(line: &str) {
+/// Prints a line although the test runner captures output: `docs/proof.md` uses these numbers.
+pub fn print_line(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }

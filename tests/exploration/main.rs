@@ -1,10 +1,9 @@
-//! Every schedule of small worlds, and long ones drawn by lot.
+//! Every schedule of small worlds, and long random schedules.
 #![forbid(unsafe_code)]
 
 mod end;
 mod exhaustive;
 mod explorer;
-mod member;
 mod person;
 mod plan;
 mod promises;
@@ -12,4 +11,5 @@ mod provider;
 mod random;
 mod replies;
 mod run;
+mod tracked_run;
 mod world;

@@ -1,38 +1,37 @@
-//! What people do to a secret while runs are at it, in the steps in which they do it: look, then save what they saw.
+//! What a person does to a secret while runs work on it. An edit is two steps, so that a run can act in between: read, then save.
 
 use serde_json::{Value, json};
 
-/// One thing that a person does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Deed {
-    /// Looks at the secret, and saves it with another member changed: two steps.
+pub enum UserAction {
+    /// Reads the secret, and saves it with another member changed: two steps.
     Edit,
-    /// Looks at the secret, consents again, and saves it with the new tokens: two steps.
+    /// Reads the secret, consents again, and saves it with the new tokens: two steps.
     Consent,
-    /// Saves a copy of the document as it was at first.
+    /// Saves a copy of the first document.
     SaveOldCopy,
-    /// Goes back to AWSPREVIOUS.
+    /// Moves AWSCURRENT back to AWSPREVIOUS.
     RollBack,
 }
 
-impl Deed {
+impl UserAction {
     pub const ALL: [Self; 4] = [Self::Edit, Self::Consent, Self::SaveOldCopy, Self::RollBack];
 }
 
-/// A person with a list of deeds.
+/// A person with a list of actions.
 #[derive(Clone, Debug, Hash)]
 pub struct Person {
-    deeds: Vec<Deed>,
+    user_actions: Vec<UserAction>,
     done: usize,
-    /// What they have on their screen.
+    /// The text that the person has read and not saved yet.
     screen: Option<String>,
 }
 
-/// What a person's next step does to the store.
-pub enum Act {
-    /// Nothing: they look.
-    Look,
-    /// They save this text, the new tokens of a consent in it where there is one.
+/// The effect of a person's next step on the store.
+pub enum PersonStep {
+    /// None: the person reads.
+    Read,
+    /// This text becomes current. With `consents`, new tokens are added to it first.
     Save {
         text: String,
         consents: bool,
@@ -41,34 +40,34 @@ pub enum Act {
 }
 
 impl Person {
-    pub fn new(deeds: &[Deed]) -> Self {
-        Self { deeds: deeds.to_vec(), done: 0, screen: None }
+    pub fn new(user_actions: &[UserAction]) -> Self {
+        Self { user_actions: user_actions.to_vec(), done: 0, screen: None }
     }
 
-    pub fn next(&self) -> Option<Deed> {
-        self.deeds.get(self.done).copied()
+    pub fn next(&self) -> Option<UserAction> {
+        self.user_actions.get(self.done).copied()
     }
 
-    /// Their next step, `current` and `first` being what the secret holds and what it held at first.
-    pub fn act(&mut self, current: &str, first: &str) -> Act {
-        let deed = self.next().expect("a deed to do");
-        let act = match (deed, self.screen.take()) {
-            (Deed::Edit | Deed::Consent, None) => {
+    /// Does the next step. `current` is the current text of the secret, and `first` the first one.
+    pub fn act(&mut self, current: &str, first: &str) -> PersonStep {
+        let action = self.next().expect("an action");
+        let step = match (action, self.screen.take()) {
+            (UserAction::Edit | UserAction::Consent, None) => {
                 self.screen = Some(current.to_owned());
-                return Act::Look;
+                return PersonStep::Read;
             }
-            (Deed::Edit, Some(seen)) => Act::Save { text: with_note(&seen, self.done), consents: false },
-            (Deed::Consent, Some(seen)) => Act::Save { text: with_note(&seen, self.done), consents: true },
-            (Deed::SaveOldCopy, _) => Act::Save { text: with_note(first, self.done), consents: false },
-            (Deed::RollBack, _) => Act::RollBack,
+            (UserAction::Edit, Some(seen)) => PersonStep::Save { text: with_note(&seen, self.done), consents: false },
+            (UserAction::Consent, Some(seen)) => PersonStep::Save { text: with_note(&seen, self.done), consents: true },
+            (UserAction::SaveOldCopy, _) => PersonStep::Save { text: with_note(first, self.done), consents: false },
+            (UserAction::RollBack, _) => PersonStep::RollBack,
         };
         self.done += 1;
-        act
+        step
     }
 }
 
-fn with_note(text: &str, deed: usize) -> String {
+fn with_note(text: &str, action: usize) -> String {
     let mut document: Value = serde_json::from_str(text).expect("a document");
-    document["note"] = json!(format!("deed {deed}"));
+    document["note"] = json!(format!("action {action}"));
     document.to_string()
 }

@@ -1,80 +1,81 @@
-//! What is to be explored: who is there, what may go wrong and how often, and how it all begins.
+//! The settings of a world: the runs, the person, the provider, the limits of faults, and the first version.
 
 use chrono::TimeDelta;
 use token_refresher::{protocol::Mode, protocol::options::ClaimMode};
 
-use crate::{person::Deed, provider::Manners};
+use crate::{person::UserAction, provider::Behaviour};
 
-/// How much time a run has.
+/// The time from the start of a run to its deadline.
 pub const TIMEOUT: TimeDelta = TimeDelta::seconds(60);
 
-/// A pause after which half a second is left of a run that began before it.
+/// A clock jump that leaves half a second to a run that started just before it.
 pub const NEARLY_OVER: TimeDelta = TimeDelta::milliseconds(59_500);
 
-/// A pause that outlasts a run and its lease.
+/// A clock jump past a run's deadline and its lease.
 pub const PAST_THE_LEASE: TimeDelta = TimeDelta::seconds(64);
 
-/// What is to be explored.
+/// The settings of a world.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub manners: Manners,
+    pub behaviour: Behaviour,
     /// Whether a new consent ends the grants before it.
     pub consent_ends_others: bool,
     pub claim: ClaimMode,
-    /// The runs: how each treats the secret, and the process it runs in. A process makes its runs one after the other.
+    /// The mode of each run, and its process. The runs of one process do not overlap.
     pub runs: Vec<(Mode, usize)>,
-    /// How many runs may be on their way at once.
+    /// How many runs may overlap.
     pub at_once: usize,
-    pub deeds: Vec<Deed>,
-    /// How many crashes, lost requests, lost answers, refusals and lagging reads there may be in all.
+    pub user_actions: Vec<UserAction>,
+    /// The largest number of faults in a schedule.
     pub faults: usize,
-    /// How many times the clock may leap in all, and by how much.
-    pub leaps: usize,
-    pub leap_lengths: Vec<TimeDelta>,
-    /// Whether reads may lag behind the newest write.
-    pub lagging_reads: bool,
-    /// How old the current version is at first, and how long its token still lives.
+    /// The largest number of clock jumps in a schedule.
+    pub jumps: usize,
+    pub jump_lengths: Vec<TimeDelta>,
+    /// Whether a read may miss the newest write.
+    pub stale_reads: bool,
+    /// The age of the first version.
     pub age: TimeDelta,
+    /// The time until its access token expires.
     pub expires_in: TimeDelta,
-    /// How many other versions, young and without a label, the secret has at first.
+    /// How many unlabelled versions the secret has at first, as old as the first version.
     pub other_versions: usize,
-    /// Whether the current tokens come of a refresh, so that there is an AWSPREVIOUS with spent ones.
+    /// Whether the tokens have been refreshed once, so that AWSPREVIOUS holds spent ones. The token is due then.
     pub refreshed_before: bool,
     pub readers: Readers,
 }
 
-/// Who reads the tokens.
+/// Which secret the readers read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
-    /// No one, or the token secret itself.
-    OfTheSecret,
-    /// They are told in a second secret, empty at first.
-    Told,
+    /// The token secret.
+    OfTokenSecret,
+    /// A published secret, which is empty at first.
+    OfPublishedSecret,
 }
 
 impl Plan {
-    pub fn tells_readers(&self) -> bool {
-        self.readers == Readers::Told
+    pub fn publishes(&self) -> bool {
+        self.readers == Readers::OfPublishedSecret
     }
 
-    /// Scheduled runs, each in a process of its own, on an old version with a token that is due.
-    pub fn of_runs(runs: usize, manners: Manners) -> Self {
+    /// Scheduled runs, each in its own process. The first version is old, and its token is due.
+    pub fn of_runs(runs: usize, behaviour: Behaviour) -> Self {
         Self {
-            manners,
+            behaviour,
             consent_ends_others: false,
             claim: ClaimMode::Always,
             runs: (0..runs).map(|process| (Mode::Scheduled, process)).collect(),
             at_once: runs,
-            deeds: Vec::new(),
+            user_actions: Vec::new(),
             faults: 0,
-            leaps: 0,
-            leap_lengths: vec![NEARLY_OVER, PAST_THE_LEASE],
-            lagging_reads: false,
+            jumps: 0,
+            jump_lengths: vec![NEARLY_OVER, PAST_THE_LEASE],
+            stale_reads: false,
             age: TimeDelta::hours(1),
             expires_in: TimeDelta::zero(),
             other_versions: 0,
             refreshed_before: false,
-            readers: Readers::OfTheSecret,
+            readers: Readers::OfTokenSecret,
         }
     }
 }

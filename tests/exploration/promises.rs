@@ -1,4 +1,4 @@
-//! What must hold at every step, and at the end of every run. What must hold in the end is in `end`.
+//! What must hold at every step, and when a run ends. What must hold at the end of a schedule is in `end`.
 
 use chrono::TimeDelta;
 use token_refresher::{
@@ -12,191 +12,195 @@ use token_refresher::{
 };
 
 use crate::{
-    provider::{Fate, Manners},
-    run::{Standing, Step},
+    provider::{Behaviour, TokenLocation},
+    run::{RunState, Step},
     world::{World, tokens},
 };
 
-/// A promise that was broken.
+/// Why a promise is broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken(pub String);
+pub struct BrokenPromise(pub String);
 
-impl Broken {
+impl BrokenPromise {
     pub fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }
 }
 
-pub fn keep(holds: bool, what: impl FnOnce() -> String) -> Result<(), Broken> {
-    if holds { Ok(()) } else { Err(Broken(what())) }
+pub fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), BrokenPromise> {
+    if holds { Ok(()) } else { Err(BrokenPromise(what())) }
 }
 
-/// AWSCURRENT holds a whole document at every moment: the members that people last put there, and tokens that were
-/// issued together, of the consent that people last put there.
-pub fn of_the_current_version(world: &World) -> Result<(), Broken> {
+/// AWSCURRENT always holds a whole document: the members that the person last put there, and tokens that were issued together, of
+/// the consent that the person last put there.
+pub fn check_current_version(world: &World) -> Result<(), BrokenPromise> {
     let text = world.current_text();
-    keep(TokenSecret::parse(&text).is_ok(), || "AWSCURRENT holds no token document".to_owned())?;
+    ensure(TokenSecret::parse(&text).is_ok(), || "AWSCURRENT does not hold a token secret".to_owned())?;
     let document: serde_json::Value = serde_json::from_str(&text).expect("a document");
-    keep(document["note"] == world.wanted.note, || {
-        format!("a person's edit is lost: the note is {}, not {}", document["note"], world.wanted.note)
+    ensure(document["note"] == world.expected.note, || {
+        format!("a person's edit is lost: the note is {}, not {}", document["note"], world.expected.note)
     })?;
-    keep(document["clientSecret"].is_string(), || "a member is lost".to_owned())?;
-    let issue = tokens(&text).and_then(|(refresh, access)| world.provider.find(&refresh, &access));
-    let consent = issue.map(|issue| world.provider.issues[issue].consent);
-    if let Some(issue) = issue
-        && world.provider.sendings.iter().any(|sent| sent.issue == issue)
-        && world.provider.manners != Manners::RepeatAll
+    ensure(document["clientSecret"].is_string(), || "a member is lost".to_owned())?;
+    let pair = tokens(&text).and_then(|(refresh, access)| world.provider.find(&refresh, &access));
+    let consent = pair.map(|pair| world.provider.pairs[pair].consent);
+    if let Some(pair) = pair
+        && world.provider.granted_requests.iter().any(|request| request.pair == pair)
+        && world.provider.behaviour != Behaviour::RepeatAll
     {
         let token = TokenSecret::parse(&text).expect("a token secret");
         let lifetime = token.expires_at.zip(token.tokens.refreshed_at).map(|(expires, obtained)| expires - obtained);
         let of_an_hour = |lifetime: TimeDelta| (lifetime - TimeDelta::hours(1)).abs() < TimeDelta::seconds(2);
-        keep(lifetime.is_some_and(of_an_hour), || {
-            format!("tokens are current with the expiry of others: {lifetime:?}")
+        ensure(lifetime.is_some_and(of_an_hour), || {
+            format!("the current tokens have the expiry of other tokens: {lifetime:?}")
         })?;
     }
-    keep(consent.is_some(), || "AWSCURRENT holds tokens that were never issued together".to_owned())?;
-    keep(consent == Some(world.wanted.consent), || "a person's consent is lost".to_owned())
+    ensure(consent.is_some(), || "AWSCURRENT holds tokens that were never issued together".to_owned())?;
+    ensure(consent == Some(world.expected.consent), || "a person's consent is lost".to_owned())
 }
 
-/// Readers get what was issued, and nothing that is only the refresher's.
-pub fn of_the_readers(world: &World) -> Result<(), Broken> {
-    let Some(told) = world.told_readers() else { return Ok(()) };
-    let told: serde_json::Value = serde_json::from_str(&told).expect("a publication");
-    let members: Vec<_> = told.as_object().expect("a publication").keys().map(String::as_str).collect();
-    keep(members == ["accessToken", "expiresAt"], || format!("readers are told {members:?}"))?;
-    let issued = world.provider.issues.iter().any(|issue| told["accessToken"] == issue.access.as_str());
-    keep(issued, || "readers are told an access token that was never issued".to_owned())
+/// The published secret holds an issued access token, and only published members.
+pub fn check_published_members(world: &World) -> Result<(), BrokenPromise> {
+    let Some(text) = world.published_text() else { return Ok(()) };
+    let publication: serde_json::Value = serde_json::from_str(&text).expect("a publication");
+    let members: Vec<_> = publication.as_object().expect("a publication").keys().map(String::as_str).collect();
+    ensure(members == ["accessToken", "expiresAt"], || format!("the published members are {members:?}"))?;
+    let issued = world.provider.pairs.iter().any(|pair| publication["accessToken"] == pair.access.as_str());
+    ensure(issued, || "the published access token was never issued".to_owned())
 }
 
-/// Readers are not told of older tokens than before, where nothing goes wrong and no one else is there.
-pub fn of_readers_who_were_told(world: &World, before: Option<&str>) -> Result<(), Broken> {
-    let issue = |told: &str| {
-        let told: serde_json::Value = serde_json::from_str(told).expect("a publication");
-        world.provider.issues.iter().rposition(|issue| told["accessToken"] == issue.access.as_str())
+/// Without faults and without a person, the published tokens never become older.
+pub fn check_publication_is_not_older(world: &World, before: Option<&str>) -> Result<(), BrokenPromise> {
+    let pair = |text: &str| {
+        let publication: serde_json::Value = serde_json::from_str(text).expect("a publication");
+        world.provider.pairs.iter().rposition(|pair| publication["accessToken"] == pair.access.as_str())
     };
-    let calm = world.mishaps() == 0 && world.plan.deeds.is_empty();
-    let now = world.told_readers();
-    keep(!calm || now.as_deref().and_then(issue) >= before.and_then(issue), || {
-        "readers are told of older tokens than before".to_owned()
+    let undisturbed = world.faults_and_jumps() == 0 && world.plan.user_actions.is_empty();
+    let now = world.published_text();
+    ensure(!undisturbed || now.as_deref().and_then(pair) >= before.and_then(pair), || {
+        "older tokens are published than before".to_owned()
     })
 }
 
-/// Readers are told of tokens before those are current, where nothing goes wrong and no one else is there.
-pub fn of_telling_first(world: &World, to: &VersionId) -> Result<(), Broken> {
-    if !world.plan.tells_readers() || world.mishaps() > 0 || !world.plan.deeds.is_empty() {
+/// Without faults and without a person, tokens are published before they are current.
+pub fn check_published_before_current(world: &World, to: &VersionId) -> Result<(), BrokenPromise> {
+    if !world.plan.publishes() || world.faults_and_jumps() > 0 || !world.plan.user_actions.is_empty() {
         return Ok(());
     }
     let next = world.versions.get(Some(to), None).expect("a version to move to");
     let publication = TokenSecret::parse(next.body.expose()).expect("a token secret").publication();
-    let told = world.told_readers();
-    keep(told.as_deref() == publication.as_ref().map(Secret::expose), || {
-        "tokens become current that readers were not told of".to_owned()
+    let published = world.published_text();
+    ensure(published.as_deref() == publication.as_ref().map(Secret::expose), || {
+        "tokens become current before they are published".to_owned()
     })
 }
 
-/// Nothing comes between an answer and its staging.
-pub fn of_an_answer(run: usize, next: &Standing) -> Result<(), Broken> {
-    let stages = matches!(next, Standing::Asks(Step::Put { label: Label::Staged, .. }, _));
-    keep(stages, || format!("run {run} does something else with an answer than stage it"))
+/// A run that receives tokens stages them next.
+pub fn check_tokens_are_staged_next(run: usize, next: &RunState) -> Result<(), BrokenPromise> {
+    let stages = matches!(next, RunState::AtStep(Step::Put { label: Label::Staged, .. }, _));
+    ensure(stages, || format!("run {run} does not stage the tokens that it has received"))
 }
 
-/// A refresh token is sent again only when the answer to the first request is nowhere, and no one who may still store
-/// it is alive.
-pub fn of_a_sending(world: &mut World, run: usize, refresh: &str, access: Option<&str>) -> Result<(), Broken> {
+/// A run sends at most one request. A refresh token is sent again only if the response to the first request is lost, and no run
+/// can still store it.
+pub fn check_exchange(world: &mut World, run: usize, refresh: &str, access: Option<&str>) -> Result<(), BrokenPromise> {
     let now = world.time.now();
-    let member = &mut world.members[run];
-    keep(!std::mem::replace(&mut member.sent, true), || format!("run {run} sends twice"))?;
-    let own = member.process;
-    for fate in world.provider.fates_of(refresh, access) {
-        match fate {
-            Fate::Stored { too_late_for } if too_late_for & (1 << run) == 0 => {
-                return Err(Broken(format!("run {run} sends a refresh token again whose successor is stored")));
+    let tracked = &mut world.runs[run];
+    ensure(!std::mem::replace(&mut tracked.has_sent, true), || format!("run {run} sends twice"))?;
+    let own = tracked.process;
+    for location in world.provider.locations_of(refresh, access) {
+        match location {
+            TokenLocation::Stored { too_late_for } if too_late_for & (1 << run) == 0 => {
+                return Err(BrokenPromise(format!("run {run} sends a refresh token whose new tokens are stored")));
             }
-            Fate::InMemory { process } if process == own => {
-                return Err(Broken(format!("run {run} sends a refresh token whose successor its own process holds")));
+            TokenLocation::InMemory { process } if process == own => {
+                return Err(BrokenPromise(format!(
+                    "run {run} sends a refresh token whose new tokens are in its own process's memory"
+                )));
             }
-            Fate::Held { run: other } if now < world.members[other].deadline => {
-                return Err(Broken(format!("run {run} sends a refresh token while run {other} holds its successor")));
+            TokenLocation::InRun { run: other } if now < world.runs[other].deadline => {
+                return Err(BrokenPromise(format!(
+                    "run {run} sends a refresh token while run {other} holds the new tokens"
+                )));
             }
             _ => {
-                let issue = world.provider.issues.iter().find(|issue| issue.refresh == refresh);
-                let consent = issue.expect("it was issued").consent;
-                world.gambled.insert(consent);
+                let pair = world.provider.pairs.iter().find(|pair| pair.refresh == refresh);
+                let consent = pair.expect("it was issued").consent;
+                world.sent_again_after_loss.insert(consent);
             }
         }
     }
     Ok(())
 }
 
-/// AWSCURRENT is moved to another version, or not at all.
-pub fn of_a_move(run: usize, from: &VersionId, to: &VersionId) -> Result<(), Broken> {
-    keep(from != to, || format!("run {run} moves AWSCURRENT to where it is"))
+/// A run never moves AWSCURRENT to the version that has it.
+pub fn check_move(run: usize, from: &VersionId, to: &VersionId) -> Result<(), BrokenPromise> {
+    ensure(from != to, || format!("run {run} moves AWSCURRENT to the version that has it"))
 }
 
-/// The most Secrets Manager calls, and the most versions, that a run may make to end so, whatever others do meanwhile;
-/// what one all alone makes is counted in `an_hour_later`.
-fn most(outcome: Outcome, publishes: bool) -> (usize, usize) {
-    // Of the readers' secret: read, put, move; once more where other tokens turned out to be current. A token that is left
-    // alone: that, and before the put a look for a successor and at what is current.
-    let readers = match outcome {
+/// The largest numbers of calls and of new versions of a run with this outcome, whatever other runs do.
+/// `end::check_refresh_an_hour_later` checks the exact numbers of a run alone.
+fn max_cost(outcome: Outcome, publishes: bool) -> (usize, usize) {
+    // The published secret: read, put, move; twice if other tokens have become current. A skipped token: once, and before the put a
+    // read of the staged version and one of AWSCURRENT.
+    let publication = match outcome {
         _ if !publishes => 0,
         Outcome::Skipped => 5,
         Outcome::Refreshed | Outcome::Recovered | Outcome::Superseded => 7,
         _ => 0,
     };
-    let (calls, versions) = most_alone(outcome);
-    (calls + readers, versions)
+    let (calls, versions) = max_cost_without_publication(outcome);
+    (calls + publication, versions)
 }
 
-fn most_alone(outcome: Outcome) -> (usize, usize) {
-    // To take a claim over: list, successor, refusal, newest claim, list, claim, successor. To lose a promotion: move,
-    // read, move. To meet another's answer to the same token: put, read, read.
+fn max_cost_without_publication(outcome: Outcome) -> (usize, usize) {
+    // 7 to take over: list, staged version, refusal, newest claim, list, claim, staged version. 3 for a failed promotion: move,
+    // read, move. 3 if another run has staged a response to the same token: put, read, read.
     match outcome {
         Outcome::Skipped | Outcome::WouldRefresh => (1, 0),
         Outcome::Refreshed => (4 + 7 + 3 + 3, 3),
         Outcome::Recovered | Outcome::Superseded => (5 + 7 + 3 + 3, 4),
-        // List, claim, successor, refusal, newest claim, list, the next claim: lost.
+        // List, claim, staged version, refusal, newest claim, list, and a put of the next claim that fails.
         Outcome::InProgress | Outcome::BackingOff => (8, 0),
     }
 }
 
-/// How a run may end, and what it may cost.
-pub fn of_a_run(world: &World, run: usize, result: &Result<Completed, Error>) -> Result<(), Broken> {
-    let member = &world.members[run];
+/// The outcome of a run fits the store, its cost is within the limits, and it fails only if there was a reason.
+pub fn check_run_end(world: &World, run: usize, result: &Result<Completed, Error>) -> Result<(), BrokenPromise> {
+    let tracked = &world.runs[run];
     match result {
         Ok(report) => {
-            let (calls, versions) = most(report.outcome, world.plan.tells_readers());
-            let placed = matches!(report.outcome, Outcome::Refreshed | Outcome::Recovered);
+            let (calls, versions) = max_cost(report.outcome, world.plan.publishes());
+            let promoted = matches!(report.outcome, Outcome::Refreshed | Outcome::Recovered);
             let current = world.versions.get(None, None).expect("a current version").id;
-            keep(!placed || world.plan.lagging_reads || current == report.version_id, || {
+            ensure(!promoted || world.plan.stale_reads || current == report.version_id, || {
                 format!("run {run} ends {:?}, and another version is current", report.outcome)
             })?;
-            let person = world.versions_of_people;
-            keep(member.calls <= calls + 3 * person + 2 * member.faults, || {
-                format!("run {run} took {} calls to end {:?}", member.calls, report.outcome)
+            let edits = world.versions_by_person;
+            ensure(tracked.calls <= calls + 3 * edits + 2 * tracked.faults, || {
+                format!("run {run} took {} calls to end {:?}", tracked.calls, report.outcome)
             })?;
-            keep(member.versions_put <= versions + person, || {
-                format!("run {run} made {} versions to end {:?}", member.versions_put, report.outcome)
+            ensure(tracked.versions_put <= versions + edits, || {
+                format!("run {run} made {} versions to end {:?}", tracked.versions_put, report.outcome)
             })?;
             Ok(())
         }
         Err(Error::Refused { .. }) => Ok(()),
         Err(Error::VersionQuota { .. }) => {
             let count = world.versions.list(true).len();
-            keep(count > Limits::SECRETS_MANAGER.versions - 2, || {
+            ensure(count > Limits::SECRETS_MANAGER.versions - 2, || {
                 format!("run {run} finds no room beside {count} versions")
             })
         }
         Err(error) => {
-            keep(world.mishaps() > 0, || {
+            ensure(world.faults_and_jumps() > 0, || {
                 format!("run {run} fails without a fault: {}: {error}", error.error_type().as_str())
             })?;
-            // One mishap is overcome, unless the store fails until the very end.
+            // A run gets over one fault or clock jump, unless the store fails until the deadline.
             let not_stored = matches!(error, Error::TokenNotStored { .. });
-            let left = member.deadline - world.time.now();
-            let leapt_once = world.mishaps() == 1 && left < TimeDelta::zero();
-            let to_the_end = left < TimeDelta::seconds(1) && !leapt_once;
-            keep(!not_stored || to_the_end || world.plan.other_versions > 0, || {
+            let left = tracked.deadline - world.time.now();
+            let jumped_once = world.faults_and_jumps() == 1 && left < TimeDelta::zero();
+            let until_deadline = left < TimeDelta::seconds(1) && !jumped_once;
+            ensure(!not_stored || until_deadline || world.plan.other_versions > 0, || {
                 format!("run {run} gives up storing tokens")
             })
         }

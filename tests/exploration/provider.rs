@@ -1,28 +1,28 @@
-//! Authorization servers as values: what each kind makes of a refresh token, and what became of every answer. Knows
-//! nothing of the store.
+//! Simulated authorization servers: how each kind responds to a refresh token, and where the tokens of every response are. Does not
+//! know the store.
 
 use serde_json::json;
 
-/// What an authorization server does at a refresh.
+/// How an authorization server responds to a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Manners {
-    /// A new refresh token each time. One that is used again ends the whole grant.
+pub enum Behaviour {
+    /// A new refresh token each time. A second use revokes the whole grant.
     ReuseEndsGrant,
-    /// A new refresh token each time. The one before is answered with the same pair, until that is used.
+    /// A new refresh token each time. A second use returns the same pair again, until that pair is used.
     GraceRepeats,
-    /// A new refresh token each time. The one before is answered with another new pair; both live on.
+    /// A new refresh token each time. A second use returns another new pair. Both pairs stay valid.
     GraceIssuesMore,
-    /// A new refresh token each time. The one before is answered with another new pair, which ends the first.
+    /// A new refresh token each time. A second use returns another new pair, and revokes the first.
     GraceReplaces,
     /// The same refresh token, and a new access token each time.
     Echo,
     /// The same refresh token and the same access token.
     RepeatAll,
-    /// The same refresh token, and a new access token that ends the one before.
+    /// The same refresh token, and a new access token that revokes the one before.
     EndsOldAccess,
 }
 
-impl Manners {
+impl Behaviour {
     pub const ALL: [Self; 7] = [
         Self::ReuseEndsGrant,
         Self::GraceRepeats,
@@ -38,177 +38,193 @@ impl Manners {
     }
 }
 
-/// Tokens that were issued together.
+/// A refresh token and an access token that were issued together.
 #[derive(Clone, Debug, Hash)]
-pub struct Issue {
+pub struct TokenPair {
     pub refresh: String,
     pub access: String,
-    /// The consent they come of, counted from 0.
+    /// The consent that they come from, counted from 0.
     pub consent: usize,
-    /// The issue that the refresh token was exchanged for: the first, or the one that took its place.
-    led_to: Option<usize>,
-    /// Whether a later answer took its place.
+    /// The index of the pair that the refresh token was exchanged for: the first, or the one that replaced it.
+    exchanged_for: Option<usize>,
+    /// Whether a later response replaced it.
     replaced: bool,
 }
 
-/// Who has the answer to a request.
+/// Where the tokens of a response are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fate {
-    /// The run that asked, which has not stored it yet.
-    Held { run: usize },
-    /// A version of the secret. It came too late for these runs (bits), which had claimed the token by then.
+pub enum TokenLocation {
+    /// In the run that sent the request. It has not stored them yet.
+    InRun { run: usize },
+    /// In a version of the secret. The runs in this bit set had claimed the token before that version was put.
     Stored { too_late_for: u32 },
-    /// The memory of a living process.
+    /// In the memory of a living process.
     InMemory { process: usize },
-    /// No one: it was lost on the way, or with the process that held it.
+    /// Nowhere: the response was lost, or the process that held them ended.
     Lost,
 }
 
-/// One request that was granted.
+/// A request that was granted.
 #[derive(Clone, Debug, Hash)]
-pub struct Sending {
-    /// The tokens that the run held.
+pub struct GrantedRequest {
+    /// The tokens of the run that sent it.
     refresh: String,
     access: Option<String>,
-    pub issue: usize,
-    pub fate: Fate,
+    pub pair: usize,
+    pub location: TokenLocation,
 }
 
-/// An authorization server with all it has issued.
+/// An authorization server, with all the tokens that it has issued.
 #[derive(Clone, Debug, Hash)]
 pub struct Provider {
-    pub manners: Manners,
+    pub behaviour: Behaviour,
     /// Whether a new consent ends the grants before it.
     consent_ends_others: bool,
-    pub issues: Vec<Issue>,
-    ended: Vec<usize>,
-    pub sendings: Vec<Sending>,
+    pub pairs: Vec<TokenPair>,
+    revoked_consents: Vec<usize>,
+    pub granted_requests: Vec<GrantedRequest>,
 }
 
 impl Provider {
-    pub fn new(manners: Manners, consent_ends_others: bool) -> Self {
-        Self { manners, consent_ends_others, issues: Vec::new(), ended: Vec::new(), sendings: Vec::new() }
-    }
-
-    /// A person consents: the issue that comes of it.
-    pub fn consent(&mut self) -> usize {
-        let consent = self.issues.iter().map(|issue| issue.consent + 1).max().unwrap_or(0);
-        if self.consent_ends_others {
-            self.ended.extend(0..consent);
+    pub fn new(behaviour: Behaviour, consent_ends_others: bool) -> Self {
+        Self {
+            behaviour,
+            consent_ends_others,
+            pairs: Vec::new(),
+            revoked_consents: Vec::new(),
+            granted_requests: Vec::new(),
         }
-        self.issue(consent)
     }
 
-    fn issue(&mut self, consent: usize) -> usize {
-        let n = self.issues.iter().filter(|issue| issue.consent == consent).count();
+    /// A person consents. Returns the index of the new pair.
+    pub fn consent(&mut self) -> usize {
+        let consent = self.pairs.iter().map(|pair| pair.consent + 1).max().unwrap_or(0);
+        if self.consent_ends_others {
+            self.revoked_consents.extend(0..consent);
+        }
+        self.issue_pair(consent)
+    }
+
+    fn issue_pair(&mut self, consent: usize) -> usize {
+        let n = self.pairs.iter().filter(|pair| pair.consent == consent).count();
         let refresh =
-            if self.manners.rotates() { format!("refresh-{consent}.{n}") } else { format!("refresh-{consent}") };
-        let access = if self.manners == Manners::RepeatAll {
+            if self.behaviour.rotates() { format!("refresh-{consent}.{n}") } else { format!("refresh-{consent}") };
+        let access = if self.behaviour == Behaviour::RepeatAll {
             format!("access-{consent}")
         } else {
             format!("access-{consent}.{n}")
         };
-        self.issues.push(Issue { refresh, access, consent, led_to: None, replaced: false });
-        self.issues.len() - 1
+        self.pairs.push(TokenPair { refresh, access, consent, exchanged_for: None, replaced: false });
+        self.pairs.len() - 1
     }
 
-    /// The tokens of an issue, in the form of an answer: status and body.
-    fn answer(&self, issue: usize) -> (u16, String) {
-        let Issue { refresh, access, .. } = &self.issues[issue];
+    /// The response with a pair: status and body.
+    fn response(&self, pair: usize) -> (u16, String) {
+        let TokenPair { refresh, access, .. } = &self.pairs[pair];
         (200, json!({"access_token": access, "refresh_token": refresh, "expires_in": 3600}).to_string())
     }
 
-    /// Answers a refresh request: status and body, and the issue where it was granted.
+    /// Responds to a refresh request: status, body, and the index of the pair if it was granted.
     pub fn exchange(&mut self, refresh: &str) -> (u16, String, Option<usize>) {
-        let issue = self.accept(refresh);
-        let (status, body) = match issue {
-            Some(issue) => self.answer(issue),
+        let pair = self.accept(refresh);
+        let (status, body) = match pair {
+            Some(pair) => self.response(pair),
             None => (400, json!({"error": "invalid_grant"}).to_string()),
         };
-        (status, body, issue)
+        (status, body, pair)
     }
 
     fn accept(&mut self, refresh: &str) -> Option<usize> {
-        let used = self.issues.iter().rposition(|issue| issue.refresh == refresh)?;
-        let consent = self.issues[used].consent;
-        if self.ended.contains(&consent) || self.issues[used].replaced {
+        let used = self.pairs.iter().rposition(|pair| pair.refresh == refresh)?;
+        let consent = self.pairs[used].consent;
+        if self.revoked_consents.contains(&consent) || self.pairs[used].replaced {
             return None;
         }
-        let again = self.issues[used].led_to;
-        let issue = match (self.manners, again) {
-            (Manners::ReuseEndsGrant, Some(_)) => {
-                self.ended.push(consent);
+        let earlier = self.pairs[used].exchanged_for;
+        let pair = match (self.behaviour, earlier) {
+            (Behaviour::ReuseEndsGrant, Some(_)) => {
+                self.revoked_consents.push(consent);
                 return None;
             }
-            (Manners::GraceRepeats, Some(next)) => {
-                return self.issues[next].led_to.is_none().then_some(next);
+            (Behaviour::GraceRepeats, Some(next)) => {
+                return self.pairs[next].exchanged_for.is_none().then_some(next);
             }
-            (Manners::GraceReplaces, Some(next)) => {
-                if self.issues[next].led_to.is_some() {
+            (Behaviour::GraceReplaces, Some(next)) => {
+                if self.pairs[next].exchanged_for.is_some() {
                     return None;
                 }
-                self.issues[next].replaced = true;
-                let issue = self.issue(consent);
-                self.issues[used].led_to = Some(issue);
-                issue
+                self.pairs[next].replaced = true;
+                let pair = self.issue_pair(consent);
+                self.pairs[used].exchanged_for = Some(pair);
+                pair
             }
-            (Manners::RepeatAll, _) => used,
-            _ => self.issue(consent),
+            (Behaviour::RepeatAll, _) => used,
+            _ => self.issue_pair(consent),
         };
-        self.issues[used].led_to.get_or_insert(issue);
-        Some(issue)
+        self.pairs[used].exchanged_for.get_or_insert(pair);
+        Some(pair)
     }
 
-    /// The newest issue with these tokens.
+    /// The index of the newest pair with these tokens.
     pub fn find(&self, refresh: &str, access: &str) -> Option<usize> {
-        self.issues.iter().rposition(|issue| issue.refresh == refresh && issue.access == access)
+        self.pairs.iter().rposition(|pair| pair.refresh == refresh && pair.access == access)
     }
 
-    /// Whether the provider would accept the refresh token, and (where they end each other) the access token.
-    pub fn is_alive(&self, issue: usize) -> bool {
-        let Issue { consent, led_to, replaced, .. } = &self.issues[issue];
-        let newest = || self.issues.iter().rposition(|other| other.consent == *consent) == Some(issue);
-        !self.ended.contains(consent)
-            && match self.manners {
-                Manners::ReuseEndsGrant | Manners::GraceRepeats | Manners::GraceIssuesMore | Manners::GraceReplaces => {
-                    led_to.is_none() && !replaced
-                }
-                Manners::Echo | Manners::RepeatAll => true,
-                Manners::EndsOldAccess => newest(),
+    /// Whether the refresh token is still accepted, and, with `EndsOldAccess`, the access token too.
+    pub fn is_alive(&self, pair: usize) -> bool {
+        let TokenPair { consent, exchanged_for, replaced, .. } = &self.pairs[pair];
+        let newest = || self.pairs.iter().rposition(|other| other.consent == *consent) == Some(pair);
+        !self.revoked_consents.contains(consent)
+            && match self.behaviour {
+                Behaviour::ReuseEndsGrant
+                | Behaviour::GraceRepeats
+                | Behaviour::GraceIssuesMore
+                | Behaviour::GraceReplaces => exchanged_for.is_none() && !replaced,
+                Behaviour::Echo | Behaviour::RepeatAll => true,
+                Behaviour::EndsOldAccess => newest(),
             }
     }
 
-    /// What became of the answers to the requests before with the same tokens.
-    pub fn fates_of(&self, refresh: &str, access: Option<&str>) -> Vec<Fate> {
-        let same =
-            |sent: &&Sending| sent.refresh == refresh && (self.manners.rotates() || sent.access.as_deref() == access);
-        match self.manners {
-            // What repeats itself altogether cannot be told apart here.
-            Manners::RepeatAll => Vec::new(),
-            _ => self.sendings.iter().filter(same).map(|sent| sent.fate).collect(),
+    /// Where the tokens of earlier responses to the same tokens are.
+    pub fn locations_of(&self, refresh: &str, access: Option<&str>) -> Vec<TokenLocation> {
+        let same = |sent: &&GrantedRequest| {
+            sent.refresh == refresh && (self.behaviour.rotates() || sent.access.as_deref() == access)
+        };
+        match self.behaviour {
+            // Its responses cannot be distinguished.
+            Behaviour::RepeatAll => Vec::new(),
+            _ => self.granted_requests.iter().filter(same).map(|sent| sent.location).collect(),
         }
     }
 
-    /// Keeps a granted request in mind.
-    pub fn record(&mut self, refresh: &str, access: Option<&str>, issue: usize, fate: Fate) {
+    pub fn record(&mut self, refresh: &str, access: Option<&str>, pair: usize, location: TokenLocation) {
         let (refresh, access) = (refresh.to_owned(), access.map(str::to_owned));
-        self.sendings.push(Sending { refresh, access, issue, fate });
+        self.granted_requests.push(GrantedRequest { refresh, access, pair, location });
     }
 
-    /// The tokens are in the store, put there by this run; `claimed`: the runs (bits) that have a claim by now.
+    /// Records that the tokens are in the store.
+    ///
+    /// `in_time`: the run that put them, if it did so before its deadline. `claimed`: a bit set of the runs that have a claim by
+    /// now.
     pub fn stored(&mut self, refresh: &str, access: &str, in_time: Option<usize>, claimed: u32) {
-        let Self { issues, sendings, .. } = self;
-        for sending in sendings {
-            let issue = &issues[sending.issue];
-            if issue.refresh == refresh && issue.access == access && !matches!(sending.fate, Fate::Stored { .. }) {
-                let in_time = in_time.is_some_and(|run| sending.fate == Fate::Held { run });
-                sending.fate = Fate::Stored { too_late_for: if in_time { 0 } else { claimed } };
+        let Self { pairs, granted_requests, .. } = self;
+        for request in granted_requests {
+            let pair = &pairs[request.pair];
+            if pair.refresh == refresh
+                && pair.access == access
+                && !matches!(request.location, TokenLocation::Stored { .. })
+            {
+                let in_time = in_time.is_some_and(|run| request.location == TokenLocation::InRun { run });
+                request.location = TokenLocation::Stored { too_late_for: if in_time { 0 } else { claimed } };
             }
         }
     }
 
-    /// What a run or a process held goes elsewhere.
-    pub fn hand_over(&mut self, from: Fate, to: Fate) {
-        self.sendings.iter_mut().filter(|sending| sending.fate == from).for_each(|sending| sending.fate = to);
+    /// Moves the tokens of all requests at one location to another.
+    pub fn move_tokens(&mut self, from: TokenLocation, to: TokenLocation) {
+        self.granted_requests
+            .iter_mut()
+            .filter(|request| request.location == from)
+            .for_each(|request| request.location = to);
     }
 }

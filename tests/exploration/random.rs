@@ -1,6 +1,7 @@
-//! Long schedules drawn by lot: many runs of several processes over many hours, people among them, and one fault after
-//! the other. Each is told by its seed: `SEED=n cargo test --test exploration drawn_by_lot` draws that one alone,
-//! `SCHEDULES=n` so many.
+//! Long random schedules: many runs of several processes over many hours, with a person and many faults.
+//!
+//! A schedule is determined by its seed. `SEED=n cargo test --test exploration random` repeats one, and `SCHEDULES=n` sets the
+//! number of schedules (2,000).
 
 use std::{ops::Range, sync::Arc, time::Instant};
 
@@ -9,16 +10,16 @@ use token_refresher::protocol::Mode;
 
 use crate::{
     end,
-    explorer::{say, tell},
-    member::Event,
-    person::Deed,
+    explorer::{fail_with_schedule, print_line},
+    person::UserAction,
     plan::{NEARLY_OVER, PAST_THE_LEASE, Plan, Readers},
-    provider::Manners,
+    provider::Behaviour,
+    tracked_run::Event,
     world::World,
 };
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, unlike {text}")))
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
 fn seeds() -> Range<u64> {
@@ -28,72 +29,76 @@ fn seeds() -> Range<u64> {
     }
 }
 
-fn draw_plan(lots: &mut fastrand::Rng) -> Plan {
-    let processes = lots.usize(1..=3);
-    let runs = lots.usize(4..=12);
-    let mode = |lots: &mut fastrand::Rng| {
-        if lots.u8(..5) == 0 { Mode::Forced { if_version_id: None } } else { Mode::Scheduled }
+fn random_plan(rng: &mut fastrand::Rng) -> Plan {
+    let processes = rng.usize(1..=3);
+    let runs = rng.usize(4..=12);
+    let mode = |rng: &mut fastrand::Rng| {
+        if rng.u8(..5) == 0 { Mode::Forced { if_version_id: None } } else { Mode::Scheduled }
     };
     Plan {
-        consent_ends_others: lots.bool(),
-        runs: (0..runs).map(|_| (mode(lots), lots.usize(..processes))).collect(),
-        deeds: (0..lots.usize(0..=4)).map(|_| Deed::ALL[lots.usize(..4)]).collect(),
-        faults: lots.usize(0..=6),
-        leaps: lots.usize(0..=12),
-        leap_lengths: vec![NEARLY_OVER, PAST_THE_LEASE, TimeDelta::minutes(5), TimeDelta::hours(1)],
-        lagging_reads: lots.bool(),
-        age: TimeDelta::minutes(lots.i64(1..=90)),
-        refreshed_before: lots.bool(),
-        readers: if lots.bool() { Readers::Told } else { Readers::OfTheSecret },
-        ..Plan::of_runs(processes, Manners::ALL[lots.usize(..Manners::ALL.len())])
+        consent_ends_others: rng.bool(),
+        runs: (0..runs).map(|_| (mode(rng), rng.usize(..processes))).collect(),
+        user_actions: (0..rng.usize(0..=4)).map(|_| UserAction::ALL[rng.usize(..4)]).collect(),
+        faults: rng.usize(0..=6),
+        jumps: rng.usize(0..=12),
+        jump_lengths: vec![NEARLY_OVER, PAST_THE_LEASE, TimeDelta::minutes(5), TimeDelta::hours(1)],
+        stale_reads: rng.bool(),
+        age: TimeDelta::minutes(rng.i64(1..=90)),
+        refreshed_before: rng.bool(),
+        readers: if rng.bool() { Readers::OfPublishedSecret } else { Readers::OfTokenSecret },
+        ..Plan::of_runs(processes, Behaviour::ALL[rng.usize(..Behaviour::ALL.len())])
     }
 }
 
-/// Draws what happens next: steps mostly, now and then a fault or a leap of the clock.
-fn draw_event(lots: &mut fastrand::Rng, events: &[Event]) -> Event {
+/// Mostly steps, sometimes a fault or a clock jump.
+fn random_event(rng: &mut fastrand::Rng, events: &[Event]) -> Event {
     let weight = |event: &Event| match event {
-        Event::Begins(_) | Event::PersonActs => 4,
-        Event::Goes(_) | Event::Wakes(_) | Event::TimesOut { .. } => 24,
-        Event::Fails(..) => 1,
-        Event::Leaps(_) => 2,
+        Event::Starts(_) | Event::PersonActs => 4,
+        Event::StepSucceeds(_) | Event::Wakes(_) | Event::TimesOut { .. } => 24,
+        Event::StepFails(..) => 1,
+        Event::ClockJumps(_) => 2,
     };
-    let mut lot = lots.u32(..events.iter().map(weight).sum::<u32>());
+    let mut pick = rng.u32(..events.iter().map(weight).sum::<u32>());
     *events
         .iter()
         .find(|event| {
-            let found = lot < weight(event);
-            lot = lot.saturating_sub(weight(event));
+            let found = pick < weight(event);
+            pick = pick.saturating_sub(weight(event));
             found
         })
-        .expect("the lot is under the sum")
+        .expect("the pick is below the sum of the weights")
 }
 
 #[test]
-fn in_long_schedules_drawn_by_lot_nothing_is_lost() {
+fn long_random_schedules_lose_nothing() {
     let (start, mut steps) = (Instant::now(), 0);
     let seeds = seeds();
     let count = seeds.end - seeds.start;
     for seed in seeds {
-        let mut lots = fastrand::Rng::with_seed(seed);
-        let plan = Arc::new(draw_plan(&mut lots));
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let plan = Arc::new(random_plan(&mut rng));
         let mut path = Vec::new();
-        let broken = |path: &[Event], broken, living_first| -> ! {
-            say(&format!("seed {seed}; again: SEED={seed} cargo test --test exploration drawn_by_lot"));
-            tell(&plan, path, &broken, living_first)
+        let fail = |path: &[Event], broken, living_processes_first| -> ! {
+            print_line(&format!("seed {seed}; to repeat: SEED={seed} cargo test --test exploration random"));
+            fail_with_schedule(&plan, path, &broken, living_processes_first)
         };
-        let mut world = World::new(&plan).unwrap_or_else(|it| broken(&path, it, false));
+        let mut world = World::new(&plan).unwrap_or_else(|broken| fail(&path, broken, false));
         loop {
             let events = world.events();
             if events.is_empty() {
                 break;
             }
-            let event = draw_event(&mut lots, &events);
+            let event = random_event(&mut rng, &events);
             path.push(event);
-            world.happen(event).unwrap_or_else(|it| broken(&path, it, false));
+            world.apply(event).unwrap_or_else(|broken| fail(&path, broken, false));
         }
-        let living_first = lots.bool() && world.orders_of_later_runs().contains(&true);
-        end::of_the_end(&mut world, living_first).unwrap_or_else(|it| broken(&path, it, living_first));
+        let living_processes_first = rng.bool() && world.later_run_orders().contains(&true);
+        end::check_end(&mut world, living_processes_first)
+            .unwrap_or_else(|broken| fail(&path, broken, living_processes_first));
         steps += path.len();
     }
-    say(&format!("drawn by lot: {count} long schedules, {steps} steps, {:.1} s", start.elapsed().as_secs_f64()));
+    print_line(&format!(
+        "explored {count} long random schedules, {steps} steps, {:.1} s",
+        start.elapsed().as_secs_f64()
+    ));
 }

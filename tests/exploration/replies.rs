@@ -1,4 +1,4 @@
-//! What a step is answered: by the store, or by the line to it. And each as a number and in words.
+//! Replies to steps, from the store or as errors. Digests of replies, and descriptions of steps.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -9,34 +9,35 @@ use token_refresher::{
 
 use crate::run::{Reply, Step, Which};
 
-pub fn read(versions: &Versions, step: &Step) -> Reply {
+pub fn read_reply(versions: &Versions, step: &Step) -> Reply {
     match step {
         Step::Get(Which::Id(id)) => Reply::Version(versions.get(Some(id), None)),
         Step::Get(Which::Label(label)) => Reply::Version(versions.get(None, Some(label.as_str()))),
         Step::List => Reply::Listed(Ok(versions.list(true))),
-        other => unreachable!("{other:?} reads nothing"),
+        other => unreachable!("{other:?} is not a read"),
     }
 }
 
-pub fn failed(step: &Step, error: impl FnOnce(&'static str) -> StoreError) -> Reply {
+pub fn error_reply(step: &Step, error: impl FnOnce(&'static str) -> StoreError) -> Reply {
     match step {
         Step::Get(_) => Reply::Version(Err(error(aws::GET))),
         Step::Put { .. } => Reply::Done(Err(error(aws::PUT))),
         Step::Move { .. } => Reply::Done(Err(error(aws::MOVE))),
         Step::List => Reply::Listed(Err(error(aws::LIST))),
         Step::Exchange(_) => {
-            Reply::Answer(TokenResponse::Failed(TransportError::MaybeSpent("the line went dead".to_owned())))
+            Reply::Response(TokenResponse::Failed(TransportError::MaybeSpent("the connection was lost".to_owned())))
         }
-        Step::OfReaders(step) => failed(step, error),
+        Step::OnPublished(step) => error_reply(step, error),
     }
 }
 
-pub fn lost(step: &Step) -> Reply {
-    failed(step, |action| StoreError::Unavailable { action, detail: "the line went dead".to_owned() })
+/// The store or the provider may have done the step.
+pub fn unavailable_reply(step: &Step) -> Reply {
+    error_reply(step, |action| StoreError::Unavailable { action, detail: "the connection was lost".to_owned() })
 }
 
-pub fn denied(step: &Step) -> Reply {
-    failed(step, |action| StoreError::AccessDenied { action, detail: "explicit deny".to_owned() })
+pub fn denied_reply(step: &Step) -> Reply {
+    error_reply(step, |action| StoreError::AccessDenied { action, detail: "explicit deny".to_owned() })
 }
 
 pub fn digest_of(value: &impl Hash) -> u64 {
@@ -45,7 +46,7 @@ pub fn digest_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// A number for a reply, its secrets included.
+/// Includes the secret texts of a reply.
 pub fn digest(reply: &Reply) -> u64 {
     match reply {
         Reply::Version(Ok(version)) => digest_of(&(0, &version.id, version.created, version.body.expose())),
@@ -56,9 +57,9 @@ pub fn digest(reply: &Reply) -> u64 {
         Reply::Listed(Ok(versions)) => {
             digest_of(&versions.iter().map(|version| (&version.id, version.labelled)).collect::<Vec<_>>())
         }
-        Reply::Answer(TokenResponse::Issued(_)) => 3,
-        Reply::Answer(TokenResponse::Refused(_)) => 4,
-        Reply::Answer(TokenResponse::Failed(_)) => 5,
+        Reply::Response(TokenResponse::Issued(_)) => 3,
+        Reply::Response(TokenResponse::Refused(_)) => 4,
+        Reply::Response(TokenResponse::Failed(_)) => 5,
     }
 }
 
@@ -71,6 +72,6 @@ pub fn describe(step: &Step) -> String {
         Step::Move { from, to } => format!("moves AWSCURRENT from {} to {}", short(from), short(to)),
         Step::List => "lists the versions".to_owned(),
         Step::Exchange(_) => "sends the refresh token".to_owned(),
-        Step::OfReaders(step) => format!("{} of the readers' secret", describe(step)),
+        Step::OnPublished(step) => format!("{} (published secret)", describe(step)),
     }
 }

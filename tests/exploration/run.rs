@@ -1,5 +1,5 @@
-//! One run of the real protocol, moved by hand: it stops at every call to the store, every exchange and every pause,
-//! and goes on when it is given the reply. Decides nothing, and knows nothing of what a store or a provider does.
+//! One run of the real protocol, step by step. It stops at every call to the store, every exchange and every pause, and resumes
+//! when it gets the reply. Decides nothing, and does not know how a store or a provider responds.
 
 use std::{
     future::poll_fn,
@@ -21,13 +21,13 @@ use token_refresher::{
     store::{Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId, aws},
 };
 
-/// The secret of every world.
+/// The token secret of every world.
 pub const NAME: &str = "crm/prod/oauth";
 
-/// The secret that readers read, where there is one.
-pub const READERS: &str = "crm/prod/access";
+/// The published secret, if the world has one.
+pub const PUBLISHED_NAME: &str = "crm/prod/access";
 
-/// What a run waits for.
+/// What a run waits for: a call to the store, or an exchange.
 #[derive(Clone, Debug)]
 pub enum Step {
     Get(Which),
@@ -42,8 +42,8 @@ pub enum Step {
     },
     List,
     Exchange(Box<Exchange>),
-    /// The same, of the secret that readers read.
-    OfReaders(Box<Step>),
+    /// A call for the published secret.
+    OnPublished(Box<Step>),
 }
 
 /// Which version to read.
@@ -53,25 +53,25 @@ pub enum Which {
     Label(Label),
 }
 
-/// What it gets.
+/// The result of a step.
 #[derive(Debug)]
 pub enum Reply {
     Version(Result<Version, StoreError>),
     Done(Result<(), StoreError>),
     Listed(Result<Vec<Listed>, StoreError>),
-    Answer(TokenResponse),
+    Response(TokenResponse),
 }
 
-/// Where a run and the one who moves it meet.
+/// What a run and the test that drives it exchange.
 #[derive(Debug, Default)]
-struct Desk {
+struct ChannelState {
     step: Option<Step>,
     reply: Option<Reply>,
-    /// When the first of the run's timers goes off.
+    /// When the first of the run's timers ends.
     wakes_at: Option<DateTime<Utc>>,
 }
 
-/// The time of a world, shared by all in it.
+/// The clock of a world.
 #[derive(Clone, Debug)]
 pub struct Time(Arc<Mutex<DateTime<Utc>>>);
 
@@ -93,36 +93,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A process's side of its desk.
+/// A process's connection to the test that drives it.
 #[derive(Clone, Debug)]
-struct Seat(Arc<Mutex<Desk>>);
+struct Channel(Arc<Mutex<ChannelState>>);
 
-impl Seat {
+impl Channel {
     async fn ask(&self, step: Step) -> Reply {
-        struct Leave<'a>(&'a Seat);
-        impl Drop for Leave<'_> {
+        struct ClearStep<'a>(&'a Channel);
+        impl Drop for ClearStep<'_> {
             fn drop(&mut self) {
                 lock(&self.0.0).step = None;
             }
         }
         lock(&self.0).step = Some(step);
-        let _leave = Leave(self);
+        let _clear_step = ClearStep(self);
         poll_fn(|_| lock(&self.0).reply.take().map_or(Poll::Pending, Poll::Ready)).await
     }
 
     fn clock(&self, time: &Time) -> Clock {
-        let (reader, sleeper, seat) = (time.clone(), time.clone(), self.clone());
+        let (reader, sleeper, channel) = (time.clone(), time.clone(), self.clone());
         Clock::new(
             move || reader.now(),
             move |duration| {
-                let (time, seat) = (sleeper.clone(), seat.clone());
+                let (time, channel) = (sleeper.clone(), channel.clone());
                 let wakes_at = time.now() + TimeDelta::from_std(duration).expect("a short time");
                 poll_fn(move |_| {
                     if time.now() >= wakes_at {
                         return Poll::Ready(());
                     }
-                    let mut desk = lock(&seat.0);
-                    desk.wakes_at = Some(desk.wakes_at.map_or(wakes_at, |first| first.min(wakes_at)));
+                    let mut shared = lock(&channel.0);
+                    shared.wakes_at = Some(shared.wakes_at.map_or(wakes_at, |first| first.min(wakes_at)));
                     Poll::Pending
                 })
             },
@@ -130,13 +130,13 @@ impl Seat {
     }
 }
 
-/// The store, as a process reaches it.
+/// The store of a process.
 #[derive(Debug)]
-struct Store(Seat);
+struct Store(Channel);
 
 impl Store {
     async fn ask(&self, secret_id: &str, step: Step) -> Reply {
-        self.0.ask(if secret_id == READERS { Step::OfReaders(Box::new(step)) } else { step }).await
+        self.0.ask(if secret_id == PUBLISHED_NAME { Step::OnPublished(Box::new(step)) } else { step }).await
     }
 }
 
@@ -186,80 +186,78 @@ impl SecretStore for Store {
     }
 }
 
-/// A process: what it holds in memory lives as long as this.
+/// A process, with its memory.
 #[derive(Clone)]
 pub struct Process {
     refresher: Arc<Refresher<Store>>,
-    seat: Seat,
+    channel: Channel,
 }
 
 impl Process {
     pub fn new(time: &Time, options: &Options) -> Self {
-        let seat = Seat(Arc::default());
-        let clock = seat.clock(time);
+        let channel = Channel(Arc::default());
+        let clock = channel.clock(time);
         let exchanger = {
-            let (seat, clock) = (seat.clone(), clock.clone());
+            let (channel, clock) = (channel.clone(), clock.clone());
             Exchanger::from_fn(move |exchange| {
-                let (seat, clock) = (seat.clone(), clock.clone());
+                let (channel, clock) = (channel.clone(), clock.clone());
                 async move {
                     let deadline = exchange.deadline;
-                    match clock.before(deadline, seat.ask(Step::Exchange(Box::new(exchange)))).await {
-                        None => TokenResponse::Failed(TransportError::MaybeSpent("did not answer in time".to_owned())),
-                        Some(Reply::Answer(response)) => response,
+                    match clock.before(deadline, channel.ask(Step::Exchange(Box::new(exchange)))).await {
+                        None => TokenResponse::Failed(TransportError::MaybeSpent("no response in time".to_owned())),
+                        Some(Reply::Response(response)) => response,
                         Some(other) => unreachable!("{other:?}"),
                     }
                 }
             })
         };
-        let refresher = Refresher::new(Store(seat.clone()), exchanger, clock, options.clone());
-        Self { refresher: Arc::new(refresher), seat }
+        let refresher = Refresher::new(Store(channel.clone()), exchanger, clock, options.clone());
+        Self { refresher: Arc::new(refresher), channel }
     }
 }
 
-/// Where a run stands.
 #[derive(Clone, Debug)]
-pub enum Standing {
-    /// It asks for something, and waits for the answer until then.
-    Asks(Step, Option<DateTime<Utc>>),
-    /// It pauses until then.
+pub enum RunState {
+    /// It waits for the reply to a step, until this time if there is a limit.
+    AtStep(Step, Option<DateTime<Utc>>),
+    /// It pauses until this time.
     Sleeps(DateTime<Utc>),
-    /// It has ended.
     Ended(Box<Result<Completed, Error>>),
 }
 
-/// A run on its way. Dropped, it has crashed.
+/// A run that has not ended. Dropping it is a crash.
 pub struct Run {
     running: Pin<Box<dyn Future<Output = Result<Completed, Error>> + Send>>,
-    seat: Seat,
+    channel: Channel,
 }
 
 impl Run {
-    /// Begins a run and goes to its first step.
-    pub fn begin(process: &Process, mode: Mode, deadline: DateTime<Utc>) -> (Self, Standing) {
+    /// Starts a run and lets it reach its first step.
+    pub fn start(process: &Process, mode: Mode, deadline: DateTime<Utc>) -> (Self, RunState) {
         let refresher = Arc::clone(&process.refresher);
         let running = async move {
             refresher.run(Request { secret_id: NAME, mode: &mode, deadline }, &Observation::default()).await
         };
-        let mut run = Self { running: Box::pin(running), seat: process.seat.clone() };
-        let standing = run.go_on(None);
-        (run, standing)
+        let mut run = Self { running: Box::pin(running), channel: process.channel.clone() };
+        let state = run.resume(None);
+        (run, state)
     }
 
-    /// Gives the run a reply, or (`None`) lets it see what time it is.
-    pub fn go_on(&mut self, reply: Option<Reply>) -> Standing {
+    /// Resumes the run with a reply, or, with `None`, so that it reads the clock.
+    pub fn resume(&mut self, reply: Option<Reply>) -> RunState {
         {
-            let mut desk = lock(&self.seat.0);
-            desk.reply = reply;
-            desk.wakes_at = None;
+            let mut channel = lock(&self.channel.0);
+            channel.reply = reply;
+            channel.wakes_at = None;
         }
         match self.running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => Standing::Ended(Box::new(result)),
+            Poll::Ready(result) => RunState::Ended(Box::new(result)),
             Poll::Pending => {
-                let desk = lock(&self.seat.0);
-                match (&desk.step, desk.wakes_at) {
-                    (Some(step), until) => Standing::Asks(step.clone(), until),
-                    (None, Some(wakes_at)) => Standing::Sleeps(wakes_at),
-                    (None, None) => panic!("a run waits for nothing at all"),
+                let channel = lock(&self.channel.0);
+                match (&channel.step, channel.wakes_at) {
+                    (Some(step), until) => RunState::AtStep(step.clone(), until),
+                    (None, Some(wakes_at)) => RunState::Sleeps(wakes_at),
+                    (None, None) => panic!("a run waits for neither a reply nor a timer"),
                 }
             }
         }

@@ -1,6 +1,5 @@
-//! A small world as a value that can be rebuilt: one secret, one provider, one person, processes and their runs, one
-//! clock. Says what may happen next, and makes it happen. What must hold is told in `promises` and `end`, what is tried
-//! in `explorer`.
+//! A small world that can be replayed: one secret, one provider, one person, processes with their runs, and one clock. Lists the
+//! events that can happen next, and applies one. `promises` and `end` check what must hold, and `explorer` chooses the events.
 
 use std::{
     collections::BTreeSet,
@@ -19,21 +18,21 @@ use token_refresher::{
 };
 
 use crate::{
-    member::{Event, Fault, Member, Stage},
-    person::{Act, Person},
+    person::{Person, PersonStep},
     plan::{Plan, TIMEOUT},
-    promises::{self, Broken},
-    provider::{Fate, Provider},
-    replies::{denied, describe, digest, digest_of, lost, read},
-    run::{Process, READERS, Reply, Run, Standing, Step, Time},
+    promises::{self, BrokenPromise},
+    provider::{Provider, TokenLocation},
+    replies::{denied_reply, describe, digest, digest_of, read_reply, unavailable_reply},
+    run::{PUBLISHED_NAME, Process, Reply, Run, RunState, Step, Time},
+    tracked_run::{Event, Fault, Progress, TrackedRun},
 };
 
-/// What the secret must say in the end, whatever the runs do.
+/// What AWSCURRENT must hold, whatever the runs do.
 #[derive(Clone, Debug, Hash)]
-pub struct Wanted {
-    /// The member that only people change.
+pub struct Expected {
+    /// The member that only the person changes.
     pub note: Value,
-    /// The consent whose tokens people put there last.
+    /// The consent whose tokens the person put there last.
     pub consent: usize,
 }
 
@@ -42,26 +41,26 @@ pub struct World {
     pub time: Time,
     options: Options,
     pub versions: Versions,
-    /// The secret that readers read.
-    pub readers: Versions,
-    /// The versions before the newest write, as long as a read may still see them.
-    before: Option<Versions>,
+    /// The published secret.
+    pub published: Versions,
+    /// The versions before the newest write, while a read may still return them.
+    before_newest_write: Option<Versions>,
     pub provider: Provider,
     person: Person,
-    first_text: String,
-    pub wanted: Wanted,
+    original_text: String,
+    pub expected: Expected,
     processes: Vec<Process>,
-    pub members: Vec<Member>,
+    pub runs: Vec<TrackedRun>,
     faults_left: usize,
-    leaps_left: usize,
-    /// The consents of which a token was sent again after an answer had been lost.
-    pub gambled: BTreeSet<usize>,
-    /// How many versions people made.
-    pub versions_of_people: usize,
-    /// Whether what happens has happened before, and kept every promise.
-    known: bool,
-    /// What has happened, in words, where someone wants to read it.
-    pub story: Option<Vec<String>>,
+    jumps_left: usize,
+    /// The consents of which a token was sent again after a lost response.
+    pub sent_again_after_loss: BTreeSet<usize>,
+    /// How many versions the person put.
+    pub versions_by_person: usize,
+    /// Whether events are replayed that have already been checked.
+    replaying: bool,
+    /// The events so far, in words, if they are wanted.
+    pub log: Option<Vec<String>>,
 }
 
 fn version_id(n: usize) -> VersionId {
@@ -69,24 +68,24 @@ fn version_id(n: usize) -> VersionId {
 }
 
 impl World {
-    pub fn new(plan: &Arc<Plan>) -> Result<Self, Broken> {
+    pub fn new(plan: &Arc<Plan>) -> Result<Self, BrokenPromise> {
         let now: DateTime<Utc> = "2026-01-01T12:00:00.250Z".parse().expect("a time");
-        let mut provider = Provider::new(plan.manners, plan.consent_ends_others);
+        let mut provider = Provider::new(plan.behaviour, plan.consent_ends_others);
         let first = provider.consent();
-        let issue = &provider.issues[first];
+        let pair = &provider.pairs[first];
         let obtained = now - plan.age;
         let expires = if plan.refreshed_before { obtained } else { now + plan.expires_in };
         let mut document = json!({
             "note": "as created",
-            "accessToken": issue.access,
-            "refreshToken": issue.refresh,
+            "accessToken": pair.access,
+            "refreshToken": pair.refresh,
             "expiresAt": expires.timestamp_millis(),
             "tokenEndpoint": "https://id.example/token",
             "clientId": "client",
             "clientSecret": "the client's secret",
         });
-        if plan.tells_readers() {
-            document["publishTo"] = json!(READERS);
+        if plan.publishes() {
+            document["publishTo"] = json!(PUBLISHED_NAME);
         }
         let mut versions =
             Versions::create("arn:aws:test", &version_id(1), &document.to_string().into(), obtained).expect("room");
@@ -101,147 +100,147 @@ impl World {
             processes: Vec::new(),
             options,
             versions,
-            readers: Versions::empty("arn:aws:test-readers"),
-            before: None,
+            published: Versions::empty("arn:aws:test-readers"),
+            before_newest_write: None,
             provider,
-            person: Person::new(&plan.deeds),
-            first_text: document.to_string(),
-            wanted: Wanted { note: json!("as created"), consent: 0 },
-            members: Vec::new(),
+            person: Person::new(&plan.user_actions),
+            original_text: document.to_string(),
+            expected: Expected { note: json!("as created"), consent: 0 },
+            runs: Vec::new(),
             faults_left: 0,
-            leaps_left: 0,
-            gambled: BTreeSet::new(),
-            versions_of_people: 0,
-            known: false,
-            story: None,
+            jumps_left: 0,
+            sent_again_after_loss: BTreeSet::new(),
+            versions_by_person: 0,
+            replaying: false,
+            log: None,
             time,
         };
         if plan.refreshed_before {
             world.later_run(None)?;
-            // Due an hour later, less the margin.
+            // The new token lives for an hour, and the margin is 15 minutes.
             world.time.set(obtained + TimeDelta::minutes(46));
-            world.members.clear();
+            world.runs.clear();
         }
         let processes = plan.runs.iter().map(|(_, process)| process + 1).max().unwrap_or(0);
         world.processes = (0..processes).map(|_| Process::new(&world.time, &world.options)).collect();
-        world.members = plan.runs.iter().map(|(mode, process)| Member::new(mode, *process)).collect();
-        (world.faults_left, world.leaps_left) = (plan.faults, plan.leaps);
+        world.runs = plan.runs.iter().map(|(mode, process)| TrackedRun::new(mode, *process)).collect();
+        (world.faults_left, world.jumps_left) = (plan.faults, plan.jumps);
         Ok(world)
     }
 
-    /// The same at the same moment, rebuilt.
-    pub fn rebuilt(plan: &Arc<Plan>, events: &[Event]) -> Result<Self, Broken> {
+    /// A new world after these events.
+    pub fn replayed(plan: &Arc<Plan>, events: &[Event]) -> Result<Self, BrokenPromise> {
         let mut world = Self::new(plan)?;
-        world.known = true;
+        world.replaying = true;
         for event in events {
-            world.happen(*event)?;
+            world.apply(*event)?;
         }
-        world.known = false;
+        world.replaying = false;
         Ok(world)
     }
 
-    /// All that may happen next. Nothing: all runs have ended, and the person is done.
+    /// The events that can happen next. None if all runs have ended and the person is done.
     pub fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();
-        let on_their_way = self.members.iter().filter(|member| matches!(member.standing, Stage::OnItsWay(_))).count();
-        let mut beginning: Vec<&Mode> = Vec::new();
-        for (run, member) in self.members.iter().enumerate() {
-            match &member.standing {
-                Stage::NotBegun => {
-                    let alone = !self.members[..run].iter().any(|other| other.process == member.process);
-                    let earlier_ended = self.members[..run]
+        let running = self.runs.iter().filter(|tracked| matches!(tracked.progress, Progress::Running(_))).count();
+        let mut startable_modes: Vec<&Mode> = Vec::new();
+        for (run, tracked) in self.runs.iter().enumerate() {
+            match &tracked.progress {
+                Progress::NotStarted => {
+                    let first_of_process = !self.runs[..run].iter().any(|other| other.process == tracked.process);
+                    let earlier_ended = self.runs[..run]
                         .iter()
-                        .filter(|other| other.process == member.process)
-                        .all(|other| matches!(other.standing, Stage::Ended(_) | Stage::Crashed));
-                    // Of those that are alike, one.
-                    if on_their_way < self.plan.at_once
+                        .filter(|other| other.process == tracked.process)
+                        .all(|other| matches!(other.progress, Progress::Ended(_) | Progress::Crashed));
+                    // Runs in new processes with the same mode are alike: one of them is enough.
+                    if running < self.plan.at_once
                         && earlier_ended
-                        && !(alone && beginning.contains(&&member.mode))
+                        && !(first_of_process && startable_modes.contains(&&tracked.mode))
                     {
-                        if alone {
-                            beginning.push(&member.mode);
+                        if first_of_process {
+                            startable_modes.push(&tracked.mode);
                         }
-                        events.push(Event::Begins(run));
+                        events.push(Event::Starts(run));
                     }
                 }
-                Stage::OnItsWay(standing) => self.events_of(run, standing, &mut events),
-                Stage::Ended(_) | Stage::Crashed => {}
+                Progress::Running(state) => self.events_of(run, state, &mut events),
+                Progress::Ended(_) | Progress::Crashed => {}
             }
         }
         if self.person.next().is_some() {
             events.push(Event::PersonActs);
         }
-        if !events.is_empty() && self.leaps_left > 0 {
-            events.extend((0..self.plan.leap_lengths.len()).map(Event::Leaps));
+        if !events.is_empty() && self.jumps_left > 0 {
+            events.extend((0..self.plan.jump_lengths.len()).map(Event::ClockJumps));
         }
         events
     }
 
-    fn events_of(&self, run: usize, standing: &Standing, events: &mut Vec<Event>) {
-        let (step, until) = match standing {
-            Standing::Asks(step, until) => (step, *until),
-            Standing::Sleeps(_) => return events.push(Event::Wakes(run)),
-            Standing::Ended(_) => unreachable!("it is no longer on its way"),
+    fn events_of(&self, run: usize, state: &RunState, events: &mut Vec<Event>) {
+        let (step, until) = match state {
+            RunState::AtStep(step, until) => (step, *until),
+            RunState::Sleeps(_) => return events.push(Event::Wakes(run)),
+            RunState::Ended(_) => unreachable!("it has ended"),
         };
-        let of_either = if let Step::OfReaders(step) = step { step } else { step };
-        let writes = matches!(of_either, Step::Put { .. } | Step::Move { .. });
+        let store_step = if let Step::OnPublished(step) = step { step } else { step };
+        let writes = matches!(store_step, Step::Put { .. } | Step::Move { .. });
         let exchanges = matches!(step, Step::Exchange(_));
         if until.is_some_and(|until| self.time.now() >= until) {
             events.push(Event::TimesOut { run, late: false });
             if writes {
-                // The request was on its way already.
+                // The request was sent before the time limit.
                 events.push(Event::TimesOut { run, late: true });
             }
             if self.faults_left > 0 {
-                events.push(Event::Fails(run, Fault::CrashBefore));
+                events.push(Event::StepFails(run, Fault::CrashBefore));
             }
             return;
         }
-        events.push(Event::Goes(run));
+        events.push(Event::StepSucceeds(run));
         if self.faults_left == 0 {
             return;
         }
-        events.extend([Fault::CrashBefore, Fault::RequestLost].map(|fault| Event::Fails(run, fault)));
+        events.extend([Fault::CrashBefore, Fault::RequestLost].map(|fault| Event::StepFails(run, fault)));
         if writes || exchanges {
-            events.extend([Fault::CrashAfter, Fault::AnswerLost].map(|fault| Event::Fails(run, fault)));
+            events.extend([Fault::CrashAfter, Fault::ResponseLost].map(|fault| Event::StepFails(run, fault)));
         }
         if !exchanges {
-            events.push(Event::Fails(run, Fault::Denied));
+            events.push(Event::StepFails(run, Fault::Denied));
         }
         if matches!(step, Step::Put { label: Label::Staged, .. }) {
-            events.push(Event::Fails(run, Fault::Outage));
+            events.push(Event::StepFails(run, Fault::Outage));
         }
-        if let Some(before) = &self.before
+        if let Some(before) = &self.before_newest_write
             && matches!(step, Step::Get(_) | Step::List)
-            && digest(&read(before, step)) != digest(&read(&self.versions, step))
+            && digest(&read_reply(before, step)) != digest(&read_reply(&self.versions, step))
         {
-            events.push(Event::Fails(run, Fault::Lags));
+            events.push(Event::StepFails(run, Fault::StaleRead));
         }
     }
 
-    /// Makes it happen.
-    pub fn happen(&mut self, event: Event) -> Result<(), Broken> {
-        let told = self.story.is_some().then(|| self.tell(event));
-        if let Some(story) = &mut self.story {
-            story.extend(told);
+    /// Applies an event, and checks the promises of each step.
+    pub fn apply(&mut self, event: Event) -> Result<(), BrokenPromise> {
+        let description = self.log.is_some().then(|| self.describe(event));
+        if let Some(log) = &mut self.log {
+            log.extend(description);
         }
         match event {
-            Event::Begins(run) => {
-                let (mode, process) = (self.members[run].mode.clone(), self.members[run].process);
+            Event::Starts(run) => {
+                let (mode, process) = (self.runs[run].mode.clone(), self.runs[run].process);
                 seed(run, 0);
                 let deadline = self.time.now() + TIMEOUT;
-                let (begun, standing) = Run::begin(&self.processes[process], mode, deadline);
-                self.members[run].run = Some(begun);
-                self.members[run].deadline = deadline;
-                self.came_to(run, standing, 0)
+                let (started, state) = Run::start(&self.processes[process], mode, deadline);
+                self.runs[run].run = Some(started);
+                self.runs[run].deadline = deadline;
+                self.record_state(run, state, 0)
             }
-            Event::Goes(run) => {
+            Event::StepSucceeds(run) => {
                 let reply = self.perform(run)?;
-                self.go_on(run, Some(reply))
+                self.resume(run, Some(reply))
             }
-            Event::Fails(run, fault) => {
+            Event::StepFails(run, fault) => {
                 self.faults_left = self.faults_left.saturating_sub(1);
-                self.members[run].faults += 1;
+                self.runs[run].faults += 1;
                 let step = self.step(run);
                 match fault {
                     Fault::CrashBefore => {
@@ -253,25 +252,25 @@ impl World {
                         self.crash(run);
                         Ok(())
                     }
-                    Fault::RequestLost => self.go_on(run, Some(lost(&step))),
-                    Fault::AnswerLost => {
+                    Fault::RequestLost => self.resume(run, Some(unavailable_reply(&step))),
+                    Fault::ResponseLost => {
                         self.perform(run)?;
                         if matches!(step, Step::Exchange(_)) {
-                            self.provider.hand_over(Fate::Held { run }, Fate::Lost);
+                            self.provider.move_tokens(TokenLocation::InRun { run }, TokenLocation::Lost);
                         }
-                        self.go_on(run, Some(lost(&step)))
+                        self.resume(run, Some(unavailable_reply(&step)))
                     }
                     Fault::Outage => {
-                        if let Stage::OnItsWay(Standing::Asks(_, Some(until))) = &self.members[run].standing {
+                        if let Progress::Running(RunState::AtStep(_, Some(until))) = &self.runs[run].progress {
                             self.time.set(*until - TimeDelta::milliseconds(1));
                         }
-                        self.go_on(run, Some(lost(&step)))
+                        self.resume(run, Some(unavailable_reply(&step)))
                     }
-                    Fault::Denied => self.go_on(run, Some(denied(&step))),
-                    Fault::Lags => {
-                        let reply = read(self.before.as_ref().expect("a write before"), &step);
-                        self.members[run].calls += 1;
-                        self.go_on(run, Some(reply))
+                    Fault::Denied => self.resume(run, Some(denied_reply(&step))),
+                    Fault::StaleRead => {
+                        let reply = read_reply(self.before_newest_write.as_ref().expect("a write before"), &step);
+                        self.runs[run].calls += 1;
+                        self.resume(run, Some(reply))
                     }
                 }
             }
@@ -279,283 +278,291 @@ impl World {
                 if late {
                     self.perform(run)?;
                 }
-                self.go_on(run, None)
+                self.resume(run, None)
             }
             Event::Wakes(run) => {
-                if let Stage::OnItsWay(Standing::Sleeps(until)) = self.members[run].standing
+                if let Progress::Running(RunState::Sleeps(until)) = self.runs[run].progress
                     && until > self.time.now()
                 {
                     self.time.set(until);
                 }
-                self.go_on(run, None)
+                self.resume(run, None)
             }
             Event::PersonActs => self.person_acts(),
-            Event::Leaps(length) => {
-                self.leaps_left = self.leaps_left.saturating_sub(1);
-                self.time.set(self.time.now() + self.plan.leap_lengths[length]);
-                self.before = None;
+            Event::ClockJumps(length) => {
+                self.jumps_left = self.jumps_left.saturating_sub(1);
+                self.time.set(self.time.now() + self.plan.jump_lengths[length]);
+                self.before_newest_write = None;
                 Ok(())
             }
         }
     }
 
     fn step(&self, run: usize) -> Step {
-        match &self.members[run].standing {
-            Stage::OnItsWay(Standing::Asks(step, _)) => step.clone(),
-            other => unreachable!("run {run} asks for nothing: {other:?}"),
+        match &self.runs[run].progress {
+            Progress::Running(RunState::AtStep(step, _)) => step.clone(),
+            other => unreachable!("run {run} is not at a step: {other:?}"),
         }
     }
 
-    fn go_on(&mut self, run: usize, reply: Option<Reply>) -> Result<(), Broken> {
-        let told = reply.as_ref().map_or(0, digest);
-        let granted = matches!(reply, Some(Reply::Answer(TokenResponse::Issued(_))));
-        let member = &mut self.members[run];
-        member.answered |= granted;
-        seed(run, member.told);
-        let standing = member.run.as_mut().expect("it is on its way").go_on(reply);
+    fn resume(&mut self, run: usize, reply: Option<Reply>) -> Result<(), BrokenPromise> {
+        let reply_digest = reply.as_ref().map_or(0, digest);
+        let granted = matches!(reply, Some(Reply::Response(TokenResponse::Issued(_))));
+        let tracked = &mut self.runs[run];
+        tracked.got_tokens |= granted;
+        seed(run, tracked.replies_digest);
+        let state = tracked.run.as_mut().expect("a run that has not ended").resume(reply);
         if granted {
-            promises::of_an_answer(run, &standing)?;
+            promises::check_tokens_are_staged_next(run, &state)?;
         }
-        self.came_to(run, standing, told)
+        self.record_state(run, state, reply_digest)
     }
 
-    fn came_to(&mut self, run: usize, standing: Standing, told: u64) -> Result<(), Broken> {
-        let member = &mut self.members[run];
-        member.told = digest_of(&(member.told, told, self.time.now()));
-        let Standing::Ended(result) = standing else {
-            member.standing = Stage::OnItsWay(standing);
+    fn record_state(&mut self, run: usize, state: RunState, reply_digest: u64) -> Result<(), BrokenPromise> {
+        let tracked = &mut self.runs[run];
+        tracked.replies_digest = digest_of(&(tracked.replies_digest, reply_digest, self.time.now()));
+        let RunState::Ended(result) = state else {
+            tracked.progress = Progress::Running(state);
             return Ok(());
         };
-        if let Some(story) = &mut self.story {
-            story.push(match &*result {
+        if let Some(log) = &mut self.log {
+            log.push(match &*result {
                 Ok(report) => format!("run {run} ends: {:?}", report.outcome),
                 Err(error) => format!("run {run} ends: {}: {error}", error.error_type().as_str()),
             });
         }
-        member.run = None;
-        let process = member.process;
-        let holds = self.provider.sendings.iter().any(|sending| sending.fate == Fate::Held { run });
-        if holds && result.is_ok() {
-            return Err(Broken::new(format!("run {run} ended well, and the tokens it obtained stand nowhere")));
+        tracked.run = None;
+        let process = tracked.process;
+        let holds_tokens =
+            self.provider.granted_requests.iter().any(|request| request.location == TokenLocation::InRun { run });
+        if holds_tokens && result.is_ok() {
+            return Err(BrokenPromise::new(format!(
+                "run {run} ended without an error, but did not store the tokens that it received"
+            )));
         }
-        self.provider.hand_over(Fate::Held { run }, Fate::InMemory { process });
-        promises::of_a_run(self, run, &result)?;
-        self.members[run].standing = Stage::Ended(result);
+        self.provider.move_tokens(TokenLocation::InRun { run }, TokenLocation::InMemory { process });
+        promises::check_run_end(self, run, &result)?;
+        self.runs[run].progress = Progress::Ended(result);
         Ok(())
     }
 
     fn crash(&mut self, run: usize) {
-        let process = self.members[run].process;
-        self.members[run].run = None;
-        self.members[run].standing = Stage::Crashed;
+        let process = self.runs[run].process;
+        self.runs[run].run = None;
+        self.runs[run].progress = Progress::Crashed;
         self.processes[process] = Process::new(&self.time, &self.options);
-        for fate in [Fate::Held { run }, Fate::InMemory { process }] {
-            self.provider.hand_over(fate, Fate::Lost);
+        for location in [TokenLocation::InRun { run }, TokenLocation::InMemory { process }] {
+            self.provider.move_tokens(location, TokenLocation::Lost);
         }
     }
 
-    /// Does what a run asks for.
-    fn perform(&mut self, run: usize) -> Result<Reply, Broken> {
+    /// Does the step that a run waits for.
+    fn perform(&mut self, run: usize) -> Result<Reply, BrokenPromise> {
         let step = self.step(run);
         if !matches!(step, Step::Exchange(_)) {
-            self.members[run].calls += 1;
+            self.runs[run].calls += 1;
         }
         match &step {
-            Step::Get(_) | Step::List => Ok(read(&self.versions, &step)),
+            Step::Get(_) | Step::List => Ok(read_reply(&self.versions, &step)),
             Step::Put { id, label, body } => {
-                let (before, count) = (self.before_a_write(), self.versions.list(true).len());
+                let (before, count) = (self.versions_if_reads_lag(), self.versions.list(true).len());
                 let done = self.versions.put(id, body, Some(&[label.as_str().to_owned()]), self.time.now());
                 if self.versions.list(true).len() > count {
-                    self.members[run].versions_put += 1;
+                    self.runs[run].versions_put += 1;
                 }
-                self.wrote(before)?;
+                self.after_write(before)?;
                 if done.is_ok() {
                     if *label == Label::Claim {
-                        self.members[run].claimed = true;
+                        self.runs[run].has_claimed = true;
                     } else if let Some((refresh, access)) = tokens(body.expose()) {
-                        let in_time = self.time.now() < self.members[run].deadline;
+                        let in_time = self.time.now() < self.runs[run].deadline;
                         let claimed =
-                            (0..).zip(&self.members).filter(|(_, member)| member.claimed && member.run.is_some());
+                            (0..).zip(&self.runs).filter(|(_, tracked)| tracked.has_claimed && tracked.run.is_some());
                         let claimed = claimed.fold(0, |bits, (run, _)| bits | 1_u32 << run);
                         self.provider.stored(&refresh, &access, in_time.then_some(run), claimed);
                     }
                 }
                 Ok(Reply::Done(done))
             }
-            Step::OfReaders(step) => self.perform_of_readers(run, step),
+            Step::OnPublished(step) => self.perform_on_published(run, step),
             Step::Move { from, to } => {
-                promises::of_a_move(run, from, to)?;
-                promises::of_telling_first(self, to)?;
-                let before = self.before_a_write();
+                promises::check_move(run, from, to)?;
+                promises::check_published_before_current(self, to)?;
+                let before = self.versions_if_reads_lag();
                 let done = self.versions.move_label("AWSCURRENT", Some(from), to);
-                self.wrote(before)?;
+                self.after_write(before)?;
                 Ok(Reply::Done(done))
             }
             Step::Exchange(exchange) => {
                 let refresh = exchange.grant.identity().to_owned();
                 let access = exchange.access_token.as_ref().map(|access| access.expose().to_owned());
-                promises::of_a_sending(self, run, &refresh, access.as_deref())?;
-                let (status, body, issue) = self.provider.exchange(&refresh);
-                let told = self.members[run].told;
-                self.members[run].told = digest_of(&(told, issue));
-                if let Some(issue) = issue {
-                    self.provider.record(&refresh, access.as_deref(), issue, Fate::Held { run });
+                promises::check_exchange(self, run, &refresh, access.as_deref())?;
+                let (status, body, pair) = self.provider.exchange(&refresh);
+                let replies_digest = self.runs[run].replies_digest;
+                self.runs[run].replies_digest = digest_of(&(replies_digest, pair));
+                if let Some(pair) = pair {
+                    self.provider.record(&refresh, access.as_deref(), pair, TokenLocation::InRun { run });
                 }
-                Ok(Reply::Answer(response::read(status, None, body.as_bytes(), self.time.now(), &[])))
+                Ok(Reply::Response(response::read(status, None, body.as_bytes(), self.time.now(), &[])))
             }
         }
     }
 
-    /// Does what a run asks for of the readers' secret.
-    fn perform_of_readers(&mut self, run: usize, step: &Step) -> Result<Reply, Broken> {
+    /// Does a step on the published secret.
+    fn perform_on_published(&mut self, run: usize, step: &Step) -> Result<Reply, BrokenPromise> {
         let now = self.time.now();
         match step {
             Step::Put { id, label, body } => {
-                let count = self.readers.list(true).len();
-                let done = self.readers.put(id, body, Some(&[label.as_str().to_owned()]), now);
-                self.members[run].published += self.readers.list(true).len() - count;
-                promises::of_the_readers(self)?;
+                let count = self.published.list(true).len();
+                let done = self.published.put(id, body, Some(&[label.as_str().to_owned()]), now);
+                self.runs[run].publications_put += self.published.list(true).len() - count;
+                promises::check_published_members(self)?;
                 Ok(Reply::Done(done))
             }
             Step::Move { from, to } => {
-                promises::of_a_move(run, from, to)?;
-                let before = self.told_readers();
-                let done = self.readers.move_label("AWSCURRENT", Some(from), to);
-                promises::of_the_readers(self)?;
-                promises::of_readers_who_were_told(self, before.as_deref())?;
+                promises::check_move(run, from, to)?;
+                let before = self.published_text();
+                let done = self.published.move_label("AWSCURRENT", Some(from), to);
+                promises::check_published_members(self)?;
+                promises::check_publication_is_not_older(self, before.as_deref())?;
                 Ok(Reply::Done(done))
             }
-            step => Ok(read(&self.readers, step)),
+            step => Ok(read_reply(&self.published, step)),
         }
     }
 
-    fn before_a_write(&self) -> Option<Versions> {
-        self.plan.lagging_reads.then(|| self.versions.clone())
+    fn versions_if_reads_lag(&self) -> Option<Versions> {
+        self.plan.stale_reads.then(|| self.versions.clone())
     }
 
-    fn wrote(&mut self, before: Option<Versions>) -> Result<(), Broken> {
+    fn after_write(&mut self, before: Option<Versions>) -> Result<(), BrokenPromise> {
         if before.as_ref() != Some(&self.versions) {
-            self.before = before;
+            self.before_newest_write = before;
         }
-        if self.known { Ok(()) } else { promises::of_the_current_version(self) }
+        if self.replaying { Ok(()) } else { promises::check_current_version(self) }
     }
 
     pub fn processes(&self) -> usize {
         self.processes.len()
     }
 
-    /// In which orders later runs are worth looking at: where a process holds tokens in its memory, it may or may not
-    /// be the next to run.
-    pub fn orders_of_later_runs(&self) -> Vec<bool> {
-        let in_memory = self.provider.sendings.iter().any(|sending| matches!(sending.fate, Fate::InMemory { .. }));
+    /// The values of `living_processes_first` to check. Both make a difference only if a process has unstored tokens.
+    pub fn later_run_orders(&self) -> Vec<bool> {
+        let in_memory = self
+            .provider
+            .granted_requests
+            .iter()
+            .any(|request| matches!(request.location, TokenLocation::InMemory { .. }));
         if in_memory { vec![true, false] } else { vec![false] }
     }
 
-    /// Whether a grant ended because a person consented again, or by what they did since.
-    pub fn ended_by_people(&self, consent: usize) -> bool {
-        self.plan.consent_ends_others && self.provider.issues.iter().any(|issue| issue.consent > consent)
+    /// Whether the provider revoked a grant because the person consented again later.
+    pub fn grant_ended_by_person(&self, consent: usize) -> bool {
+        self.plan.consent_ends_others && self.provider.pairs.iter().any(|pair| pair.consent > consent)
     }
 
     /// Whether a run was forced.
     pub fn was_forced(&self) -> bool {
-        self.members.iter().any(|member| member.mode != Mode::Scheduled)
+        self.runs.iter().any(|tracked| tracked.mode != Mode::Scheduled)
     }
 
-    /// How many times the clock has leapt.
-    pub fn leaps(&self) -> usize {
-        self.plan.leaps - self.leaps_left
+    /// How many times the clock has jumped.
+    pub fn jumps(&self) -> usize {
+        self.plan.jumps - self.jumps_left
     }
 
-    /// How many times something has gone wrong: faults, and leaps of the clock.
-    pub fn mishaps(&self) -> usize {
-        self.plan.faults + self.plan.leaps - self.faults_left - self.leaps_left
+    /// How many faults and clock jumps have happened.
+    pub fn faults_and_jumps(&self) -> usize {
+        self.plan.faults + self.plan.jumps - self.faults_left - self.jumps_left
     }
 
-    /// What readers are told, if anything.
-    pub fn told_readers(&self) -> Option<String> {
-        self.readers.get(None, None).ok().map(|version| version.body.expose().to_owned())
+    /// The current text of the published secret, if it has one.
+    pub fn published_text(&self) -> Option<String> {
+        self.published.get(None, None).ok().map(|version| version.body.expose().to_owned())
     }
 
     pub fn current_text(&self) -> String {
         self.versions.get(None, None).expect("a current version").body.expose().to_owned()
     }
 
-    fn person_acts(&mut self) -> Result<(), Broken> {
+    fn person_acts(&mut self) -> Result<(), BrokenPromise> {
         let current = self.current_text();
-        let before = self.before_a_write();
-        match self.person.act(&current, &self.first_text) {
-            Act::Look => return Ok(()),
-            Act::Save { mut text, consents } => {
+        let before = self.versions_if_reads_lag();
+        match self.person.act(&current, &self.original_text) {
+            PersonStep::Read => return Ok(()),
+            PersonStep::Save { mut text, consents } => {
                 if consents {
-                    let issue = self.provider.consent();
+                    let pair = self.provider.consent();
                     let mut document: Value = serde_json::from_str(&text).expect("a document");
-                    document["accessToken"] = json!(self.provider.issues[issue].access);
-                    document["refreshToken"] = json!(self.provider.issues[issue].refresh);
+                    document["accessToken"] = json!(self.provider.pairs[pair].access);
+                    document["refreshToken"] = json!(self.provider.pairs[pair].refresh);
                     document["expiresAt"] = json!((self.time.now() + TimeDelta::hours(1)).timestamp_millis());
                     text = document.to_string();
                 }
-                let id = version_id(1000 + self.versions_of_people);
-                self.versions.put(&id, &text.into(), None, self.time.now()).expect("room for a person's version");
-                self.versions_of_people += 1;
+                let id = version_id(1000 + self.versions_by_person);
+                self.versions.put(&id, &text.into(), None, self.time.now()).expect("room for the person's version");
+                self.versions_by_person += 1;
             }
-            Act::RollBack => {
-                // Nothing to go back to: they leave it.
+            PersonStep::RollBack => {
+                // It fails if there is no AWSPREVIOUS.
                 let _ = self.versions.roll_back();
             }
         }
         let document: Value = serde_json::from_str(&self.current_text()).expect("a document");
         let (refresh, access) = tokens(&self.current_text()).expect("tokens");
-        let issue = self.provider.find(&refresh, &access).expect("tokens that were issued");
-        self.wanted = Wanted { note: document["note"].clone(), consent: self.provider.issues[issue].consent };
-        self.wrote(before)
+        let pair = self.provider.find(&refresh, &access).expect("tokens that were issued");
+        self.expected = Expected { note: document["note"].clone(), consent: self.provider.pairs[pair].consent };
+        self.after_write(before)
     }
 
-    /// A run all alone, from its beginning to its end: without faults, and without anyone in between. In a fresh
-    /// process, or in one of those that are there.
-    pub fn later_run(&mut self, process: Option<usize>) -> Result<usize, Broken> {
+    /// One run from start to end, alone and without faults: in this process, or in a new one. Returns the run's index.
+    pub fn later_run(&mut self, process: Option<usize>) -> Result<usize, BrokenPromise> {
         let process = process.unwrap_or_else(|| {
             self.processes.push(Process::new(&self.time, &self.options));
             self.processes.len() - 1
         });
-        let run = self.members.len();
-        self.members.push(Member::new(&Mode::Scheduled, process));
-        self.before = None;
-        self.happen(Event::Begins(run))?;
+        let run = self.runs.len();
+        self.runs.push(TrackedRun::new(&Mode::Scheduled, process));
+        self.before_newest_write = None;
+        self.apply(Event::Starts(run))?;
         for _ in 0..300 {
-            match &self.members[run].standing {
-                Stage::OnItsWay(Standing::Asks(..)) => self.happen(Event::Goes(run))?,
-                Stage::OnItsWay(Standing::Sleeps(_)) => self.happen(Event::Wakes(run))?,
+            match &self.runs[run].progress {
+                Progress::Running(RunState::AtStep(..)) => self.apply(Event::StepSucceeds(run))?,
+                Progress::Running(RunState::Sleeps(_)) => self.apply(Event::Wakes(run))?,
                 _ => return Ok(run),
             }
         }
-        Err(Broken::new("a run all alone does not come to an end".to_owned()))
+        Err(BrokenPromise::new("a run alone does not end".to_owned()))
     }
 
-    /// A number for all that can still make a difference.
+    /// A digest of everything that can still make a difference.
     pub fn digest(&self) -> u128 {
         let mut halves = [DefaultHasher::new(), DefaultHasher::new()];
         halves[1].write_u8(1);
         let text = |versions: &Versions| serde_json::to_vec(versions).expect("JSON");
-        let versions = (text(&self.versions), text(&self.readers), self.before.as_ref().map(text));
+        let versions = (text(&self.versions), text(&self.published), self.before_newest_write.as_ref().map(text));
         for half in &mut halves {
             versions.hash(half);
             self.provider.hash(half);
             self.person.hash(half);
-            self.wanted.note.as_str().hash(half);
-            self.wanted.consent.hash(half);
-            (self.time.now(), self.faults_left, self.leaps_left, &self.gambled, self.versions_of_people).hash(half);
-            for member in &self.members {
-                // What `end` asks of a run, however it ended.
-                (member.answered && member.faults > 0).hash(half);
-                match &member.standing {
-                    Stage::NotBegun => 0.hash(half),
-                    Stage::Crashed => 1.hash(half),
-                    // What it has left in memory.
-                    Stage::Ended(result) if result.is_err() && member.answered => (2, member.told).hash(half),
-                    Stage::Ended(_) => 3.hash(half),
-                    Stage::OnItsWay(_) => {
-                        let costs = (member.calls, member.versions_put, member.published);
-                        (4, member.told, costs, member.faults, member.claimed).hash(half);
+            self.expected.note.as_str().hash(half);
+            self.expected.consent.hash(half);
+            (self.time.now(), self.faults_left, self.jumps_left, &self.sent_again_after_loss, self.versions_by_person)
+                .hash(half);
+            for tracked in &self.runs {
+                // `end` needs this of every run.
+                (tracked.got_tokens && tracked.faults > 0).hash(half);
+                match &tracked.progress {
+                    Progress::NotStarted => 0.hash(half),
+                    Progress::Crashed => 1.hash(half),
+                    // Its process may have unstored tokens.
+                    Progress::Ended(result) if result.is_err() && tracked.got_tokens => {
+                        (2, tracked.replies_digest).hash(half)
+                    }
+                    Progress::Ended(_) => 3.hash(half),
+                    Progress::Running(_) => {
+                        let costs = (tracked.calls, tracked.versions_put, tracked.publications_put);
+                        (4, tracked.replies_digest, costs, tracked.faults, tracked.has_claimed).hash(half);
                     }
                 }
             }
@@ -563,32 +570,32 @@ impl World {
         u128::from(halves[0].finish()) << 64 | u128::from(halves[1].finish())
     }
 
-    fn tell(&self, event: Event) -> String {
-        let asked = |run: usize| match &self.members[run].standing {
-            Stage::OnItsWay(Standing::Asks(step, _)) => describe(step),
+    fn describe(&self, event: Event) -> String {
+        let step = |run: usize| match &self.runs[run].progress {
+            Progress::Running(RunState::AtStep(step, _)) => describe(step),
             _ => "nothing".to_owned(),
         };
         match event {
-            Event::Begins(run) => format!("run {run} begins ({:?})", self.members[run].mode),
-            Event::Goes(run) => format!("run {run}: {}", asked(run)),
-            Event::Fails(run, fault) => format!("run {run}: {}: {fault:?}", asked(run)),
-            Event::TimesOut { run, late: false } => format!("run {run}: {}: its time is up", asked(run)),
-            Event::TimesOut { run, late: true } => format!("run {run}: {}: done when its time was up", asked(run)),
-            Event::Wakes(run) => format!("run {run} goes on after a pause"),
-            Event::PersonActs => format!("the person: {:?}", self.person.next().expect("a deed")),
-            Event::Leaps(length) => {
-                format!("the clock leaps by {} ms", self.plan.leap_lengths[length].num_milliseconds())
+            Event::Starts(run) => format!("run {run} starts ({:?})", self.runs[run].mode),
+            Event::StepSucceeds(run) => format!("run {run}: {}", step(run)),
+            Event::StepFails(run, fault) => format!("run {run}: {}: {fault:?}", step(run)),
+            Event::TimesOut { run, late: false } => format!("run {run}: {}: timed out", step(run)),
+            Event::TimesOut { run, late: true } => format!("run {run}: {}: done after the timeout", step(run)),
+            Event::Wakes(run) => format!("run {run} resumes after a pause"),
+            Event::PersonActs => format!("the person: {:?}", self.person.next().expect("an action")),
+            Event::ClockJumps(length) => {
+                format!("the clock jumps by {} ms", self.plan.jump_lengths[length].num_milliseconds())
             }
         }
     }
 }
 
-/// Random numbers, the same whenever the same run comes to the same point.
-fn seed(run: usize, told: u64) {
-    fastrand::seed(digest_of(&(run, told)));
+/// Makes random numbers the same whenever the same run reaches the same point.
+fn seed(run: usize, replies_digest: u64) {
+    fastrand::seed(digest_of(&(run, replies_digest)));
 }
 
-/// The tokens that a document holds, unless it is none.
+/// The refresh token and the access token of a document. `None` if the text is not a document with both.
 pub fn tokens(text: &str) -> Option<(String, String)> {
     let document: Value = serde_json::from_str(text).ok()?;
     let text = |name: &str| document.get(name)?.as_str().map(str::to_owned);

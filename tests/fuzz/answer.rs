@@ -1,5 +1,5 @@
-//! Any answer of a provider, in the form of the fixtures (`HTTP/1.1 200 OK`, headers, an empty line, a body): by a second
-//! reading of the contract the tokens are granted and can be written, or it is told in one line why not.
+//! Any response of a provider, in the form of the fixtures (`HTTP/1.1 200 OK`, headers, an empty line, a body). By a second
+//! implementation of the rules it has tokens that can be written, or the error says in one line why not.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use token_refresher::{
 
 use crate::{support::output::assert_no_secret, text::assert_one_printable_line};
 
-/// What was sent; the seeds quote it.
+/// The secrets in the request. The seeds quote them.
 const REFRESH_TOKEN: &str = "rt-Zm9vYmFyLXJlZnJlc2g/+~8157";
 const CLIENT_SECRET: &str = "s3cr+t/=&%:xYz-of-the-seeds";
 
-/// Both sides of each boundary of what a status means: whatever status a body comes with, it is tried with these.
+/// Both sides of each boundary between the meanings of a status. Every body is tried with each of these.
 const BOUNDARIES: [u16; 10] = [200, 299, 300, 428, 429, 430, 499, 500, 599, 600];
 
-/// No lifetime is believed to be longer, nor a wait.
+/// The longest lifetime or wait that is accepted.
 const LONGEST: TimeDelta = TimeDelta::days(36_525);
 
 pub fn target(input: &[u8]) {
@@ -33,26 +33,26 @@ pub fn target(input: &[u8]) {
     for status in BOUNDARIES {
         assert_classified(&read(status), status, members.as_ref(), body);
     }
-    let answer = read(status);
-    match &answer {
+    let response = read(status);
+    match &response {
         TokenResponse::Issued(_) => assert!((200..300).contains(&status), "{status}"),
-        TokenResponse::Refused(refusal) => assert_told(&refusal.to_string(), members.as_ref()),
+        TokenResponse::Refused(refusal) => assert_description(&refusal.to_string(), members.as_ref()),
         TokenResponse::Failed(TransportError::Busy { what, retry_after }) => {
-            assert_told(what, members.as_ref());
+            assert_description(what, members.as_ref());
             assert!(retry_after.is_none() || status == 429);
             assert!(retry_after.unwrap_or_default() <= LONGEST.to_std().unwrap(), "{retry_after:?}");
         }
-        TokenResponse::Failed(TransportError::MaybeSpent(what)) => assert_told(what, members.as_ref()),
-        TokenResponse::Failed(TransportError::NotSent(what)) => panic!("an answer came: {what}"),
+        TokenResponse::Failed(TransportError::MaybeSpent(what)) => assert_description(what, members.as_ref()),
+        TokenResponse::Failed(TransportError::NotSent(what)) => panic!("there was a response: {what}"),
     }
-    assert_classified(&answer, status, members.as_ref(), body);
-    if let TokenResponse::Issued(granted) = answer {
-        let new = granted.into_new_tokens(now, Duration::from_hours(1));
+    assert_classified(&response, status, members.as_ref(), body);
+    if let TokenResponse::Issued(issued) = response {
+        let new = issued.into_new_tokens(now, Duration::from_hours(1));
         assert_stored(&new, now, members.as_ref());
     }
 }
 
-/// Status, `Retry-After` and body.
+/// The status, the `Retry-After` header and the body of an input.
 fn parts(input: &[u8]) -> (u16, Option<String>, &[u8]) {
     let end = input.windows(2).position(|pair| pair == b"\n\n").map(|at| (at, at + 2));
     let end = end.or(input.windows(4).position(|four| four == b"\r\n\r\n").map(|at| (at, at + 4)));
@@ -64,7 +64,7 @@ fn parts(input: &[u8]) -> (u16, Option<String>, &[u8]) {
     (status.unwrap_or(200), retry_after.map(|(_, value)| value.to_owned()), body)
 }
 
-/// The body's members, JSON or form; `None` where it is neither, or where this simple reading does not tell.
+/// The members of the body, in JSON or in a form. `None` if it is neither, or if this simple parser cannot decide.
 fn members(body: &[u8]) -> Option<Map<String, Value>> {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start_matches('\u{feff}').trim();
@@ -83,10 +83,10 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     members.get(name)?.as_str().filter(|text| !text.trim().is_empty())
 }
 
-/// One line, short and without a secret: ours, or one that came with the answer.
-fn assert_told(what: &str, members: Option<&Map<String, Value>>) {
+/// Fails unless the description is one short line without a secret of the request or of the response.
+fn assert_description(what: &str, members: Option<&Map<String, Value>>) {
     assert_one_printable_line(what, 450);
-    // The other encodings are those of the request, in which a clumsy provider quotes it; this one is of the answer.
+    // A provider can quote the request in the encodings of the request. Backslash escapes are only in the response.
     if !what.contains('\\') {
         assert_no_secret(what, &[REFRESH_TOKEN.to_owned(), CLIENT_SECRET.to_owned()]);
     }
@@ -94,18 +94,18 @@ fn assert_told(what: &str, members: Option<&Map<String, Value>>) {
     let code = text(members, "error").unwrap_or_default();
     for name in ["access_token", "refresh_token", "id_token"] {
         let token = text(members, name).filter(|token| token.chars().count() >= 12 && !code.contains(token));
-        assert!(!token.is_some_and(|token| what.contains(token)), "the answer's own {name} is told");
+        assert!(!token.is_some_and(|token| what.contains(token)), "the description shows the {name} of the response");
     }
 }
 
-/// Section 6 of the contract, on the parsed body.
-fn assert_classified(answer: &TokenResponse, status: u16, members: Option<&Map<String, Value>>, body: &[u8]) {
+/// Fails unless the response is classified by the rules, which this applies to the parsed body.
+fn assert_classified(response: &TokenResponse, status: u16, members: Option<&Map<String, Value>>, body: &[u8]) {
     let Some(members) = members else {
-        // Not even this much may be made of a page, or of what is no object.
+        // A page, or JSON that is not an object.
         if matches!(body.trim_ascii().first(), None | Some(b'<' | b'[' | b'"')) {
-            assert!(!matches!(answer, TokenResponse::Issued(_)), "no tokens are in a page");
+            assert!(!matches!(response, TokenResponse::Issued(_)), "a page has no tokens");
             assert_eq!(
-                matches!(answer, TokenResponse::Refused(_)),
+                matches!(response, TokenResponse::Refused(_)),
                 !(200..300).contains(&status) && !transient(status)
             );
         }
@@ -122,27 +122,28 @@ fn assert_classified(answer: &TokenResponse, status: u16, members: Option<&Map<S
     let code = text(members, "error").filter(|_| !no_error).map(str::trim);
     let hubspot = text(members, "error").is_none() && text(members, "status").is_some_and(|s| s.starts_with("BAD_"));
     let refused = !no_error || hubspot || members.get("ok") == Some(&Value::Bool(false));
-    let granted =
-        !refused && members.get("access_token").and_then(Value::as_str).is_some_and(|token| !token.is_empty());
-    match (code, answer) {
+    let issued = !refused && members.get("access_token").and_then(Value::as_str).is_some_and(|token| !token.is_empty());
+    match (code, response) {
         (_, TokenResponse::Failed(TransportError::Busy { .. })) if status == 429 => {}
         (_, TokenResponse::Failed(_)) if transient(status) => {}
-        _ if transient(status) => panic!("{status} is transient: {answer:?}"),
-        (Some("temporarily_unavailable" | "server_error"), answer) => {
-            assert!(matches!(answer, TokenResponse::Failed(TransportError::Busy { .. })), "{answer:?}");
+        _ if transient(status) => panic!("{status} is transient: {response:?}"),
+        (Some("temporarily_unavailable" | "server_error"), _) => {
+            assert!(matches!(response, TokenResponse::Failed(TransportError::Busy { .. })), "{response:?}");
         }
-        (Some("invalid_grant"), answer) => assert_refused(answer, RefusalKind::ReauthorizationRequired),
-        (Some("invalid_client" | "unauthorized_client"), answer) => assert_refused(answer, RefusalKind::ClientRejected),
-        (Some("invalid_scope" | "invalid_request"), answer) => assert_refused(answer, RefusalKind::ProviderRejected),
+        (Some("invalid_grant"), _) => assert_refused(response, RefusalKind::ReauthorizationRequired),
+        (Some("invalid_client" | "unauthorized_client"), _) => assert_refused(response, RefusalKind::ClientRejected),
+        (Some("invalid_scope" | "invalid_request"), _) => assert_refused(response, RefusalKind::ProviderRejected),
         // Providers' own codes: some are transient, some mean one of the above.
-        (Some(_), answer) => {
-            assert!(matches!(answer, TokenResponse::Refused(_) | TokenResponse::Failed(TransportError::Busy { .. })))
+        (Some(_), _) => {
+            assert!(matches!(response, TokenResponse::Refused(_) | TokenResponse::Failed(TransportError::Busy { .. })))
         }
-        (None, answer) if refused || !(200..300).contains(&status) => {
-            assert!(matches!(answer, TokenResponse::Refused(_)), "{answer:?}");
+        (None, _) if refused || !(200..300).contains(&status) => {
+            assert!(matches!(response, TokenResponse::Refused(_)), "{response:?}");
         }
-        (None, answer) if granted => assert!(matches!(answer, TokenResponse::Issued(_)), "{answer:?}"),
-        (None, answer) => assert!(matches!(answer, TokenResponse::Failed(TransportError::MaybeSpent(_))), "{answer:?}"),
+        (None, _) if issued => assert!(matches!(response, TokenResponse::Issued(_)), "{response:?}"),
+        (None, _) => {
+            assert!(matches!(response, TokenResponse::Failed(TransportError::MaybeSpent(_))), "{response:?}")
+        }
     }
 }
 
@@ -150,16 +151,16 @@ fn transient(status: u16) -> bool {
     status == 429 || (500..600).contains(&status)
 }
 
-fn assert_refused(answer: &TokenResponse, kind: RefusalKind) {
-    assert!(matches!(answer, TokenResponse::Refused(refusal) if refusal.kind == kind), "{kind:?}: {answer:?}");
+fn assert_refused(response: &TokenResponse, kind: RefusalKind) {
+    assert!(matches!(response, TokenResponse::Refused(refusal) if refusal.kind == kind), "{kind:?}: {response:?}");
 }
 
-/// What was granted can be written into a secret, and reads as what came.
+/// Fails unless the tokens can be written into a secret, and the result has the values of the response.
 fn assert_stored(new: &NewTokens, now: DateTime<Utc>, members: Option<&Map<String, Value>>) {
     assert!(new.expires_at > now && new.expires_at <= now + LONGEST, "{}", new.expires_at);
     let secret = TokenSecret::parse(r#"{"refreshToken":"r1","tokenResponse":{"kept":1.50}}"#).unwrap();
     let text = secret.with_new_tokens(new, Limits::SECRETS_MANAGER.version_bytes);
-    let written = TokenSecret::parse(text.expose()).expect("what was granted can be written and read");
+    let written = TokenSecret::parse(text.expose()).expect("the written text is a token secret");
     assert_eq!(written.tokens.access_token.as_ref(), Some(&new.access_token));
     assert_eq!(&written.tokens.refresh_token, new.refresh_token.as_ref().unwrap_or(&secret.tokens.refresh_token));
     assert_eq!(written.expires_at, Some(new.expires_at));
@@ -173,12 +174,12 @@ fn assert_stored(new: &NewTokens, now: DateTime<Utc>, members: Option<&Map<Strin
     }
     let Ok(Value::Object(stored)) = serde_json::from_str(text.expose()) else { return };
     let rest = stored["tokenResponse"].as_object().unwrap();
-    assert!(rest.contains_key("kept"), "what earlier answers said stays");
+    assert!(rest.contains_key("kept"), "a member of an earlier response is missing");
     let all_kept = new.rest.is_empty() || rest.len() > 1 || members.contains_key("kept");
     assert!(
         all_kept || text.expose().len() + new.rest.to_text().expose().len() > Limits::SECRETS_MANAGER.version_bytes
     );
     for (name, value) in rest.iter().filter(|(name, _)| *name != "kept") {
-        assert_eq!(members.get(name), Some(value), "what else was answered is kept as it was said");
+        assert_eq!(members.get(name), Some(value), "{name} differs from the response");
     }
 }

@@ -1,5 +1,5 @@
-//! Any bytes as a token secret: read or refused without quoting a secret; written back with new tokens, and merged, with
-//! everything else as it was.
+//! Any bytes as a token secret: read, or rejected without quoting a secret; written back with new tokens, and merged, with
+//! everything else unchanged.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -13,7 +13,7 @@ use token_refresher::token_secret::{
 
 use crate::text::assert_one_printable_line;
 
-/// Stands for the secrets in the seeds: no message may show it.
+/// The secret in the seeds: no message may show it.
 const SECRET: &str = "s3cr3t-of-the-seeds";
 
 pub fn target(input: &[u8]) {
@@ -23,7 +23,7 @@ pub fn target(input: &[u8]) {
         Err(problem) => {
             assert!(
                 serde_json::from_str::<serde_json::Map<_, _>>(&text).is_err(),
-                "JSON objects are read: {problem:?}"
+                "a JSON object was rejected: {problem:?}"
             );
             return;
         }
@@ -44,7 +44,7 @@ pub fn target(input: &[u8]) {
     }
 }
 
-/// Whether it is an object one of whose members is named like the secret: names are shown.
+/// Whether the value is an object with a member whose name contains the secret. Names may be shown.
 fn in_a_name(value: &str) -> bool {
     Document::parse(value).is_ok_and(|document| document.members().any(|(name, _)| name.contains(SECRET)))
 }
@@ -59,19 +59,19 @@ fn members(document: &Document) -> Members<'_> {
 fn assert_keeps_text_and_order(document: &Document, text: &str) {
     let mut rest = text;
     for (_, value) in document.members() {
-        let at = rest.find(value).expect("a value stands in the text as it was, after the one before");
+        let at = rest.find(value).expect("a value that is unchanged in the text, after the one before");
         rest = &rest[at + value.len()..];
     }
-    let again = Document::parse(document.to_text().expose()).expect("what was written is read");
-    assert_eq!(members(&again), members(document), "what was written is what was read");
+    let again = Document::parse(document.to_text().expose()).expect("the written text is a document");
+    assert_eq!(members(&again), members(document), "the written document differs from the read one");
 }
 
 fn assert_written_back(before: &Document, secret: &TokenSecret) {
     let sent_at = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
     for new in [new_tokens(sent_at, true), new_tokens(sent_at, false)] {
         let text = secret.with_new_tokens(&new, usize::MAX);
-        let after = Document::parse(text.expose()).expect("what was written is a document");
-        let written = TokenSecret::parse(text.expose()).expect("what was written is a token secret");
+        let after = Document::parse(text.expose()).expect("the written text is a document");
+        let written = TokenSecret::parse(text.expose()).expect("the written text is a token secret");
         assert_is(&written, &new, secret);
         assert_others_untouched(before, &after);
         assert_form_kept(before, &after);
@@ -82,14 +82,14 @@ fn assert_written_back(before: &Document, secret: &TokenSecret) {
             let (camel, snake) = names(Member::RefreshedAt);
             members(document).into_iter().filter(|(name, _)| *name != camel && *name != snake).collect::<Members>()
         };
-        assert_eq!(but_refreshed_at(&again), but_refreshed_at(&after), "written twice is written once");
+        assert_eq!(but_refreshed_at(&again), but_refreshed_at(&after), "the second text differs from the first one");
         let no_rest = secret.with_new_tokens(&new, 0);
         assert!(no_rest.expose().len() <= text.expose().len());
-        assert_is(&TokenSecret::parse(no_rest.expose()).expect("with the limit, too"), &new, secret);
+        assert_is(&TokenSecret::parse(no_rest.expose()).expect("a token secret without the rest"), &new, secret);
     }
 }
 
-/// What readers are told is part of the document, as it stands there, and takes no token secret's place.
+/// A publication is part of the document, unchanged. A token secret does not count as a publication.
 fn assert_published(document: &Document, secret: &TokenSecret) {
     assert!(check_publication(secret.to_text().expose()).is_err(), "a token secret counts as a publication");
     let publication = secret.publication();
@@ -100,7 +100,7 @@ fn assert_published(document: &Document, secret: &TokenSecret) {
     let published: Vec<_> = Member::PUBLISHED.into_iter().map(names).collect();
     for (name, value) in publication.members() {
         assert!(published.iter().any(|(camel, snake)| name == *camel || name == *snake), "{name} is published");
-        assert_eq!(document.get(name), Some(value), "{name} is published as it stands");
+        assert_eq!(document.get(name), Some(value), "{name} is published with another value");
     }
 }
 
@@ -116,13 +116,13 @@ fn new_tokens(sent_at: DateTime<Utc>, all: bool) -> NewTokens {
         refresh_token_expires_at: if all {
             RefreshTokenExpiry::At(sent_at + TimeDelta::days(30))
         } else {
-            RefreshTokenExpiry::NotSaid
+            RefreshTokenExpiry::Unspecified
         },
         rest: Document::parse(rest).unwrap(),
     }
 }
 
-/// What was written reads as what was to be written; times to the second, as the coarsest form has them.
+/// Fails unless the written secret has the new values. Times are compared to the second, as in the coarsest form.
 fn assert_is(written: &TokenSecret, new: &NewTokens, before: &TokenSecret) {
     assert_eq!(written.tokens.access_token.as_ref(), Some(&new.access_token));
     assert_eq!(&written.tokens.refresh_token, new.refresh_token.as_ref().unwrap_or(&before.tokens.refresh_token));
@@ -147,14 +147,15 @@ fn is_written(name: &str) -> bool {
     Member::WRITTEN.into_iter().map(names).any(|(camel, snake)| name == camel || name == snake)
 }
 
-/// Names in their order, the new ones at the end; of the members that are not the refresher's, the values too.
+/// Fails unless the names are in their old order, with new ones at the end, and the members that a refresh does not write have
+/// their old values.
 fn assert_others_untouched(before: &Document, after: &Document) {
     let names = |document| members(document).into_iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
     let (names_before, names_after) = (names(before), names(after));
-    assert_eq!(names_after[..names_before.len()], names_before, "no member moved or went");
+    assert_eq!(names_after[..names_before.len()], names_before, "a member moved or is missing");
     assert!(names_after[names_before.len()..].iter().all(|name| is_written(name)), "{names_after:?}");
     let others = |document| members(document).into_iter().filter(|(name, _)| !is_written(name)).collect::<Members>();
-    assert_eq!(others(after), others(before), "every other member is as it was");
+    assert_eq!(others(after), others(before), "another member changed");
 }
 
 fn assert_form_kept(before: &Document, after: &Document) {
@@ -170,7 +171,7 @@ fn assert_form_kept(before: &Document, after: &Document) {
     }
 }
 
-/// New members have the style of the refresh token's name, and none stands there under both names.
+/// New members have the style of the refresh token's name, and no member is there under both names.
 fn assert_style_kept(before: &Document, after: &Document) {
     let snake_case = before.get("refresh_token").is_some();
     let present: HashSet<&str> = members(before).into_iter().map(|(name, _)| name).collect();
@@ -180,24 +181,24 @@ fn assert_style_kept(before: &Document, after: &Document) {
     }
 }
 
-/// A person edits another member while the token is refreshed: both survive.
+/// A person edits another member during a refresh: the edit and the new tokens are kept.
 fn assert_merged(before: &Document, secret: &TokenSecret) {
     let new = new_tokens(DateTime::from_timestamp(1_767_225_600, 0).unwrap(), true);
     let refreshed = TokenSecret::parse(secret.with_new_tokens(&new, usize::MAX).expose()).unwrap();
-    assert!(secret.with_tokens_of(&refreshed).is_none(), "where only tokens differ, the refreshed one will do");
+    assert!(secret.with_tokens_of(&refreshed).is_none(), "a merge although only tokens differ");
     let mut edited = before.clone();
     edited.set("note of a person", "[1.50, {}]".to_owned());
     let edited_secret = TokenSecret::parse(edited.to_text().expose()).unwrap();
     let Some(merged) = edited_secret.with_tokens_of(&refreshed) else {
-        assert_eq!(before.get("note of a person"), Some("[1.50, {}]"), "another edit is seen");
+        assert_eq!(before.get("note of a person"), Some("[1.50, {}]"), "the edit was not noticed");
         return;
     };
-    let merged_secret = TokenSecret::parse(merged.expose()).expect("what was merged is a token secret");
+    let merged_secret = TokenSecret::parse(merged.expose()).expect("the merged text is a token secret");
     assert_is(&merged_secret, &new, secret);
     assert_eq!(merged_secret.tokens, refreshed.tokens);
     assert_eq!(merged_secret.expires_at, refreshed.expires_at);
     let merged_document = Document::parse(merged.expose()).unwrap();
     assert_others_untouched(&edited, &merged_document);
-    assert_eq!(merged_secret.with_tokens_of(&refreshed), Some(merged), "merged twice is merged once");
+    assert_eq!(merged_secret.with_tokens_of(&refreshed), Some(merged), "the second merge differs from the first one");
     assert!(merged_secret.refresh_margin.unwrap_or_default() < Duration::from_secs(315_576_001));
 }

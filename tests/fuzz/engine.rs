@@ -1,7 +1,6 @@
-//! Runs a target: over its seeds and mutations of them, the same at every run, or under libFuzzer where that is compiled
-//! in. Knows no target.
+//! Runs a target: with its seeds and mutations of them, the same in each run, or under libFuzzer if that is compiled in.
 
-/// Runs the target named as its folder below `corpus`; `more` are folders whose files are seeds, too.
+/// Runs a target. `name` is its folder below `corpus`; `more` are further folders of seeds.
 #[cfg(not(fuzzing))]
 pub fn fuzz(name: &str, more: &[&str], target: fn(&[u8])) {
     let corpus = format!("tests/fuzz/corpus/{name}");
@@ -21,15 +20,15 @@ mod replay {
 
     use fastrand::Rng;
 
-    /// How many mutations are run: about a second's worth without optimisation.
+    /// The number of mutations: about one second without optimisation.
     const MUTATIONS: usize = 3000;
 
-    /// The files of a folder, by name.
+    /// The contents of a folder's files, sorted by file name.
     pub fn files(folder: &str) -> Vec<Vec<u8>> {
         let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
         let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
         paths.sort();
-        assert!(!paths.is_empty(), "{folder} holds no seed");
+        assert!(!paths.is_empty(), "{folder} has no seed");
         paths.iter().map(|path| fs::read(path).unwrap()).collect()
     }
 
@@ -52,7 +51,7 @@ mod replay {
         target(input);
     }
 
-    /// One small change; half of them carry a piece of another seed over.
+    /// Makes one small change. Half of the changes copy a piece of another seed.
     fn mutate(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
         let at = rng.usize(..=input.len());
         let end = rng.usize(at..=input.len().min(at + 16));
@@ -68,7 +67,7 @@ mod replay {
         }
     }
 
-    /// Shows the input of a target that fails. There is no secret in it that is one.
+    /// Prints the input of a target that fails. The seeds hold no real secret.
     struct ShownInPanic<'a>(&'a [u8]);
 
     impl Drop for ShownInPanic<'_> {

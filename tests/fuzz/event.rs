@@ -1,12 +1,12 @@
-//! Any JSON as an event: the form of the contract it has, by a second reading of the contract's table, or an
-//! `InvalidEvent` that names a member.
+//! Any JSON as an event: the event that a second implementation of the documented table reads, or an `InvalidEvent` that names a
+//! member.
 
 use serde_json::{Map, Value};
 use token_refresher::{lambda::event::Event, protocol::Mode};
 
 use crate::text::assert_one_printable_line;
 
-/// Stands for what nobody but its sender knows: no message may show it.
+/// A secret value in the seeds: no message may show it.
 const SECRET: &str = "s3cr3t-of-the-seeds";
 
 pub fn target(input: &[u8]) {
@@ -17,13 +17,13 @@ pub fn target(input: &[u8]) {
         assert_eq!((error.error_type().as_str(), error.secret_id()), ("InvalidEvent", None));
         let message = error.to_string();
         assert_one_printable_line(&message, 300);
-        assert_says_which(&message, &event);
+        assert_names_a_member(&message, &event);
         let named = event.as_object().is_some_and(|members| members.keys().any(|name| name.contains(SECRET)));
         assert!(named || !message.contains(SECRET), "a message quotes a value");
     }
 }
 
-/// What the contract's table of events says.
+/// The event by the documented table. `None` if it is invalid.
 fn expected(event: &Value) -> Option<Event> {
     let no_members = Map::new();
     let members = match event {
@@ -60,13 +60,13 @@ fn expected(event: &Value) -> Option<Event> {
     Some(Event { secret_id, mode })
 }
 
-/// The message names a member that is there, or says what the event is; it guesses only what is nearly meant.
-fn assert_says_which(message: &str, event: &Value) {
+/// Fails unless the message names a member of the event, or the event's type. A suggested name must be similar to a member.
+fn assert_names_a_member(message: &str, event: &Value) {
     let Some(members) = event.as_object() else {
         assert!(message.starts_with("the event is a"), "{message}");
         return;
     };
-    // What does not show in a name may be told in another way.
+    // Characters of a name that are not printable may be replaced in the message.
     let seen = |name: &String| {
         let name: String = name.chars().take(64).collect();
         name.split(|c: char| !c.is_ascii_graphic() && !c.is_alphanumeric()).all(|piece| message.contains(piece))

@@ -1,5 +1,5 @@
-//! Any bytes as the state file of a secret in a directory: refused without quoting a secret, or written back as it was
-//! read, and fit for every operation.
+//! Any bytes as the state file of a secret in a directory: rejected without quoting a secret, or written back as it was read, and
+//! every operation works on it.
 
 use chrono::{DateTime, TimeDelta};
 use token_refresher::{
@@ -8,14 +8,18 @@ use token_refresher::{
     store::{Limits, StoreError, VersionId, versions::Versions},
 };
 
-/// Stands for the secrets in the seeds: no message may show it.
+/// The secret in the seeds: no message may show it.
 const SECRET: &str = "s3cr3t-of-the-seeds";
 
 pub fn target(input: &[u8]) {
-    // What serde says of a file that it cannot read may quote it, and is shown nowhere; that is tested with the store.
+    // An error message of serde may quote the file. It is never shown; the tests of the store check that.
     let Ok(versions) = serde_json::from_slice::<Versions>(input) else { return };
     let text = serde_json::to_string(&versions).unwrap();
-    assert_eq!(serde_json::from_str::<Versions>(&text).unwrap(), versions, "what was written is what was read");
+    assert_eq!(
+        serde_json::from_str::<Versions>(&text).unwrap(),
+        versions,
+        "the written file differs from the read one"
+    );
     let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
     let listed = versions.list(true);
     assert!(versions.list(false).len() <= listed.len());
@@ -27,8 +31,8 @@ pub fn target(input: &[u8]) {
         }
     }
     for version in &listed {
-        let version = versions.get(Some(&version.id), None).expect("what is listed is there");
-        // Times of versions are added to.
+        let version = versions.get(Some(&version.id), None).expect("a listed version");
+        // Times are added to the creation time.
         assert!(decision::claim_of_unknown_content(0, version.created).lease_ends_at > version.created);
     }
     assert_puts_and_moves(versions, now);
@@ -43,7 +47,7 @@ fn assert_puts_and_moves(mut versions: Versions, now: DateTime<chrono::Utc>) {
             assert_eq!(versions.put(&id, &"other".into(), None, now), Err(StoreError::Exists));
         }
         Err(error) => {
-            assert_eq!(versions, before, "an operation that fails has changed nothing");
+            assert_eq!(versions, before, "a failed operation changed something");
             assert_shows_no_secret(&error.to_string(), &versions);
             return;
         }
@@ -54,7 +58,7 @@ fn assert_puts_and_moves(mut versions: Versions, now: DateTime<chrono::Utc>) {
         Ok(()) => assert_eq!(versions.labels().get("AWSCURRENT"), Some(&id)),
         Err(_) => assert_eq!(versions, before, "an operation that fails has changed nothing"),
     }
-    // Back to the one before, where that is still there.
+    // Roll back to the version before, if it still exists.
     if current.as_ref().is_some_and(|id| versions.get(Some(id), None).is_ok()) && current.as_ref() != Some(&id) {
         assert_eq!(versions.roll_back().ok(), current);
     }

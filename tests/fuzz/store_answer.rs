@@ -1,6 +1,6 @@
-//! Any answer of Secrets Manager, through the AWS SDK without a socket: what it holds, or an error of the store that is
-//! the one the documentation means, told in one line that quotes nothing of what was sent. An input is a line of action and
-//! status (and a header `x-amzn-errortype`), and a body.
+//! Any response of Secrets Manager, through the AWS SDK without a socket: its content, or the documented error of the store, in one
+//! line that quotes nothing of the request. An input is a line with the action and the status (and a header `x-amzn-errortype`),
+//! and a body.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
 use aws_sdk_secretsmanager::config::{Credentials, SharedCredentialsProvider};
@@ -18,7 +18,7 @@ use token_refresher::{
 
 use crate::text::assert_one_printable_line;
 
-/// What was sent; the seeds quote it.
+/// The token in the request. The seeds quote it.
 const TOKEN: &str = "at-Zm9vYmFyLWFjY2Vzcy10b2tlbg-8157";
 
 pub fn target(input: &[u8]) {
@@ -27,13 +27,13 @@ pub fn target(input: &[u8]) {
     let mut words = head.split(' ');
     let (action, status, header) = (words.next().unwrap_or_default(), words.next(), words.next());
     let Some(status) = status.and_then(|status| status.parse().ok()) else { return };
-    let Some(answer) = Answer::new(status, header, body) else { return };
-    let store = answer.store();
+    let Some(response) = Response::new(status, header, body) else { return };
+    let store = response.store();
     let failed = block_on(async {
         match action {
             "get" => match store.get("crm", Selector::Label(Label::Current)).await {
                 Ok(version) => {
-                    // The SDK reads past what is no JSON in members it does not know.
+                    // The SDK accepts invalid JSON in members that it does not know.
                     assert!(member(body, "SecretString").is_none_or(|sent| sent == version.body.expose()));
                     assert!(member(body, "VersionId").is_none_or(|sent| sent == version.id.as_str()));
                     None
@@ -46,7 +46,7 @@ pub fn target(input: &[u8]) {
             }
             "move" => store.move_current("crm", &id(1), &id(2)).await.err(),
             _ => match store.list("crm").await {
-                // The same page again and again: an end is found all the same.
+                // The response repeats the same page. The store still ends the list.
                 Ok(listed) => {
                     assert!(listed.iter().all(|version| body_has(body, version.id.as_str())));
                     None
@@ -63,14 +63,14 @@ pub fn target(input: &[u8]) {
             let quoted = TOKEN.as_bytes().windows(8).any(|piece| message.contains(str::from_utf8(piece).unwrap()));
             assert!(action != "put" || !quoted, "the message quotes what was sent");
             if header.is_none() && !(200..300).contains(&status) {
-                assert_is_what_is_documented(&error, action, status, body);
+                assert_is_the_documented_error(&error, action, status, body);
             }
         }
     }
 }
 
-/// The errors of the service's API reference, by the code in the body where that is plain.
-fn assert_is_what_is_documented(error: &StoreError, action: &str, status: u16, body: &[u8]) {
+/// Fails unless the error is the one of the service's API reference, by the code in the body if it is plain text.
+fn assert_is_the_documented_error(error: &StoreError, action: &str, status: u16, body: &[u8]) {
     let Some(code) = member(body, "__type").filter(|code| code.bytes().all(|byte| byte.is_ascii_alphabetic())) else {
         return;
     };
@@ -88,7 +88,7 @@ fn assert_is_what_is_documented(error: &StoreError, action: &str, status: u16, b
         }
         ("ThrottlingException" | "TooManyRequestsException", _) => unavailable,
         _ if (500..600).contains(&status) => unavailable || matches!(error, StoreError::AccessDenied { .. }),
-        // The SDK reads more spellings of a code than this does.
+        // The SDK accepts more spellings of a code than this test.
         _ => *error != StoreError::Binary,
     };
     assert!(holds, "{action}, {status}, {code}: {error:?}");
@@ -113,18 +113,18 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
-/// One answer to whatever is asked, in the place of the SDK's HTTP client.
+/// An HTTP client for the SDK that sends the same response to every request.
 #[derive(Clone, Debug)]
-struct Answer(http::Response<Vec<u8>>);
+struct Response(http::Response<Vec<u8>>);
 
-impl Answer {
-    /// `None`: no such status or header can come.
+impl Response {
+    /// `None` if the status or the header is not possible.
     fn new(status: u16, header: Option<&str>, body: &[u8]) -> Option<Self> {
-        let mut answer = http::Response::builder().status(status);
+        let mut response = http::Response::builder().status(status);
         if let Some(header) = header {
-            answer = answer.header("x-amzn-errortype", header);
+            response = response.header("x-amzn-errortype", header);
         }
-        answer.body(body.to_vec()).ok().map(Self)
+        response.body(body.to_vec()).ok().map(Self)
     }
 
     fn store(self) -> SecretsManager {
@@ -138,15 +138,15 @@ impl Answer {
     }
 }
 
-impl HttpClient for Answer {
+impl HttpClient for Response {
     fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }
 }
 
-impl HttpConnector for Answer {
+impl HttpConnector for Response {
     fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
-        let answer = self.0.clone().map(SdkBody::from);
-        HttpConnectorFuture::ready(Ok(HttpResponse::try_from(answer).unwrap()))
+        let response = self.0.clone().map(SdkBody::from);
+        HttpConnectorFuture::ready(Ok(HttpResponse::try_from(response).unwrap()))
     }
 }

@@ -1,6 +1,6 @@
-//! What may be in a text that a person reads. Knows nothing of where it comes from.
+//! The check of a text that a person reads.
 
-/// Fails unless the text is one line of at most `max_chars` characters, each of which shows.
+/// Fails unless the text is one line of at most `max_chars` printable characters.
 pub fn assert_one_printable_line(text: &str, max_chars: usize) {
     let chars = text.chars().count();
     assert!(chars <= max_chars, "{chars} characters, more than {max_chars}");

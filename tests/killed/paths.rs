@@ -1,45 +1,44 @@
-//! The paths through a refresh, each with what there is before it. Which requests a path makes is not told here: that
-//! is recorded.
+//! The paths through a refresh, and the situation before each. Their requests are not listed here: the tests record them.
 
 use crate::promises::Phase;
 
-/// What has come to pass before the run.
+/// The situation before the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
-    /// Nothing: the token is far from expiry.
+    /// The token is far from expiry.
     NotDue,
     /// The token is due.
     Due,
-    /// The same, in a version so young that the quota is looked at.
+    /// The token is due, in a version so young that the quota is checked.
     DueAndYoung,
-    /// The same, and its client is in a secret of its own.
-    DueWithClientApart,
-    /// The same, and readers are told in a secret of their own.
-    DueWithReaders,
+    /// The token is due, and its client is in another secret.
+    DueWithClientSecret,
+    /// The token is due, and there is a published secret.
+    DueWithPublication,
     /// A run was killed after its claim, an hour ago.
     DeadClaim,
-    /// Two were.
+    /// Two runs were killed after their claims.
     TwoDeadClaims,
     /// A run was killed after it had staged the new tokens.
     Staged,
-    /// The same, and a person has edited another member since.
+    /// The same, and a person has then edited another member.
     StagedAndEdited,
     /// A person edits another member just before the first promotion.
-    EditedMeanwhile,
-    /// Two refreshes ago a person took a copy, and pastes it back.
-    PastedBack,
-    /// A person has withdrawn their consent.
+    EditedDuringRun,
+    /// A person puts back a copy from two refreshes ago.
+    OldCopy,
+    /// A person has withdrawn the consent.
     Withdrawn,
     /// The same, and a run has recorded the refusal.
     RefusalRecorded,
 }
 
-/// Who asks for the run.
+/// What starts the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asks {
+pub enum Trigger {
     Schedule,
     Force,
-    /// A reader that met a 401, with the version it has; it asks again until that is no longer current.
+    /// A reader that got a 401 and forces the version that it has. It repeats this until that version is no longer current.
     Reader,
 }
 
@@ -48,30 +47,30 @@ pub enum Asks {
 pub struct Path {
     pub name: &'static str,
     pub before: Before,
-    pub asks: Asks,
+    pub trigger: Trigger,
     pub claims: bool,
-    /// What an undisturbed run ends with: its outcome or error, its calls to the store, its new versions.
-    pub ends: (&'static str, usize, usize),
+    /// The end of a run without a kill: its outcome or error type, its calls to the store, its new versions.
+    pub end: (&'static str, usize, usize),
 }
 
 impl Path {
-    const fn new(name: &'static str, before: Before, ends: (&'static str, usize, usize)) -> Self {
-        Self { name, before, asks: Asks::Schedule, claims: true, ends }
+    const fn new(name: &'static str, before: Before, end: (&'static str, usize, usize)) -> Self {
+        Self { name, before, trigger: Trigger::Schedule, claims: true, end }
     }
 
-    const fn asked_by(self, asks: Asks) -> Self {
-        Self { asks, ..self }
+    const fn triggered_by(self, trigger: Trigger) -> Self {
+        Self { trigger, ..self }
     }
 
     const fn without_claims(self) -> Self {
         Self { claims: false, ..self }
     }
 
-    /// How far things are before the run.
+    /// The phase before the run.
     pub fn start(&self) -> Phase {
         match self.before {
-            Before::NotDue if self.asks == Asks::Schedule => Phase::Current,
-            Before::Staged | Before::StagedAndEdited | Before::PastedBack => Phase::Staged,
+            Before::NotDue if self.trigger == Trigger::Schedule => Phase::Current,
+            Before::Staged | Before::StagedAndEdited | Before::OldCopy => Phase::Staged,
             Before::RefusalRecorded => Phase::Refused,
             _ => Phase::Free,
         }
@@ -89,27 +88,27 @@ impl Path {
 
 const REFUSED: &str = "ReauthorizationRequired";
 
-/// Every path. The calls and versions of a refresh, of one with `CLAIM=never` and of a recovery are those of the
-/// README's table; the others follow from the protocol.
+/// Every path. The table "Calls and versions" of `docs/protocol.md` has the numbers of most of them. The others follow from the
+/// protocol.
 pub static PATHS: [Path; 20] = [
     Path::new("skip", Before::NotDue, ("skipped", 1, 0)),
     Path::new("scheduled", Before::Due, ("refreshed", 4, 2)),
-    Path::new("forced", Before::Due, ("refreshed", 4, 2)).asked_by(Asks::Force),
-    Path::new("asked by a reader", Before::NotDue, ("refreshed", 4, 2)).asked_by(Asks::Reader),
+    Path::new("forced", Before::Due, ("refreshed", 4, 2)).triggered_by(Trigger::Force),
+    Path::new("forced by a reader", Before::NotDue, ("refreshed", 4, 2)).triggered_by(Trigger::Reader),
     Path::new("young version", Before::DueAndYoung, ("refreshed", 5, 2)),
-    Path::new("client apart", Before::DueWithClientApart, ("refreshed", 5, 2)),
-    Path::new("readers told", Before::DueWithReaders, ("refreshed", 7, 2)),
+    Path::new("client's secret", Before::DueWithClientSecret, ("refreshed", 5, 2)),
+    Path::new("publication", Before::DueWithPublication, ("refreshed", 7, 2)),
     Path::new("take-over", Before::DeadClaim, ("refreshed", 10, 2)),
     Path::new("second take-over", Before::TwoDeadClaims, ("refreshed", 10, 2)),
-    Path::new("edited meanwhile", Before::EditedMeanwhile, ("refreshed", 7, 3)),
+    Path::new("edited during the run", Before::EditedDuringRun, ("refreshed", 7, 3)),
     Path::new("recovery", Before::Staged, ("recovered", 5, 0)),
-    Path::new("recovery, forced", Before::Staged, ("recovered", 5, 0)).asked_by(Asks::Force),
+    Path::new("recovery, forced", Before::Staged, ("recovered", 5, 0)).triggered_by(Trigger::Force),
     Path::new("recovery, edited", Before::StagedAndEdited, ("recovered", 6, 1)),
-    Path::new("copy pasted back", Before::PastedBack, ("recovered", 6, 0)),
+    Path::new("old copy", Before::OldCopy, ("recovered", 6, 0)),
     Path::new("refusal", Before::Withdrawn, (REFUSED, 5, 2)),
     Path::new("refusal recorded", Before::RefusalRecorded, (REFUSED, 4, 0)),
     Path::new("no claims", Before::Due, ("refreshed", 5, 1)).without_claims(),
-    Path::new("no claims, edited", Before::EditedMeanwhile, ("refreshed", 8, 2)).without_claims(),
+    Path::new("no claims, edited during the run", Before::EditedDuringRun, ("refreshed", 8, 2)).without_claims(),
     Path::new("no claims, recovery", Before::Staged, ("recovered", 5, 0)).without_claims(),
     Path::new("no claims, refusal", Before::Withdrawn, (REFUSED, 6, 1)).without_claims(),
 ];

@@ -1,15 +1,15 @@
-//! The store past every process: time that passes in it, and what must hold of it whatever happens.
+//! The store without a process: it makes versions older, and checks what must always hold.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use crate::bench::{Bench, SECRET};
 
-/// What stands in the member `note`, which no one but a person changes, before and after.
+/// The member `note` before and after a person's edit. Only a person changes it.
 pub const NOTE: &str = "a person's own";
 pub const EDITED: &str = "a person's edited";
 
-/// Time passes: all that is in the secret is so much older. After an hour every lease has ended, and every back-off.
+/// Makes all versions of the secret older. After an hour every lease and every back-off has ended.
 pub fn age(bench: &Bench, by: TimeDelta) {
     bench.sm.edit(SECRET, |versions, _| {
         let mut json = serde_json::to_value(&*versions).expect("JSON");
@@ -21,8 +21,8 @@ pub fn age(bench: &Bench, by: TimeDelta) {
     });
 }
 
-/// Fails unless AWSCURRENT is a whole document with tokens that the provider issued, a person's edit stands, and there is
-/// nothing but documents and the function's own records.
+/// Fails unless AWSCURRENT is a whole document with issued tokens, a person's edit is kept, and every version is a document or a
+/// record.
 pub fn assert_sound(bench: &Bench, case: &str) {
     let issued = bench.provider.every_token_issued();
     let is_issued = |value: &Value| value.as_str().is_some_and(|token| issued.iter().any(|known| known == token));
@@ -47,6 +47,6 @@ pub fn assert_sound(bench: &Bench, case: &str) {
         "{case}: every version is a document or a record"
     );
     if versions.iter().any(|version| version["note"] == EDITED) {
-        assert_eq!(current["note"], EDITED, "{case}: a person's edit stands");
+        assert_eq!(current["note"], EDITED, "{case}: a person's edit is kept");
     }
 }

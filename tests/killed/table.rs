@@ -1,9 +1,9 @@
-//! Tables in the tests' own output.
+//! Prints tables to the output of the tests.
 
 use std::io::Write;
 
-/// Prints rows under a title, their columns aligned. Of a test that passes too: what the print macros write is captured,
-/// what is written to stdout itself is not.
+/// Prints rows under a title, with aligned columns. It writes to stdout directly: the output of the print macros is captured when a
+/// test passes.
 pub fn print(title: &str, header: &[&str], rows: &[Vec<String>]) {
     let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
     let width = |column: usize| {

@@ -1,4 +1,4 @@
-//! A path's world: the peers, the gateway before them, what has come to pass, and processes that run and are killed.
+//! The world of a path: the peers, the gateway in front of them, the situation before the run, and the processes.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::{
     bench::{Bench, LONG_AGO_MS, Process, SECRET},
-    paths::{Asks, Before, Path},
+    paths::{Before, Path, Trigger},
     store::{self, EDITED, NOTE},
     support::{
-        gateway::{Gateway, Observed, Strike, Upstreams, When},
+        gateway::{Gateway, InjectedFault, Observed, Upstreams, When},
         provider::{CLIENT_ID, CLIENT_SECRET, Provider},
         runtime_api::{Deadline, Outcome, RuntimeApi},
         secrets_manager::MOVE,
@@ -18,15 +18,15 @@ use crate::{
 };
 
 const CLIENT: &str = "crm/client";
-const READERS: &str = "crm/access";
+const PUBLISHED: &str = "crm/access";
 
 pub struct World {
     pub bench: Bench,
     pub gateway: Gateway,
     pub path: &'static Path,
     event: String,
-    /// How many requests the provider had before the run.
-    sent_before: usize,
+    /// How many exchanges the provider received before the run.
+    exchanges_before: usize,
 }
 
 impl World {
@@ -35,50 +35,50 @@ impl World {
         let gateway =
             Gateway::start(Upstreams { secrets_manager: bench.sm.url().to_owned(), provider: bench.provider.url() })
                 .await;
-        let mut world = Self { bench, gateway, path, event: "{}".to_owned(), sent_before: 0 };
-        world.come_to_pass().await;
-        world.sent_before = world.bench.provider.exchanges();
-        world.event = match path.asks {
-            Asks::Schedule => "{}".to_owned(),
-            Asks::Force => r#"{"force":true}"#.to_owned(),
-            Asks::Reader => json!({"force": true, "ifVersionId": world.bench.sm.current(SECRET).0}).to_string(),
+        let mut world = Self { bench, gateway, path, event: "{}".to_owned(), exchanges_before: 0 };
+        world.prepare().await;
+        world.exchanges_before = world.bench.provider.exchanges();
+        world.event = match path.trigger {
+            Trigger::Schedule => "{}".to_owned(),
+            Trigger::Force => r#"{"force":true}"#.to_owned(),
+            Trigger::Reader => json!({"force": true, "ifVersionId": world.bench.sm.current(SECRET).0}).to_string(),
         };
-        world.gateway.mend();
+        world.gateway.reset();
         world
     }
 
-    async fn come_to_pass(&self) {
+    async fn prepare(&self) {
         let mut token =
             self.bench.due_token_but(&json!({"tokenEndpoint": self.gateway.token_endpoint(), "note": NOTE}));
         match self.path.before {
             Before::NotDue => {
                 token["expiresAt"] = (Utc::now() + TimeDelta::hours(1)).timestamp_millis().into();
-                // So that it falls due only a quarter of an hour before that.
+                // A long lifetime, so that the margin is the default.
                 token["refreshedAt"] = LONG_AGO_MS.into();
             }
-            Before::DueWithClientApart => {
+            Before::DueWithClientSecret => {
                 self.bench.secret(CLIENT, json!({"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}));
                 let members = token.as_object_mut().expect("an object");
                 members.retain(|name, _| !["clientId", "clientSecret"].contains(&name.as_str()));
                 members.insert("clientCredentialsSecretId".to_owned(), CLIENT.into());
             }
-            Before::DueWithReaders => {
-                self.bench.secret(READERS, json!({"accessToken": token["accessToken"]}));
-                token["publishTo"] = READERS.into();
+            Before::DueWithPublication => {
+                self.bench.secret(PUBLISHED, json!({"accessToken": token["accessToken"]}));
+                token["publishTo"] = PUBLISHED.into();
             }
             _ => {}
         }
         self.bench.secret(SECRET, &token);
         match self.path.before {
             Before::DueAndYoung => self.age(-TimeDelta::hours(1)),
-            Before::DeadClaim => self.killed_after("PutSecretValue OAUTH_CLAIM", 1).await,
+            Before::DeadClaim => self.run_and_kill_after("PutSecretValue OAUTH_CLAIM", 1).await,
             Before::TwoDeadClaims => {
-                self.killed_after("PutSecretValue OAUTH_CLAIM", 1).await;
+                self.run_and_kill_after("PutSecretValue OAUTH_CLAIM", 1).await;
                 self.age(TimeDelta::hours(1));
-                self.killed_after("PutSecretValue OAUTH_CLAIM", 2).await;
+                self.run_and_kill_after("PutSecretValue OAUTH_CLAIM", 2).await;
             }
-            Before::Staged | Before::StagedAndEdited => self.killed_after("PutSecretValue OAUTH_STAGED", 1).await,
-            Before::EditedMeanwhile => {
+            Before::Staged | Before::StagedAndEdited => self.run_and_kill_after("PutSecretValue OAUTH_STAGED", 1).await,
+            Before::EditedDuringRun => {
                 token["note"] = EDITED.into();
                 let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid();
                 self.bench.sm.before(MOVE, 1, move |versions, now| {
@@ -86,49 +86,49 @@ impl World {
                 });
                 return;
             }
-            Before::PastedBack => {
+            Before::OldCopy => {
                 for event in ["{}", r#"{"force":true}"#] {
                     assert_eq!(end(&self.run(event).await), "refreshed");
                 }
-                self.bench.sm.human_put(SECRET, &token);
+                self.bench.sm.user_put(SECRET, &token);
             }
             Before::Withdrawn => self.bench.provider.withdraw_consent(),
             Before::RefusalRecorded => {
                 self.bench.provider.withdraw_consent();
                 assert_eq!(end(&self.run("{}").await), "ReauthorizationRequired");
             }
-            Before::NotDue | Before::Due | Before::DueWithClientApart | Before::DueWithReaders => {}
+            Before::NotDue | Before::Due | Before::DueWithClientSecret | Before::DueWithPublication => {}
         }
         if self.path.before == Before::StagedAndEdited {
             token["note"] = EDITED.into();
-            self.bench.sm.human_put(SECRET, &token);
+            self.bench.sm.user_put(SECRET, &token);
         }
         if self.path.before != Before::DueAndYoung {
             self.age(TimeDelta::hours(1));
         }
     }
 
-    /// A run that was killed when the peer had processed the `nth` request of this name.
-    async fn killed_after(&self, name: &str, nth: usize) {
-        self.gateway.mend();
-        self.gateway.strike(When::Named(name.to_owned(), nth), Strike::HoldAfter);
+    /// Starts a run, and kills it when the peer has processed the `nth` request of this name.
+    async fn run_and_kill_after(&self, name: &str, nth: usize) {
+        self.gateway.reset();
+        self.gateway.inject(When::Named(name.to_owned(), nth), InjectedFault::HoldAfter);
         let process = self.process().await;
-        self.run_until_struck(&process, "{}").await;
+        self.run_until_faulted(&process, "{}").await;
         process.function.kill().await;
-        self.gateway.mend();
+        self.gateway.reset();
     }
 
-    /// A new process, all its requests by way of the gateway.
+    /// A new process behind the gateway.
     pub async fn process(&self) -> Process {
-        process_by_way_of(&self.gateway, &self.bench, self.path.settings()).await
+        process_behind(&self.gateway, &self.bench, self.path.settings()).await
     }
 
-    /// Lets a process run as the path has it, and end before its deadline.
+    /// Sends the path's event to a process.
     pub async fn run_in(&self, process: &Process, deadline: Deadline) -> Outcome {
         process.invoke_until(&self.event, deadline).await
     }
 
-    /// Runs a process once, and ends it.
+    /// Starts a process for one run.
     pub async fn run(&self, event: &str) -> Outcome {
         let process = self.process().await;
         let outcome = process.invoke(event).await;
@@ -136,12 +136,12 @@ impl World {
         outcome
     }
 
-    /// The event of a run that comes after the path's: the next scheduled one; but a reader asks again.
+    /// The event of a later run: a scheduled one, or the same event again if a reader sent it.
     pub fn next_event(&self) -> &str {
-        if self.path.asks == Asks::Reader { &self.event } else { "{}" }
+        if self.path.trigger == Trigger::Reader { &self.event } else { "{}" }
     }
 
-    /// The requests of the path's run, from its first look for an event to the next one.
+    /// The outcome and the requests of the path's run, from its request for an event to the next such request.
     pub async fn record(&self) -> (Outcome, Vec<Observed>) {
         let process = self.process().await;
         let outcome = process.invoke(&self.event).await;
@@ -149,61 +149,61 @@ impl World {
         (outcome, self.gateway.seen())
     }
 
-    /// Runs the path until a request meets the strike, and kills the process there.
+    /// Runs the path until the gateway injects the fault, and kills the process.
     pub async fn run_and_kill(&self) {
         let process = self.process().await;
-        self.run_until_struck(&process, &self.event).await;
+        self.run_until_faulted(&process, &self.event).await;
         process.function.kill().await;
     }
 
-    /// A second event waits, so that the answer to the last request, which asks for it, can be lost too.
-    async fn run_until_struck(&self, process: &Process, event: &str) {
-        let again_and_again = async {
+    /// Sends the event again and again: the last request of a run asks for the next event, and its response can be lost too.
+    async fn run_until_faulted(&self, process: &Process, event: &str) {
+        let repeated_events = async {
             loop {
                 process.invoke(event).await;
             }
         };
         tokio::select! {
-            () = self.gateway.until_struck() => {}
-            () = again_and_again => {}
+            () = self.gateway.until_faulted() => {}
+            () = repeated_events => {}
         }
     }
 
-    /// Time passes for all that is in the secret.
+    /// Makes all versions of the secret older.
     pub fn age(&self, by: TimeDelta) {
         store::age(&self.bench, by);
     }
 
-    /// How often the run and those after it have sent the token.
+    /// How often the path's run and the later runs have sent the token.
     pub fn sent(&self) -> usize {
-        self.bench.provider.exchanges() - self.sent_before
+        self.bench.provider.exchanges() - self.exchanges_before
     }
 
-    /// Fails unless the store is as it must be at every moment.
+    /// Fails unless the store is as it must always be.
     pub fn assert_sound(&self, case: &str) {
         store::assert_sound(&self.bench, case);
-        if self.path.before == Before::DueWithReaders {
-            let told = self.bench.current(READERS);
+        if self.path.before == Before::DueWithPublication {
+            let published = self.bench.current(PUBLISHED);
             let issued = self.bench.provider.every_token_issued();
             assert!(
-                issued.iter().any(|token| told["accessToken"] == token.as_str()),
-                "{case}: readers are told no token"
+                issued.iter().any(|token| published["accessToken"] == token.as_str()),
+                "{case}: an issued access token is published"
             );
-            assert!(told.get("refreshToken").is_none(), "{case}: readers are told too much");
+            assert!(published.get("refreshToken").is_none(), "{case}: the refresh token is not published");
         }
     }
 
-    /// Fails unless readers, if there are any, are told of the current token.
-    pub fn assert_told(&self, case: &str) {
-        if self.path.before == Before::DueWithReaders {
-            let (told, current) = (self.bench.current(READERS), self.bench.current(SECRET));
-            assert!(told["accessToken"] == current["accessToken"], "{case}: readers are told another token");
+    /// Fails unless the current token is published, if the path publishes.
+    pub fn assert_published(&self, case: &str) {
+        if self.path.before == Before::DueWithPublication {
+            let (published, current) = (self.bench.current(PUBLISHED), self.bench.current(SECRET));
+            assert!(published["accessToken"] == current["accessToken"], "{case}: the current token is published");
         }
     }
 }
 
-/// A new process, with a Runtime API of its own, all its requests by way of a gateway.
-pub async fn process_by_way_of(gateway: &Gateway, bench: &Bench, settings: &[(&str, &str)]) -> Process {
+/// A new process with its own Runtime API. All its requests go through the gateway.
+pub async fn process_behind(gateway: &Gateway, bench: &Bench, settings: &[(&str, &str)]) -> Process {
     let api = Arc::new(RuntimeApi::start().await);
     let (runtime_api, secrets_manager) = (gateway.runtime_api(&api.address()), gateway.secrets_manager());
     let through =
@@ -211,7 +211,7 @@ pub async fn process_by_way_of(gateway: &Gateway, bench: &Bench, settings: &[(&s
     bench.process_at(&api, &[settings, &through].concat())
 }
 
-/// What a run ended with: an outcome, or an error's type.
+/// The end of a run: its outcome, or the type of its error.
 pub fn end(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Response(report) => report["outcome"].as_str().unwrap_or_default().to_owned(),

@@ -1,12 +1,12 @@
-# Django OAuth Toolkit's own token endpoint over HTTP, for the tests.
+# The token endpoint of Django OAuth Toolkit over HTTP, for the tests.
 """
     python django_oauth_toolkit.py <port> <grace seconds> <reuse protection: on or off>
 
-Refresh tokens rotate. For the grace period a spent one is answered with the pair that replaced it; after it, a spent one is
-refused, and with reuse protection its whole family dies too.
+Refresh tokens rotate. During the grace period a spent refresh token returns the tokens that replaced it. After that it is
+rejected; with reuse protection, all tokens of its grant are revoked too.
 
-    GET  /health    once it listens
-    POST /seed      a fresh grant: {"access_token", "refresh_token", "client_id", "client_secret"}
+    GET  /health    200 when the server is ready
+    POST /seed      a new grant: {"access_token", "refresh_token", "client_id", "client_secret"}
     POST /o/token/  the real token endpoint
 """
 
@@ -54,14 +54,14 @@ from oauth2_provider.views import TokenView  # noqa: E402
 
 
 def one_at_a_time(get_response):
-    """Middleware: connections have a thread each, requests take turns, as SQLite has no row locks."""
-    turn = threading.Lock()
+    """Middleware: handles one request at a time, because SQLite has no row locks. Each connection still has its own thread."""
+    lock = threading.Lock()
 
-    def answer(request):
-        with turn:
+    def respond(request):
+        with lock:
             return get_response(request)
 
-    return answer
+    return respond
 
 
 @require_GET
@@ -93,7 +93,7 @@ def seed(_request):
 
 
 def issued(instance, **_):
-    """Every token goes into the file that tests/unseen searches all output for."""
+    """Appends every issued token to a file. tests/check-no-secrets searches all output for these tokens."""
     if log := os.environ.get("PEER_ISSUED"):
         with open(log, "a") as log:
             log.write(f"{instance.token}\n")
@@ -110,7 +110,7 @@ if __name__ == "__main__":
         user=get_user_model().objects.create_user("alice"),
         client_id=CLIENT_ID,
         client_secret=CLIENT_SECRET,
-        # Hashing costs a third of a second at each request, and no test looks at it.
+        # Hashing would take a third of a second in each request, and no test needs it.
         hash_client_secret=False,
         client_type=Application.CLIENT_CONFIDENTIAL,
         authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE,

@@ -1,5 +1,5 @@
-//! The release binary as a running Lambda function: on a Runtime API of the tests' own, where the deadline can be chosen
-//! and the process killed, or on cargo-lambda's.
+//! The release binary as a running Lambda function: with the Runtime API of the tests, which can set the deadline and kill the
+//! process, or with that of cargo-lambda.
 
 use std::{path::PathBuf, process::Stdio, sync::Mutex, time::Duration};
 
@@ -14,10 +14,10 @@ use super::{
     },
 };
 
-/// More than any invocation here takes.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longer than any invocation in these tests.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The binary that is deployed: optimised and stripped. Without `tests/run`, the one cargo has built for the tests.
+/// The binary for deployment, optimised and stripped. Without `tests/run` it is the one that cargo built for the tests.
 fn binary() -> PathBuf {
     std::env::var_os("TOKEN_REFRESHER_BIN").map_or_else(|| env!("CARGO_BIN_EXE_token-refresher").into(), PathBuf::from)
 }
@@ -29,11 +29,11 @@ pub struct Failure {
     pub message: String,
 }
 
-/// A running function, and all it has ever said.
+/// A running function, and all its output.
 pub struct Lambda {
     api: RuntimeApi,
     function: Function,
-    answers: Mutex<String>,
+    results: Mutex<String>,
 }
 
 impl Lambda {
@@ -45,15 +45,15 @@ impl Lambda {
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
-            // The most it can be made to say.
+            // The most verbose level.
             ("AWS_LAMBDA_LOG_LEVEL", "TRACE"),
         ];
         all.extend(environment);
         let function = Function::spawn(binary(), &api, &all);
-        Self { api, function, answers: Mutex::default() }
+        Self { api, function, results: Mutex::default() }
     }
 
-    /// Invokes it with all the time it may want.
+    /// Invokes the function with a deadline in one minute.
     pub async fn invoke(&self, event: &str) -> Result<Value, Failure> {
         self.invoke_until(event, Deadline::InMs(60_000)).await
     }
@@ -65,13 +65,13 @@ impl Lambda {
             Outcome::Gone => panic!("the function died: {}", self.output()),
         };
         match &result {
-            Ok(report) => self.heard(event, &report.to_string()),
-            Err(Failure { error_type, message }) => self.heard(event, &format!("{error_type}: {message}")),
+            Ok(report) => self.record(event, &report.to_string()),
+            Err(Failure { error_type, message }) => self.record(event, &format!("{error_type}: {message}")),
         }
         result
     }
 
-    /// Invokes it again and again for as long as another run's lease holds.
+    /// Invokes the function repeatedly until no lease of another run applies.
     pub async fn invoke_after_the_lease(&self, event: &str) -> Result<Value, Failure> {
         let after = async {
             loop {
@@ -82,13 +82,13 @@ impl Lambda {
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, after).await.expect("a lease that ends")
+        tokio::time::timeout(TIMEOUT, after).await.expect("a lease that ends")
     }
 
-    /// Invokes it and kills its process at the moment `when` comes.
-    pub async fn kill_during(self, event: &str, deadline: Deadline, when: impl Future<Output = ()>) {
+    /// Invokes the function, and kills its process when `moment` is complete.
+    pub async fn kill_during(self, event: &str, deadline: Deadline, moment: impl Future<Output = ()>) {
         let killed = async {
-            when.await;
+            moment.await;
             self.function.kill().await;
         };
         let (outcome, ()) = tokio::join!(self.api.invoke(event, deadline), killed);
@@ -99,22 +99,22 @@ impl Lambda {
         self.function.output()
     }
 
-    fn heard(&self, event: &str, answer: &str) {
-        // A transcript, where the test runner is asked for it (--nocapture).
-        println!("{event} -> {answer}");
-        self.answers.lock().expect("no one panicked").push_str(answer);
+    fn record(&self, event: &str, result: &str) {
+        // A transcript: the test runner shows it with --nocapture.
+        println!("{event} -> {result}");
+        self.results.lock().expect("no thread panicked").push_str(result);
     }
 
-    /// Fails if one of these can be read in any answer or in anything it printed, in any encoding.
-    pub fn assert_kept(&self, secrets: &[String]) {
+    /// Fails if any result or any output contains one of these secrets, in any encoding.
+    pub fn assert_no_secret_shown(&self, secrets: &[String]) {
         assert!(!secrets.is_empty());
         let output = self.output();
         assert!(output.contains("\"level\""), "nothing was logged");
-        assert_no_secret(&(self.answers.lock().expect("no one panicked").clone() + &output), secrets);
+        assert_no_secret(&(self.results.lock().expect("no thread panicked").clone() + &output), secrets);
     }
 }
 
-/// A running function on cargo-lambda's Runtime API, and all that was ever said.
+/// A running function with cargo-lambda's Runtime API, and all its output.
 pub struct CargoLambda {
     name: String,
     lambda: Lambda,
@@ -122,7 +122,7 @@ pub struct CargoLambda {
 }
 
 impl CargoLambda {
-    /// Functions are `function-1` to `function-8`; each test has its own.
+    /// Starts `function-1` to `function-8`. Each test uses its own number.
     pub async fn start(number: u8, secrets_manager: &str, secret_id: &str) -> Self {
         let name = format!("function-{number}");
         let api = format!("{}/.rt/{name}", peer("PEER_LAMBDA_URL"));
@@ -132,13 +132,13 @@ impl CargoLambda {
         Self { name, lambda, http: HttpClients::new(|_| None).expect("HTTP clients").provider }
     }
 
-    /// The request that `aws lambda invoke` and the SDKs make.
+    /// Sends the request that `aws lambda invoke` and the SDKs send.
     pub async fn invoke(&self, event: &str) -> Result<Value, Failure> {
         let url = format!("{}/2015-03-31/functions/{}/invocations", peer("PEER_LAMBDA_URL"), self.name);
-        let answer = self.http.post(url).body(event.to_owned()).timeout(PATIENCE).send().await.expect("an answer");
-        let status = answer.status();
-        let body = answer.text().await.expect("a body");
-        self.lambda.heard(event, &body);
+        let response = self.http.post(url).body(event.to_owned()).timeout(TIMEOUT).send().await.expect("a response");
+        let status = response.status();
+        let body = response.text().await.expect("a body");
+        self.lambda.record(event, &body);
         let body: Value = serde_json::from_str(&body).expect("JSON");
         if status.is_success() {
             return Ok(body);
@@ -147,22 +147,22 @@ impl CargoLambda {
         Err(Failure { error_type: member("errorType"), message: member("errorMessage") })
     }
 
-    /// `cargo lambda invoke`: its exit code, what it printed and what it said on stderr.
+    /// Runs `cargo lambda invoke`. Returns its exit code, stdout and stderr.
     pub async fn invoke_from_the_command_line(&self, event: &str) -> (Option<i32>, String, String) {
         let url = peer("PEER_LAMBDA_URL");
         let port = url.rsplit(':').next().expect("a port");
         let mut command = tokio::process::Command::new(peer("PEER_CARGO_LAMBDA"));
         command.args(["lambda", "invoke", &self.name, "--invoke-address", "127.0.0.1", "--invoke-port", port]);
         command.args(["--data-ascii", event]).stdin(Stdio::null()).kill_on_drop(true);
-        // It waits for ever where no function takes the event.
-        let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("an end").expect("cargo-lambda");
+        // It waits without end if no function fetches the event.
+        let output = tokio::time::timeout(TIMEOUT, command.output()).await.expect("an end").expect("cargo-lambda");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        self.lambda.heard(event, &format!("{stdout}{stderr}"));
+        self.lambda.record(event, &format!("{stdout}{stderr}"));
         (output.status.code(), stdout, stderr)
     }
 
-    pub fn assert_kept(&self, secrets: &[String]) {
-        self.lambda.assert_kept(secrets);
+    pub fn assert_no_secret_shown(&self, secrets: &[String]) {
+        self.lambda.assert_no_secret_shown(secrets);
     }
 }

@@ -1,9 +1,9 @@
-# moto's own server, answering one request at a time.
+# The server of moto, which handles one request at a time.
 """
     python moto_in_turns.py <port>
 
-moto's threads are not atomic where Secrets Manager is documented to be: between two lines of a compare-and-swap another
-request finds no version with AWSCURRENT. Connections have a thread each; requests take turns.
+Secrets Manager documents its operations as atomic. With several threads moto is not: during a compare-and-swap, another request
+can find no version with AWSCURRENT. So this handles one request at a time. Each connection still has its own thread.
 """
 
 import sys
@@ -14,7 +14,7 @@ from werkzeug.serving import run_simple
 
 
 class OneAtATime(DomainDispatcherApplication):
-    turn = threading.Lock()
+    turn = threading.Lock()  # not `lock`: the base class uses that name
 
     def __call__(self, environ, start_response):
         with self.turn:

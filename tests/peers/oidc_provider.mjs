@@ -1,15 +1,15 @@
-// A certified OpenID provider (npm oidc-provider) for the tests, and a control server beside it.
+// A certified OpenID provider (npm oidc-provider) for the tests, and a control server for it.
 //
 //   node oidc_provider.mjs <port> <control port>
 //
-// The provider rotates refresh tokens: one that is spent twice kills its whole family, the newest token included.
-// With ROTATE=0 in the environment it answers the same refresh token every time.
+// The provider rotates refresh tokens. A second use of one revokes all tokens of its grant, the newest one included.
+// With ROTATE=0 in the environment it returns the same refresh token every time.
 //
-// The control server answers:
-//   GET  /health                     once both servers listen
-//   POST /login/<client>             logs a person in at client `basic`, `post` or `public`; the token endpoint's own answer
-//   GET  /exchanges                  how many refresh_token requests the token endpoint has received so far
-//   GET  /exchanges?refresh_token=…  how many of them presented this very token
+// Requests to the control server:
+//   GET  /health                     200 when both servers listen
+//   POST /login/<client>             logs a person in with the client `basic`, `post` or `public`; returns the token response
+//   GET  /exchanges                  the number of refresh_token requests to the token endpoint so far
+//   GET  /exchanges?refresh_token=…  the number of those with this token
 
 import { createHash, randomBytes } from 'node:crypto';
 import { appendFileSync } from 'node:fs';
@@ -22,7 +22,7 @@ const issuer = `http://${host}:${port}`;
 const redirectUri = 'https://client.example/callback';
 
 const clients = [
-  // The secret needs form encoding before base64 (RFC 6749 section 2.3.1); sent as it is, it is refused.
+  // The secret must be form-encoded before base64 (RFC 6749 section 2.3.1). Without that it is rejected.
   { client_id: 'basic', client_secret: 'unseen-s3cr+t/=& %:x', token_endpoint_auth_method: 'client_secret_basic' },
   { client_id: 'post', client_secret: 'unseen-post-secret', token_endpoint_auth_method: 'client_secret_post' },
   { client_id: 'public', token_endpoint_auth_method: 'none' },
@@ -50,12 +50,12 @@ for (const event of ['grant.error', 'grant.revoked', 'server_error']) {
   provider.on(event, (_ctx, error) => console.log(event, error?.message ?? '', error?.error_detail ?? ''));
 }
 
-// Every token goes into the file that tests/unseen searches all output for.
+// Appends every issued token to a file. tests/check-no-secrets searches all output for these tokens.
 for (const event of ['access_token.saved', 'refresh_token.saved']) {
   provider.on(event, ({ jti }) => process.env.PEER_ISSUED && appendFileSync(process.env.PEER_ISSUED, `${jti}\n`));
 }
 
-/** Posts a form, or gets the page where there is none, with the cookies of `jar`; answers redirects as they are. */
+/** Posts a form, or gets the page if there is no form, with the cookies of `jar`. Does not follow redirects. */
 async function request(url, jar, form) {
   const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join('; ');
   const response = await fetch(url, {
@@ -68,7 +68,7 @@ async function request(url, jar, form) {
   return response;
 }
 
-/** Opens the authorization page and, as a person would, follows redirects and sends every form, until it has the code. */
+/** Opens the authorization page. Follows redirects and sends every form, as a person would, until it has the code. */
 async function authorize(parameters) {
   const jar = new Map();
   let url = `${issuer}/auth?${new URLSearchParams(parameters)}`;
@@ -109,19 +109,19 @@ async function login(client) {
   return fetch(`${issuer}/token`, { method: 'POST', headers, body: new URLSearchParams(form) });
 }
 
-const control = createServer(async ({ method, url }, answer) => {
+const control = createServer(async ({ method, url }, response) => {
   const { pathname, searchParams } = new URL(url, issuer);
-  const send = (status, body) => answer.writeHead(status, { 'content-type': 'application/json' }).end(body);
+  const send = (status, body) => response.writeHead(status, { 'content-type': 'application/json' }).end(body);
   const client = clients.find(({ client_id: id }) => pathname === `/login/${id}`);
   try {
     if (method === 'GET' && pathname === '/health') {
       send(200, '"ready"');
     } else if (method === 'GET' && pathname === '/exchanges') {
       const token = searchParams.get('refresh_token');
-      send(200, String(exchanges.filter((spent) => token === null || spent === token).length));
+      send(200, String(exchanges.filter((sent) => token === null || sent === token).length));
     } else if (method === 'POST' && client) {
-      const response = await login(client);
-      send(response.status, await response.text());
+      const tokens = await login(client);
+      send(tokens.status, await tokens.text());
     } else {
       send(404, '"GET /health, GET /exchanges or POST /login/<client>"');
     }

@@ -1,4 +1,4 @@
-//! The real authorization servers: logging in, being their client, and what they saw.
+//! The real authorization servers: login, the client's requests, and the number of requests that they received.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use form_urlencoded::Serializer;
@@ -7,7 +7,7 @@ use token_refresher::http_client::HttpClients;
 
 use super::peer;
 
-/// What both kinds of server have as a confidential client's secret: form encoding changes six of its characters.
+/// The secret of the confidential client, at both kinds of server. Form encoding changes six of its characters.
 const CLIENT_SECRET: &str = "unseen-s3cr+t/=& %:x";
 
 /// One client of one authorization server.
@@ -17,9 +17,9 @@ pub struct Provider {
     pub client_id: &'static str,
     pub client_secret: Option<&'static str>,
     pub auth_method: &'static str,
-    /// Where a POST gives tokens as a person's login does.
+    /// The URL that returns tokens for a POST, like a login of a person.
     login: String,
-    /// Where it tells what its token endpoint was asked.
+    /// The URL that returns the number of requests to the token endpoint.
     exchanges: Option<String>,
 }
 
@@ -30,19 +30,19 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    fn of(answer: &Value) -> Self {
-        let member = |name: &str| answer[name].as_str().unwrap_or_else(|| panic!("no {name}")).to_owned();
+    fn of(response: &Value) -> Self {
+        let member = |name: &str| response[name].as_str().unwrap_or_else(|| panic!("no {name}")).to_owned();
         Self { access: member("access_token"), refresh: member("refresh_token") }
     }
 }
 
 impl Provider {
-    /// oidc-provider: refresh tokens rotate, and one that comes twice costs the whole family.
+    /// oidc-provider: refresh tokens rotate, and a second use revokes all tokens of the grant.
     pub fn oidc(client_id: &'static str) -> Self {
         Self::oidc_at("PEER_OIDC_ISSUER", "PEER_OIDC_CONTROL", client_id)
     }
 
-    /// oidc-provider, answering the refresh token it was given.
+    /// oidc-provider that returns the same refresh token.
     pub fn oidc_echo(client_id: &'static str) -> Self {
         Self::oidc_at("PEER_OIDC_ECHO_ISSUER", "PEER_OIDC_ECHO_CONTROL", client_id)
     }
@@ -65,12 +65,12 @@ impl Provider {
         }
     }
 
-    /// Django OAuth Toolkit: for 60 s a spent refresh token is answered with the pair that replaced it.
+    /// Django OAuth Toolkit: for 60 s it returns the new tokens again for a spent refresh token.
     pub fn toolkit_with_grace() -> Self {
         Self::toolkit_at("PEER_DOT_GRACE_URL")
     }
 
-    /// Django OAuth Toolkit: a spent refresh token is refused, and that is all.
+    /// Django OAuth Toolkit: it rejects a spent refresh token, and revokes nothing.
     pub fn toolkit_without_reuse_detection() -> Self {
         Self::toolkit_at("PEER_DOT_NO_REUSE_DETECTION_URL")
     }
@@ -89,12 +89,12 @@ impl Provider {
 
     /// A person logs in and consents.
     pub async fn log_in(&self) -> Tokens {
-        let answer = self.http.post(&self.login).send().await.expect("an answer");
-        assert_eq!(answer.status(), 200, "the login failed");
-        Tokens::of(&serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON"))
+        let response = self.http.post(&self.login).send().await.expect("a response");
+        assert_eq!(response.status(), 200, "the login failed");
+        Tokens::of(&serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON"))
     }
 
-    /// Spends a refresh token as any client of the provider does: the new tokens, or the `error` of the refusal.
+    /// Exchanges a refresh token like any client of the provider. Returns the new tokens, or the `error` of the response.
     pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, String> {
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", refresh_token);
@@ -109,21 +109,21 @@ impl Provider {
             self.client_secret.map(|secret| form.append_pair("client_secret", secret));
         }
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(form.finish());
-        let answer = request.send().await.expect("an answer");
-        let is_success = answer.status().is_success();
-        let answer: Value = serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON");
-        if is_success { Ok(Tokens::of(&answer)) } else { Err(answer["error"].as_str().unwrap_or_default().to_owned()) }
+        let response = request.send().await.expect("a response");
+        let is_success = response.status().is_success();
+        let body: Value = serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON");
+        if is_success { Ok(Tokens::of(&body)) } else { Err(body["error"].as_str().unwrap_or_default().to_owned()) }
     }
 
-    /// How often the token endpoint was asked with this refresh token, by whomever.
+    /// How many requests with this refresh token the token endpoint has received, from any client.
     pub async fn times_presented(&self, refresh_token: &str) -> usize {
         let exchanges = self.exchanges.as_ref().expect("a provider that counts");
         let query = Serializer::new(String::new()).append_pair("refresh_token", refresh_token).finish();
-        let answer = self.http.get(format!("{exchanges}?{query}")).send().await.expect("an answer");
-        answer.text().await.expect("a body").parse().expect("a number")
+        let response = self.http.get(format!("{exchanges}?{query}")).send().await.expect("a response");
+        response.text().await.expect("a body").parse().expect("a number")
     }
 
-    /// The token secret of these tokens, long due.
+    /// A token secret with these tokens, long due.
     pub fn secret(&self, tokens: &Tokens) -> Value {
         let mut secret = json!({
             "accessToken": tokens.access,

@@ -1,4 +1,5 @@
-//! The reader against moto and AWS's own agent in front of it, while the real function on cargo-lambda's API refreshes.
+//! The reader with moto, and with AWS's own agent in front of moto, while the real function refreshes with cargo-lambda's Runtime
+//! API.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::{functions::CargoLambda, peer, providers::Provider, secrets::Secrets, text};
 
-/// What an SDK in a function goes by, with this endpoint.
+/// The SDK configuration of a function, with this endpoint.
 fn sdk(endpoint: &str) -> SdkConfig {
     let http = HttpClients::new(|_| None).expect("HTTP clients").store;
     SdkConfig::builder()
@@ -31,10 +32,10 @@ fn moto() -> Source {
 }
 
 fn agent() -> Source {
-    agent_taking(&peer("PEER_AGENT_TOKEN"))
+    agent_with_token(&peer("PEER_AGENT_TOKEN"))
 }
 
-fn agent_taking(token: &str) -> Source {
+fn agent_with_token(token: &str) -> Source {
     let url = peer("PEER_AGENT_URL");
     Source::agent(url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port"), token)
 }
@@ -46,7 +47,7 @@ fn good_for_a_day(access_token: &str) -> Value {
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn the_agent_gives_what_secrets_manager_has_and_is_told_to_read_past_its_cache() {
+async fn the_agent_returns_the_secret_and_its_cache_can_be_bypassed() {
     let secrets = Secrets::connect();
     let name = "agent/crm+oauth";
     let v1 = secrets.create(name, &good_for_a_day("unseen-1")).await;
@@ -57,7 +58,7 @@ async fn the_agent_gives_what_secrets_manager_has_and_is_told_to_read_past_its_c
     assert_eq!((directly.expose(), directly.expires_at()), (first.expose(), first.expires_at()));
 
     let v2 = secrets.edit(name, &good_for_a_day("unseen-2")).await;
-    assert_eq!(Reader::new(agent(), name).access_token().await.unwrap().expose(), "unseen-1", "the agent's own cache");
+    assert_eq!(Reader::new(agent(), name).access_token().await.unwrap().expose(), "unseen-1", "the cache of the agent");
     by_agent.rejected(&first);
     let second = by_agent.access_token().await.unwrap();
     assert_eq!((second.expose(), second.version_id().as_str()), ("unseen-2", v2.as_str()));
@@ -65,7 +66,7 @@ async fn the_agent_gives_what_secrets_manager_has_and_is_told_to_read_past_its_c
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn the_agent_gives_bytes_and_tells_what_is_wrong() {
+async fn the_agent_returns_bytes_and_its_errors_are_reported() {
     let secrets = Secrets::connect();
     secrets.create_binary("agent/binary", &[0, 159, 146, 150]).await;
     let bytes = SecretReader::bytes(agent(), "agent/binary").get().await.unwrap();
@@ -74,40 +75,40 @@ async fn the_agent_gives_bytes_and_tells_what_is_wrong() {
     assert!(matches!(error, ReadError::InvalidSecret { .. }), "{error}");
     let error = Reader::new(agent(), "agent/missing").access_token().await.unwrap_err();
     assert!(matches!(error, ReadError::SecretNotFound { .. }), "{error}");
-    let error = Reader::new(agent_taking("unseen-wrong"), "agent/binary").access_token().await.unwrap_err();
+    let error = Reader::new(agent_with_token("unseen-wrong"), "agent/binary").access_token().await.unwrap_err();
     assert_eq!(error.remedy(), Remedy::FixSetting);
     assert!(error.to_string().contains("answered 403: Bad Token; its token is not the one that was sent"), "{error}");
     assert!(!error.to_string().contains("unseen-wrong"), "the token is shown");
 }
 
-/// The token that every reader has once all have asked at the same moment.
-async fn all(readers: &[Reader]) -> AccessToken {
+/// The token that all readers get when they ask at the same time. Fails if they get different ones.
+async fn token_of_all(readers: &[Reader]) -> AccessToken {
     let mut tasks = JoinSet::new();
     for reader in readers {
         let reader = reader.clone();
         tasks.spawn(async move { reader.access_token().await.unwrap() });
     }
     let tokens = tasks.join_all().await;
-    assert!(tokens.iter().all(|token| token.expose() == tokens[0].expose()), "not one and the same token");
+    assert!(tokens.iter().all(|token| token.expose() == tokens[0].expose()), "the readers have different tokens");
     tokens[0].clone()
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn readers_in_many_processes_that_meet_a_401_cause_one_exchange_and_all_get_its_token() {
+async fn readers_in_many_processes_with_a_401_cause_one_exchange_and_get_its_token() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let tokens = provider.log_in().await;
     let name = "readers/crm/oauth";
-    // Expired: the first who reads has the function refresh it.
+    // The token has expired: the first reader requests a refresh.
     secrets.create(name, &provider.secret(&tokens)).await;
     let function = CargoLambda::start(8, &secrets.url, name).await;
     let refresher = RefresherFunction::lambda_with("function-8", &sdk(&peer("PEER_LAMBDA_URL"))).unwrap();
-    // Each has a cache of its own, as each process of a function has.
+    // Each reader has its own cache, like the processes of a function.
     let reader =
         |source| Reader::builder(source, name).refresher(refresher.clone()).patience(Duration::from_mins(1)).build();
     let readers: Vec<_> = (0..4).flat_map(|_| [reader(moto()), reader(agent())]).collect();
 
-    let first = all(&readers).await;
+    let first = token_of_all(&readers).await;
     assert_eq!(first.expose(), text(&secrets.current(name).await, "accessToken"));
     assert_ne!(first.expose(), tokens.access);
     assert_eq!(first.member::<String>("clientId").unwrap().as_deref(), Some("basic"));
@@ -118,18 +119,18 @@ async fn readers_in_many_processes_that_meet_a_401_cause_one_exchange_and_all_ge
     for reader in &readers {
         reader.rejected(&first);
     }
-    let second = all(&readers).await;
+    let second = token_of_all(&readers).await;
     assert_eq!(second.expose(), text(&secrets.current(name).await, "accessToken"));
     assert_ne!(second.expose(), first.expose());
     assert_eq!(provider.times_presented(&spent).await, 1);
-    // The family lives: no token was spent twice.
+    // The refresh token still works, so no token was used twice.
     provider.refresh(&text(&secrets.current(name).await, "refreshToken")).await.expect("a refresh token that works");
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn readers_of_a_published_secret_have_the_token_secret_refreshed_and_never_see_it() {
+async fn readers_of_a_published_secret_cause_a_refresh_of_the_token_secret_without_reading_it() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
     let (name, published) = ("readers/apart/oauth", "readers/apart/access");
     let mut document = provider.secret(&provider.log_in().await);
@@ -143,16 +144,16 @@ async fn readers_of_a_published_secret_have_the_token_secret_refreshed_and_never
     let reader = |source| Reader::builder(source, published).refresher(refresher.clone()).build();
     let readers = [reader(moto()), reader(agent()), reader(moto())];
 
-    let first = all(&readers).await;
+    let first = token_of_all(&readers).await;
     assert_eq!(first.member::<String>("clientId").unwrap(), None);
     let spent = text(&secrets.current(name).await, "refreshToken");
     for reader in &readers {
         reader.rejected(&first);
     }
-    let second = all(&readers).await;
+    let second = token_of_all(&readers).await;
     assert_ne!(second.expose(), first.expose());
     assert_eq!(second.expose(), text(&secrets.current(name).await, "accessToken"));
     assert_eq!(second.version_id().as_str(), secrets.labelled(published, "AWSCURRENT").await.0);
     assert_eq!(provider.times_presented(&spent).await, 1);
-    function.assert_kept(&secrets.all_ever_held(name).await);
+    function.assert_no_secret_shown(&secrets.all_ever_held(name).await);
 }

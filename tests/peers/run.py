@@ -1,27 +1,27 @@
 #!/usr/bin/env python3
-# Starts the real peers, runs a command with their addresses in its environment, and ends them whatever happens.
+# Starts the real peers, runs a command with their addresses in its environment, and then stops the peers.
 """
     tests/peers/run.py [--tools] -- COMMAND [ARGUMENT...]
 
-The command finds (with --tools: the paths only, and no peer is started):
+The command gets these environment variables. With --tools it gets only the paths, and no peer is started.
 
-    PEER_MOTO_URL                     moto: Secrets Manager over the wire
-    PEER_OIDC_ISSUER                  oidc-provider, rotating, reuse kills the family; its token endpoint is /token
+    PEER_MOTO_URL                     moto: Secrets Manager over HTTP
+    PEER_OIDC_ISSUER                  oidc-provider with rotation and reuse detection; its token endpoint is /token
     PEER_OIDC_CONTROL                 its control server: see oidc_provider.mjs
-    PEER_OIDC_ECHO_ISSUER             oidc-provider that answers the same refresh token every time
+    PEER_OIDC_ECHO_ISSUER             oidc-provider that returns the same refresh token every time
     PEER_OIDC_ECHO_CONTROL            its control server
     PEER_DOT_GRACE_URL                Django OAuth Toolkit, 60 s grace, reuse protection: see django_oauth_toolkit.py
-    PEER_DOT_NO_REUSE_DETECTION_URL   Django OAuth Toolkit, no grace, reuse costs the spent token only
-    PEER_LAMBDA_URL                   cargo-lambda's invoke API; its functions are token-refresher and function-1 to function-8,
-                                      each with a Runtime API of its own at /.rt/<name>, and the nameless function _ with /.rt
-    PEER_AGENT_URL                    aws-secretsmanager-agent in front of moto; PEER_AGENT_TOKEN is the token it takes
+    PEER_DOT_NO_REUSE_DETECTION_URL   Django OAuth Toolkit, no grace; a reuse revokes nothing
+    PEER_LAMBDA_URL                   cargo-lambda's invoke API. Its functions are token-refresher and function-1 to function-8,
+                                      each with its own Runtime API at /.rt/<name>, and the function _ without a name at /.rt
+    PEER_AGENT_URL                    aws-secretsmanager-agent in front of moto; PEER_AGENT_TOKEN is the token that it accepts
     PEER_CARGO_LAMBDA, PEER_CFN_LINT, PEER_CHECKOV, PEER_SAM, PEER_AWS  the paths of these programs
-    PEER_PYTHON                       a Python that has moto, botocore and cfn-lint
-    PEER_NODE, PEER_NODE_FOLDER       Node, and where it finds the packages of package.json
+    PEER_PYTHON                       a Python with moto, botocore and cfn-lint
+    PEER_NODE, PEER_NODE_FOLDER       Node, and the folder with the packages of package.json
 
-The exit code is the command's. What the peers need is installed under target/peers, once; their logs are in target/peers/log,
-and in the file "issued" there every token that a provider has issued.
-Everything ends with the command, on SIGINT, SIGTERM and SIGHUP, and when the process that started this one is gone.
+The exit code is that of the command. The peers are installed under target/peers, once. Their logs are in target/peers/log. The file
+"issued" there has every token that a provider issued.
+All peers stop when the command ends, on SIGINT, SIGTERM and SIGHUP, and when the parent of this process is gone.
 """
 
 import hashlib
@@ -43,12 +43,12 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "peers"
 VENV, NODE, AGENT, LOG = TARGET / "venv", TARGET / "node", TARGET / "agent", TARGET / "log"
-# Each wants other versions of the same libraries than the peers do.
+# In their own environments: they need other versions of the same libraries than the peers.
 CHECKOV, SAM = TARGET / "checkov", TARGET / "sam"
 
 HOST = "127.0.0.1"
 AGENT_TOKEN = "token-of-the-agent"
-READY_SECONDS = 90  # for one peer to answer; a loaded machine needs a tenth of it
+READY_SECONDS = 90  # for the start of one peer; a loaded machine needs a tenth of it
 STARTS = 3  # a port can be taken between its choice and its use
 END_SECONDS = 5  # between SIGTERM and SIGKILL
 
@@ -58,15 +58,15 @@ signalled: list[int] = []
 
 
 class Stopped(Exception):
-    """We were asked to end."""
+    """A signal asked this process to end."""
 
 
 class Failed(Exception):
-    """A step failed; the message says which."""
+    """A step failed. The message names it."""
 
 
 def pause() -> None:
-    """Waits a moment. Signals only leave a note, so nothing is ever interrupted half-way; the note is read here."""
+    """Waits a moment, and raises Stopped after a signal. The signal handler only records signals, so it interrupts no step."""
     time.sleep(0.05)
     if signalled or os.getppid() != PARENT:
         raise Stopped
@@ -83,8 +83,8 @@ def start(command: list, output=None, **options) -> subprocess.Popen:
 
 
 def signal_group(process: subprocess.Popen, number: int) -> bool:
-    """Sends a signal to what is left of the process group; false if nothing is."""
-    process.poll()  # a leader that nobody waited for keeps its group alive
+    """Sends a signal to the process group. Returns false if the group has no process left."""
+    process.poll()  # an unreaped leader keeps its group alive
     try:
         os.killpg(process.pid, number)
     except (ProcessLookupError, PermissionError):
@@ -93,7 +93,7 @@ def signal_group(process: subprocess.Popen, number: int) -> bool:
 
 
 def end(processes: list[subprocess.Popen]) -> None:
-    """Ends processes and all they have started."""
+    """Ends processes and their process groups."""
     left = processes
     for number in (signal.SIGTERM, signal.SIGKILL):
         left = [process for process in left if signal_group(process, number)]
@@ -106,7 +106,7 @@ def end(processes: list[subprocess.Popen]) -> None:
 
 
 def run(command: list, output=None, **options) -> int:
-    """Runs a command to its end and gives its exit code."""
+    """Runs a command to its end and returns its exit code."""
     process = start(command, output, **options)
     while process.poll() is None:
         pause()
@@ -120,7 +120,7 @@ def log_tail(name: str) -> str:
 
 
 def install(folder: Path, sources: list[Path], commands: list[list]) -> None:
-    """Fills a folder by running commands in it, unless that was done before from the same sources."""
+    """Runs commands that install into a folder, unless they have already run with the same sources."""
     digest = hashlib.sha256(f"{sys.version} {folder}".encode())
     for source in sources:
         digest.update(source.read_bytes())
@@ -143,7 +143,7 @@ def install(folder: Path, sources: list[Path], commands: list[list]) -> None:
 
 
 def install_python(folder: Path, requirements: Path) -> None:
-    # Most of what is installed is never imported; what is, Python compiles then.
+    # Python compiles a module when it is first imported. Most of these are never imported.
     options = ["--disable-pip-version-check", "--no-compile", "--requirement", requirements]
     pip = [folder / "bin/python", "-m", "pip", "install", *options]
     install(folder, [requirements], [[sys.executable, "-m", "venv", folder], pip])
@@ -152,9 +152,9 @@ def install_python(folder: Path, requirements: Path) -> None:
 @dataclass
 class Peer:
     name: str
-    variables: list[str]  # one for each port it listens on, in order
-    command: Callable[..., list]  # from its ports
-    health: str | None  # path on its last port that answers 200 when all is ready; None: it is ready when it listens
+    variables: list[str]  # one for each port that it listens on, in order
+    command: Callable[..., list]  # gets the ports
+    health: str | None  # the path on the last port that returns 200 when the peer is ready; None: it is ready when it listens
     environment: dict[str, str] = field(default_factory=dict)
     cwd: Path | None = None
 
@@ -164,7 +164,7 @@ class Peer:
             environment = os.environ | {"PEER_ISSUED": str(LOG / "issued")} | self.environment
             self.process = start(self.command(*ports), log, env=environment, cwd=self.cwd)
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         connection = http.client.HTTPConnection(HOST, self.ports[-1], timeout=2)
         try:
             if self.health is None:
@@ -181,8 +181,8 @@ class Peer:
         deadline = time.monotonic() + READY_SECONDS
         starts = 1
         while True:
-            answers = self.answers()
-            if self.process.poll() is None and answers:
+            ready = self.is_ready()
+            if self.process.poll() is None and ready:
                 return
             if self.process.poll() is not None and starts < STARTS:
                 end([self.process])
@@ -213,13 +213,13 @@ def django_oauth_toolkit(*settings: str) -> Callable[..., list]:
 
 
 def cargo_lambda(port: int) -> list:
-    # With the time limit an invocation that no function takes is answered 408; without it, never.
+    # With the timeout, an invocation that no function fetches gets a 408. Without it there is no response.
     watch = ["lambda", "watch", "--only-lambda-apis", "--timeout", 60, "--invoke-address", HOST, "--invoke-port", port]
     return [VENV / "bin/cargo-lambda", *watch]
 
 
 def secretsmanager_agent(folder: Path, moto: str) -> Peer:
-    """AWS's own agent. It is started when moto answers: it asks STS who it is."""
+    """AWS's own agent. It needs moto at its start, because it calls STS."""
 
     def command(port: int) -> list:
         settings = folder / "agent.toml"
@@ -231,7 +231,7 @@ def secretsmanager_agent(folder: Path, moto: str) -> Peer:
 
 
 def lambda_package(folder: Path) -> Path:
-    """Writes a package whose binaries give cargo-lambda its function names; it reads the manifest and builds nothing."""
+    """Writes a package whose binaries have the names of the functions. cargo-lambda reads the names and builds nothing."""
     (folder / "src/bin").mkdir(parents=True)
     (folder / "Cargo.toml").write_text('[package]\nname = "functions"\nedition = "2021"\n')
     for name in ["token-refresher", *(f"function-{number}" for number in range(1, 9))]:
@@ -251,13 +251,13 @@ def peers(folder: Path) -> list[Peer]:
         Peer("oidc-echo", ["PEER_OIDC_ECHO_ISSUER", "PEER_OIDC_ECHO_CONTROL"], oidc_provider, "/health", {"ROTATE": "0"}),
         Peer("dot-grace", ["PEER_DOT_GRACE_URL"], django_oauth_toolkit("60", "on"), "/health"),
         Peer("dot-no-reuse-detection", ["PEER_DOT_NO_REUSE_DETECTION_URL"], django_oauth_toolkit("0", "off"), "/health"),
-        # Any GET would be queued as an event for the function.
+        # No health path: any GET would be queued as an event for the function.
         Peer("lambda", ["PEER_LAMBDA_URL"], cargo_lambda, None, cwd=lambda_package(folder)),
     ]
 
 
 def install_all() -> dict[str, str]:
-    """Installs what is not there yet; gives the paths that a command finds."""
+    """Installs all peers that are not installed yet. Returns the variables with paths."""
     shutil.rmtree(LOG, ignore_errors=True)
     LOG.mkdir(parents=True)
     for venv, requirements in [(VENV, "requirements.txt"), (CHECKOV, "checkov.txt"), (SAM, "sam.txt")]:
@@ -265,12 +265,12 @@ def install_all() -> dict[str, str]:
     node_sources = [HERE / "package.json", HERE / "package-lock.json"]
     install(NODE, node_sources, [["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]])
     agent_pin = HERE / "agent-requirements.txt"
-    # Quick to build: it is only talked to.
+    # Without optimisation, because its speed does not matter.
     profile = ["--config", "profile.release.opt-level=0", "--config", "profile.release.codegen-units=16"]
     name, version = agent_pin.read_text().splitlines()[-1].split("==")
     cargo = ["cargo", "install", "--locked", *profile, "--root", AGENT, "--version", version, name]
     install(AGENT, [agent_pin], [cargo])
-    # Node looks for packages beside the script.
+    # Node looks for packages next to the script.
     for script in (HERE / "oidc_provider.mjs", HERE.parent / "template/simulate.mjs"):
         shutil.copy(script, NODE)
     return {

@@ -1,4 +1,4 @@
-//! Secrets Manager as a person and an operator use it, through the AWS SDK, with moto at the other end.
+//! Secrets Manager as a person uses it: through the AWS SDK, with moto as the server.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use token_refresher::http_client::{HttpClients, SdkHttpClient};
 
 use super::peer;
 
-/// The label a person's edit carries before it is made current.
+/// The label of a person's edit before it becomes current.
 const EDITED: &str = "EDITED";
 
 /// The peer moto.
@@ -45,7 +45,7 @@ impl Secrets {
         created.version_id.expect("its version")
     }
 
-    /// A secret that has no value yet.
+    /// Creates a secret without a value.
     pub async fn create_empty(&self, name: &str) {
         self.client.create_secret().name(name).send().await.expect("a secret");
     }
@@ -54,13 +54,13 @@ impl Secrets {
         self.client.create_secret().name(name).secret_binary(Blob::new(bytes)).send().await.expect("a secret");
     }
 
-    /// Another version in place of the current one, as a person saves it in the console.
+    /// Writes a new current version, as a person does in the console. Returns its id.
     pub async fn edit(&self, name: &str, document: &Value) -> String {
         self.edit_text(name, &document.to_string()).await
     }
 
     pub async fn edit_text(&self, name: &str, text: &str) -> String {
-        // Not an ordinary put: after a compare-and-swap promotion moto leaves AWSCURRENT on two versions then.
+        // Not an ordinary put: after a compare-and-swap promotion, moto would leave AWSCURRENT on two versions.
         let put = self.client.put_secret_value().secret_id(name).version_stages(EDITED);
         let put = put.secret_string(text).send().await.expect("a version");
         let edited = put.version_id.expect("its id");
@@ -82,12 +82,12 @@ impl Secrets {
         (got.version_id.expect("an id"), got.secret_string.expect("a text"))
     }
 
-    /// What the current version says.
+    /// The document in the current version.
     pub async fn current(&self, name: &str) -> Value {
         serde_json::from_str(&self.labelled(name, "AWSCURRENT").await.1).expect("JSON")
     }
 
-    /// Every version's labels, by its id; the ones without a label, too.
+    /// The labels of every version, by its id. Versions without a label are included.
     pub async fn versions(&self, name: &str) -> BTreeMap<String, Vec<String>> {
         let listed = self.client.list_secret_version_ids().secret_id(name).include_deprecated(true).send().await;
         let versions = listed.expect("a list").versions.expect("versions");

@@ -1,4 +1,4 @@
-//! The example that takes signed webhooks, in a process of its own, with its signing secrets in moto.
+//! The example that receives signed webhooks, in its own process, with its signing secrets in moto.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{
-    readers::reading::rust,
+    readers::process::rust,
     secrets::Secrets,
     support::{
         output::assert_no_secret,
@@ -37,19 +37,19 @@ impl Webhooks {
         Self { api, function }
     }
 
-    /// The status and the text of the answer.
+    /// The status and the text of the response.
     async fn post(&self, event: &Value) -> (u64, String) {
         match self.api.invoke(&event.to_string(), Deadline::InMs(60_000)).await {
-            Outcome::Response(answer) => {
-                let text = answer["body"].as_str().expect("a text").to_owned();
-                (answer["statusCode"].as_u64().expect("a status"), text)
+            Outcome::Response(response) => {
+                let text = response["body"].as_str().expect("a text").to_owned();
+                (response["statusCode"].as_u64().expect("a status"), text)
             }
             other => panic!("{other:?}: {}", self.function.output()),
         }
     }
 }
 
-/// What a sender signs with, in hexadecimal.
+/// The signature of a text, in hexadecimal.
 fn hmac(key: &str, signed: &str) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key").chain_update(signed);
     hex::encode(mac.finalize().into_bytes())
@@ -69,7 +69,7 @@ fn headers(sender: &str, key: &str, body: &str) -> Value {
     }
 }
 
-/// What Function URLs and API Gateway's HTTP APIs send (payload 2.0).
+/// The event that Function URLs and API Gateway's HTTP APIs send (payload 2.0).
 fn event(sender: &str, key: &str, body: &str) -> Value {
     json!({
         "version": "2.0", "rawPath": format!("/{sender}"), "headers": headers(sender, key, body), "body": body,
@@ -77,13 +77,13 @@ fn event(sender: &str, key: &str, body: &str) -> Value {
     })
 }
 
-fn taken() -> (u64, String) {
-    (200, "taken".to_owned())
+fn accepted() -> (u64, String) {
+    (200, "accepted".to_owned())
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn webhooks_are_taken_by_path_as_every_gateway_hands_them_over() {
+async fn webhooks_are_accepted_by_path_from_every_gateway() {
     let secrets = Secrets::connect();
     let keys = ["stripe", "slack", "github"].map(|sender| (sender, format!("unseen-key-of-{sender}")));
     for (sender, key) in &keys {
@@ -97,12 +97,12 @@ async fn webhooks_are_taken_by_path_as_every_gateway_hands_them_over() {
     let webhooks = Webhooks::start(&secrets, &names).await;
 
     for (sender, key) in &keys {
-        assert_eq!(webhooks.post(&event(sender, key, BODY)).await, taken(), "{sender}");
+        assert_eq!(webhooks.post(&event(sender, key, BODY)).await, accepted(), "{sender}");
         let mut encoded = event(sender, key, BODY);
         encoded["body"] = STANDARD.encode(BODY).into();
         encoded["isBase64Encoded"] = true.into();
-        assert_eq!(webhooks.post(&encoded).await, taken(), "{sender}, in base64");
-        // API Gateway's REST APIs (payload 1.0): headers as the sender writes them, the stage before the path.
+        assert_eq!(webhooks.post(&encoded).await, accepted(), "{sender}, in base64");
+        // API Gateway's REST APIs (payload 1.0): headers in the sender's case, and the stage before the path.
         let headers = headers(sender, key, BODY);
         let headers = headers.as_object().expect("headers").clone().into_iter();
         let headers: Value = headers.map(|(name, value)| (name.to_uppercase(), value)).collect();
@@ -110,7 +110,7 @@ async fn webhooks_are_taken_by_path_as_every_gateway_hands_them_over() {
             "path": format!("/prod/{sender}"), "httpMethod": "POST", "headers": headers, "body": BODY,
             "isBase64Encoded": false,
         });
-        assert_eq!(webhooks.post(&rest).await, taken(), "{sender}, payload 1.0");
+        assert_eq!(webhooks.post(&rest).await, accepted(), "{sender}, payload 1.0");
 
         let foreign = event(sender, "unseen-another-key", BODY);
         assert_eq!(webhooks.post(&foreign).await.0, 401, "{sender}, another's key");
@@ -124,21 +124,21 @@ async fn webhooks_are_taken_by_path_as_every_gateway_hands_them_over() {
         broken["isBase64Encoded"] = true.into();
         assert_eq!(webhooks.post(&broken).await.0, 400, "{sender}, no base64");
     }
-    // Another sender's key is of no use.
+    // The key of another sender is rejected.
     let mut elsewhere = event("stripe", &keys[0].1, BODY);
     elsewhere["rawPath"] = "/github".into();
     assert_eq!(webhooks.post(&elsewhere).await.0, 401);
 
     let question = r#"{"type":"url_verification","challenge":"3eZbrw1a"}"#;
     assert_eq!(webhooks.post(&event("slack", &keys[1].1, question)).await, (200, "3eZbrw1a".to_owned()));
-    assert_eq!(webhooks.post(&event("github", &keys[2].1, question)).await, taken());
+    assert_eq!(webhooks.post(&event("github", &keys[2].1, question)).await, accepted());
     assert_eq!(webhooks.post(&event("slack", "unseen-another-key", question)).await.0, 401);
     assert_no_secret(&webhooks.function.output(), &keys.map(|(_, key)| key));
 }
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn while_a_signing_secret_is_replaced_the_one_before_it_will_do() {
+async fn the_old_signing_secret_is_accepted_while_it_is_replaced() {
     let secrets = Secrets::connect();
     let (before, now, name) = ("unseen-key-before", "unseen-key-now", "webhooks/replaced");
     let first = secrets.create_text(name, before).await;
@@ -153,10 +153,10 @@ async fn while_a_signing_secret_is_replaced_the_one_before_it_will_do() {
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
-async fn a_webhook_without_a_sender_is_not_found_and_one_without_a_secret_is_to_come_again() {
+async fn a_webhook_of_an_unknown_sender_gets_404_and_one_without_a_readable_secret_gets_503() {
     let secrets = Secrets::connect();
     let webhooks = Webhooks::start(&secrets, &[("GITHUB_SECRET_ID", "webhooks/missing")]).await;
-    assert_eq!(webhooks.post(&event("stripe", "unseen-key", BODY)).await.0, 404, "it takes none of Stripe's");
+    assert_eq!(webhooks.post(&event("stripe", "unseen-key", BODY)).await.0, 404, "Stripe is not configured");
     for path in ["/", "/unknown", ""] {
         let mut elsewhere = event("github", "unseen-key", BODY);
         elsewhere["rawPath"] = path.into();

@@ -1,4 +1,4 @@
-//! How many calls to the store, versions and exchanges each path takes: the table of the README.
+//! The cost of each path in calls, versions and exchanges: the table "Calls and versions" of `docs/protocol.md`.
 
 use chrono::TimeDelta;
 use serde_json::json;
@@ -6,17 +6,17 @@ use token_refresher::protocol::outcome::{Outcome, Reason};
 
 use crate::{
     counting::{
+        InjectedFault,
         Step::{Exchange, Get, List, Move, PutClaim, PutStaged},
-        Strike,
     },
     over_both_stores,
     support::provider::{CLIENT_ID, CLIENT_SECRET},
-    world::{LONG_AGO, NAME, Over, World, seconds},
+    world::{LONG_AGO, NAME, StoreKind, World, seconds},
 };
 
-async fn a_token_far_from_expiry_costs_one_read(over: Over) {
+async fn a_token_far_from_expiry_costs_one_read(store: StoreKind) {
     for (expires_in, outcome, calls) in [(901, Outcome::Skipped, 1), (900, Outcome::Refreshed, 5)] {
-        let world = World::new(over).await;
+        let world = World::new(store).await;
         world.seed(seconds(expires_in), LONG_AGO);
         let before = world.vault.versions();
         let process = world.process();
@@ -31,9 +31,9 @@ async fn a_token_far_from_expiry_costs_one_read(over: Over) {
     }
 }
 
-async fn a_refresh_costs_four_calls_and_two_versions_and_a_look_at_the_quota_where_the_version_is_young(over: Over) {
+async fn a_refresh_costs_four_calls_and_two_versions_and_one_list_if_the_version_is_young(store: StoreKind) {
     for (age, listed) in [(1_799_999, true), (1_800_000, false), (3_600_000, false)] {
-        let world = World::new(over).await;
+        let world = World::new(store).await;
         world.seed(seconds(0), TimeDelta::milliseconds(age));
         let process = world.process();
         let report = process.run().await.unwrap();
@@ -49,8 +49,8 @@ async fn a_refresh_costs_four_calls_and_two_versions_and_a_look_at_the_quota_whe
     }
 }
 
-async fn without_claims_a_refresh_costs_five_calls_and_one_version(over: Over) {
-    let world = World::due(over).await;
+async fn a_refresh_without_claims_costs_five_calls_and_one_version(store: StoreKind) {
+    let world = World::due(store).await;
     let process = world.process_with(&[("CLAIM", "never")]);
     assert_eq!(process.outcome().await, Outcome::Refreshed);
     assert_eq!(process.script.taken(), [Get, Get, Get, Exchange, PutStaged, Move]);
@@ -58,8 +58,8 @@ async fn without_claims_a_refresh_costs_five_calls_and_one_version(over: Over) {
     world.assert_sound();
 }
 
-async fn a_client_in_another_secret_costs_one_read_more(over: Over) {
-    let world = World::new(over).await;
+async fn a_client_in_another_secret_costs_one_more_read(store: StoreKind) {
+    let world = World::new(store).await;
     let mut document = world.document(seconds(0));
     for member in ["clientId", "clientSecret", "tokenEndpoint"] {
         document.as_object_mut().unwrap().remove(member);
@@ -75,15 +75,15 @@ async fn a_client_in_another_secret_costs_one_read_more(over: Over) {
     world.assert_sound();
 }
 
-async fn staged_tokens_are_recovered_with_five_calls_no_version_and_no_exchange(over: Over) {
+async fn staged_tokens_are_recovered_with_five_calls_no_version_and_no_exchange(store: StoreKind) {
     for (age, claim, expected) in [
         (LONG_AGO, "always", [Get, PutClaim, Get, Get, Move]),
         (seconds(60), "always", [Get, List, Get, Get, Move]),
         (LONG_AGO, "never", [Get, Get, Get, Get, Move]),
     ] {
-        let world = World::new(over).await;
+        let world = World::new(store).await;
         world.seed(seconds(0), age);
-        world.process().strike(Move, 1, Strike::DieBefore).die().await;
+        world.process().inject(Move, 1, InjectedFault::CrashBefore).crash().await;
         let versions = world.vault.count();
         let process = world.process_with(&[("CLAIM", claim)]);
         assert_eq!(process.outcome().await, Outcome::Recovered);
@@ -94,9 +94,9 @@ async fn staged_tokens_are_recovered_with_five_calls_no_version_and_no_exchange(
     }
 }
 
-async fn a_dry_run_neither_writes_nor_exchanges(over: Over) {
+async fn a_dry_run_neither_writes_nor_exchanges(store: StoreKind) {
     for (expires_in, outcome) in [(901, Outcome::Skipped), (900, Outcome::WouldRefresh)] {
-        let world = World::new(over).await;
+        let world = World::new(store).await;
         world.seed(seconds(expires_in), LONG_AGO);
         let before = world.vault.versions();
         let process = world.process();
@@ -107,11 +107,11 @@ async fn a_dry_run_neither_writes_nor_exchanges(over: Over) {
     }
 }
 
-async fn the_names_of_rfc_6749_and_every_form_survive_refresh_after_refresh(over: Over) {
-    let world = World::new(over).await;
+async fn rfc_6749_names_and_value_forms_survive_repeated_refreshes(store: StoreKind) {
+    let world = World::new(store).await;
     let (access, refresh) = world.provider.issue();
     let (url, now) = (world.provider.url(), world.clock.now().timestamp());
-    // By hand: a JSON library would not keep the order, nor the number's text.
+    // Not with a JSON library: it would not keep the order of the members and the text of the number.
     let text = format!(
         r#"{{"zeta":1.50e+3,"refresh_token":"{refresh}","access_token":"{access}","expires_at":"{now}","token_endpoint":"{url}","client_id":"{CLIENT_ID}","client_secret":"{CLIENT_SECRET}","alpha":[1, 2]}}"#
     );
@@ -125,8 +125,8 @@ async fn the_names_of_rfc_6749_and_every_form_survive_refresh_after_refresh(over
     world.assert_sound();
 }
 
-async fn a_forced_run_refreshes_what_is_not_due_while_the_version_it_names_is_current(over: Over) {
-    let world = World::new(over).await;
+async fn a_forced_run_refreshes_a_token_not_due_if_the_named_version_is_current(store: StoreKind) {
+    let world = World::new(store).await;
     let first = world.seed(seconds(3000), LONG_AGO);
     let event = json!({"force": true, "ifVersionId": first.as_str()});
     let process = world.process();
@@ -141,11 +141,11 @@ async fn a_forced_run_refreshes_what_is_not_due_while_the_version_it_names_is_cu
 
 over_both_stores!(
     a_token_far_from_expiry_costs_one_read,
-    a_refresh_costs_four_calls_and_two_versions_and_a_look_at_the_quota_where_the_version_is_young,
-    without_claims_a_refresh_costs_five_calls_and_one_version,
-    a_client_in_another_secret_costs_one_read_more,
+    a_refresh_costs_four_calls_and_two_versions_and_one_list_if_the_version_is_young,
+    a_refresh_without_claims_costs_five_calls_and_one_version,
+    a_client_in_another_secret_costs_one_more_read,
     staged_tokens_are_recovered_with_five_calls_no_version_and_no_exchange,
     a_dry_run_neither_writes_nor_exchanges,
-    the_names_of_rfc_6749_and_every_form_survive_refresh_after_refresh,
-    a_forced_run_refreshes_what_is_not_due_while_the_version_it_names_is_current,
+    rfc_6749_names_and_value_forms_survive_repeated_refreshes,
+    a_forced_run_refreshes_a_token_not_due_if_the_named_version_is_current,
 );

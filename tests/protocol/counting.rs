@@ -1,5 +1,5 @@
-//! A store that counts its calls and strikes them: errors, lost answers, stale reads, a person's hand, the process's
-//! death. Knows nothing of what the calls are for.
+//! A store that records its calls and injects faults: errors, lost responses, stale reads, changes by a person, crashes. Does not
+//! know what the calls are for.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use token_refresher::{
 };
 use tokio::sync::{Notify, oneshot};
 
-/// What a run does to the world outside it, one step at a time.
+/// A call to the store, or an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     Get,
@@ -27,27 +27,27 @@ pub enum Step {
     Exchange,
 }
 
-/// What strikes a step.
-pub enum Strike {
-    /// Not done, and the store says so.
+/// What happens to a step.
+pub enum InjectedFault {
+    /// It is not done, and returns this error.
     Fail(StoreError),
-    /// Done, and the answer is lost.
-    LoseAnswer,
+    /// It is done, and the response is lost.
+    LoseResponse,
     /// The process ends before the step.
-    DieBefore,
+    CrashBefore,
     /// The process ends after the step.
-    DieAfter,
-    /// A read answers from this, whatever has been written since.
-    Stale(Versions),
-    /// Not before the test lets it go on.
+    CrashAfter,
+    /// A read returns from this state, without later writes.
+    StaleRead(Versions),
+    /// It waits until the test releases it.
     Hold(Arc<Hold>),
-    /// This happens before the step.
+    /// This runs before the step.
     Before(Box<dyn FnOnce() + Send>),
-    /// This happens after the step.
+    /// This runs after the step.
     After(Box<dyn FnOnce() + Send>),
 }
 
-/// Where a process waits for the test.
+/// A point where a process waits for the test.
 #[derive(Default)]
 pub struct Hold {
     reached: Notify,
@@ -64,78 +64,77 @@ impl Hold {
     }
 }
 
-/// Lets one process at a time take one step, in an order drawn by lot; now and then a process ends, or something
-/// happens in between.
-pub struct Turnstile(Mutex<Queue>);
+/// Lets one process at a time do one step, in a random order. Sometimes a process crashes, or an event happens in between.
+pub struct RandomStepOrder(Mutex<StepQueue>);
 
-struct Queue {
-    lots: fastrand::Rng,
-    live: usize,
-    waiting: Vec<oneshot::Sender<Fate>>,
-    /// How many processes may end, at a chance of one in ten a step.
-    deaths: usize,
-    /// What may happen, at the same chance.
+struct StepQueue {
+    rng: fastrand::Rng,
+    running: usize,
+    waiting: Vec<oneshot::Sender<Turn>>,
+    /// How many processes may still crash. The chance is one in ten for each step.
+    crashes: usize,
+    /// The events that may still happen, with the same chance.
     events: Vec<Box<dyn FnOnce() + Send>>,
 }
 
-enum Fate {
-    GoOn,
-    Die,
+enum Turn {
+    Continue,
+    Crash,
 }
 
-impl Turnstile {
-    pub fn new(lots: fastrand::Rng, runs: usize, deaths: usize, events: Vec<Box<dyn FnOnce() + Send>>) -> Self {
-        Self(Mutex::new(Queue { lots, live: runs, waiting: Vec::new(), deaths, events }))
+impl RandomStepOrder {
+    pub fn new(rng: fastrand::Rng, runs: usize, crashes: usize, events: Vec<Box<dyn FnOnce() + Send>>) -> Self {
+        Self(Mutex::new(StepQueue { rng, running: runs, waiting: Vec::new(), crashes, events }))
     }
 
-    async fn pass(&self) -> Fate {
-        let (turn, come) = oneshot::channel();
+    async fn wait_for_turn(&self) -> Turn {
+        let (sender, turn) = oneshot::channel();
         {
             let mut queue = lock(&self.0);
-            queue.waiting.push(turn);
-            queue.next();
+            queue.waiting.push(sender);
+            queue.give_turns();
         }
-        come.await.expect("a turn for everyone")
+        turn.await.expect("a turn for each process")
     }
 
-    /// A run has ended of itself.
-    pub fn leave(&self) {
+    /// A run has ended without a crash.
+    pub fn run_ended(&self) {
         let mut queue = lock(&self.0);
-        queue.live -= 1;
-        queue.next();
+        queue.running -= 1;
+        queue.give_turns();
     }
 }
 
-impl Queue {
-    /// Whose turn it is, once all who live have come.
-    fn next(&mut self) {
-        while self.live > 0 && self.waiting.len() == self.live {
-            if !self.events.is_empty() && self.lots.u8(..10) == 0 {
-                let event = self.events.swap_remove(self.lots.usize(..self.events.len()));
+impl StepQueue {
+    /// Gives a turn to one process, when all running processes wait.
+    fn give_turns(&mut self) {
+        while self.running > 0 && self.waiting.len() == self.running {
+            if !self.events.is_empty() && self.rng.u8(..10) == 0 {
+                let event = self.events.swap_remove(self.rng.usize(..self.events.len()));
                 event();
             }
-            let turn = self.waiting.swap_remove(self.lots.usize(..self.waiting.len()));
-            let dies = self.deaths > 0 && self.lots.u8(..10) == 0;
-            if dies {
-                self.deaths -= 1;
-                self.live -= 1;
+            let sender = self.waiting.swap_remove(self.rng.usize(..self.waiting.len()));
+            let crashes = self.crashes > 0 && self.rng.u8(..10) == 0;
+            if crashes {
+                self.crashes -= 1;
+                self.running -= 1;
             }
-            let _ = turn.send(if dies { Fate::Die } else { Fate::GoOn });
+            let _ = sender.send(if crashes { Turn::Crash } else { Turn::Continue });
         }
     }
 }
 
-/// The steps one process took, and what is to strike the ones to come.
+/// The steps of one process so far, and the faults to inject into later ones.
 #[derive(Default)]
 pub struct Script {
     taken: Mutex<Vec<Step>>,
-    /// Those of them that were carried out.
+    /// Those of them that were done.
     done: Mutex<Vec<Step>>,
-    turnstile: Mutex<Option<Arc<Turnstile>>>,
-    strikes: Mutex<BTreeMap<(Step, usize), Strike>>,
-    /// Steps that fail each time, from now on.
+    step_order: Mutex<Option<Arc<RandomStepOrder>>>,
+    injected: Mutex<BTreeMap<(Step, usize), InjectedFault>>,
+    /// The steps that always fail from now on.
     failing: Mutex<BTreeMap<Step, StoreError>>,
-    pub died: Notify,
+    pub crashed: Notify,
 }
 
 impl Script {
@@ -147,64 +146,69 @@ impl Script {
         lock(&self.taken).clear();
     }
 
-    /// Strikes the `nth` step of a kind, counted from 1 since the last reset.
-    pub fn strike(&self, step: Step, nth: usize, strike: Strike) {
-        lock(&self.strikes).insert((step, nth), strike);
+    /// Injects a fault into the `nth` step of a kind, counted from 1 since the last reset.
+    pub fn inject(&self, step: Step, nth: usize, fault: InjectedFault) {
+        lock(&self.injected).insert((step, nth), fault);
     }
 
     pub fn fail_always(&self, step: Step, error: StoreError) {
         lock(&self.failing).insert(step, error);
     }
 
-    pub fn mend(&self) {
+    pub fn stop_failing(&self) {
         lock(&self.failing).clear();
     }
 
-    pub fn take_turns(&self, turnstile: &Arc<Turnstile>) {
-        *lock(&self.turnstile) = Some(Arc::clone(turnstile));
+    pub fn follow(&self, step_order: &Arc<RandomStepOrder>) {
+        *lock(&self.step_order) = Some(Arc::clone(step_order));
     }
 
-    /// Whether the process, were it to end now, would take an answer of the provider with it.
-    pub fn holds_an_answer(&self) -> bool {
+    /// Whether a crash now would lose a response of the provider.
+    pub fn holds_a_response(&self) -> bool {
         let done = lock(&self.done);
         done.contains(&Step::Exchange) && !done.contains(&Step::PutStaged)
     }
 
-    /// How many strikes have found no step.
-    pub fn strikes_left(&self) -> usize {
-        lock(&self.strikes).len()
+    /// How many injected faults have not happened.
+    pub fn faults_left(&self) -> usize {
+        lock(&self.injected).len()
     }
 
     pub fn unavailable() -> StoreError {
-        StoreError::Unavailable { action: "the step", detail: "struck".to_owned() }
+        StoreError::Unavailable { action: "the step", detail: "an injected fault".to_owned() }
     }
 
-    /// Ends the process here: the run's future never gets further, and the test drops it.
-    async fn die<T>(&self) -> T {
-        self.died.notify_one();
+    /// Ends the process: the run's future does not continue, and the test drops it.
+    async fn crash<T>(&self) -> T {
+        self.crashed.notify_one();
         pending().await
     }
 
-    async fn turn(&self) {
-        let turnstile = lock(&self.turnstile).clone();
-        if let Some(turnstile) = turnstile
-            && let Fate::Die = turnstile.pass().await
+    async fn wait_for_turn(&self) {
+        let step_order = lock(&self.step_order).clone();
+        if let Some(step_order) = step_order
+            && let Turn::Crash = step_order.wait_for_turn().await
         {
-            self.die::<()>().await;
+            self.crash::<()>().await;
         }
     }
 
-    /// Takes a step. `failed` makes its result of an error.
+    /// Does a step. `failed` converts an error to the step's result.
     pub async fn step<T>(&self, step: Step, work: impl Future<Output = T>, failed: impl FnOnce(StoreError) -> T) -> T {
-        self.turn().await;
-        // Boxed: a debug build copies a future, as large as the SDK makes it, at each level of a nest.
-        let done = self.struck(step, Box::pin(work), failed).await;
+        self.wait_for_turn().await;
+        // Boxed, because a debug build copies the SDK's large future at each level of nesting.
+        let done = self.with_fault(step, Box::pin(work), failed).await;
         lock(&self.done).push(step);
-        self.turn().await;
+        self.wait_for_turn().await;
         done
     }
 
-    async fn struck<T>(&self, step: Step, work: impl Future<Output = T>, failed: impl FnOnce(StoreError) -> T) -> T {
+    async fn with_fault<T>(
+        &self,
+        step: Step,
+        work: impl Future<Output = T>,
+        failed: impl FnOnce(StoreError) -> T,
+    ) -> T {
         let nth = {
             let mut taken = lock(&self.taken);
             taken.push(step);
@@ -213,29 +217,29 @@ impl Script {
         if let Some(error) = lock(&self.failing).get(&step) {
             return failed(error.clone());
         }
-        let strike = lock(&self.strikes).remove(&(step, nth));
-        match strike {
-            None | Some(Strike::Stale(_)) => work.await,
-            Some(Strike::Fail(error)) => failed(error),
-            Some(Strike::LoseAnswer) => {
+        let fault = lock(&self.injected).remove(&(step, nth));
+        match fault {
+            None | Some(InjectedFault::StaleRead(_)) => work.await,
+            Some(InjectedFault::Fail(error)) => failed(error),
+            Some(InjectedFault::LoseResponse) => {
                 work.await;
                 failed(Self::unavailable())
             }
-            Some(Strike::DieBefore) => self.die().await,
-            Some(Strike::DieAfter) => {
+            Some(InjectedFault::CrashBefore) => self.crash().await,
+            Some(InjectedFault::CrashAfter) => {
                 work.await;
-                self.die().await
+                self.crash().await
             }
-            Some(Strike::Hold(hold)) => {
+            Some(InjectedFault::Hold(hold)) => {
                 hold.reached.notify_one();
                 hold.released.notified().await;
                 work.await
             }
-            Some(Strike::Before(event)) => {
+            Some(InjectedFault::Before(event)) => {
                 event();
                 work.await
             }
-            Some(Strike::After(event)) => {
+            Some(InjectedFault::After(event)) => {
                 let done = work.await;
                 event();
                 done
@@ -243,14 +247,14 @@ impl Script {
         }
     }
 
-    /// What a read is to answer from, where it is stale.
+    /// The state that the next read returns from, if it is a stale read.
     fn stale(&self, step: Step) -> Option<Versions> {
         let nth = lock(&self.taken).iter().filter(|&&other| other == step).count() + 1;
-        let mut strikes = lock(&self.strikes);
-        match strikes.remove(&(step, nth)) {
-            Some(Strike::Stale(versions)) => Some(versions),
+        let mut injected = lock(&self.injected);
+        match injected.remove(&(step, nth)) {
+            Some(InjectedFault::StaleRead(versions)) => Some(versions),
             Some(other) => {
-                strikes.insert((step, nth), other);
+                injected.insert((step, nth), other);
                 None
             }
             None => None,
@@ -262,13 +266,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no step panicked")
 }
 
-/// A store with a script.
-pub struct Counting<S> {
+/// A store with a script of faults.
+pub struct CountingStore<S> {
     pub store: S,
     pub script: Arc<Script>,
 }
 
-impl<S: SecretStore> SecretStore for Counting<S> {
+impl<S: SecretStore> SecretStore for CountingStore<S> {
     fn limits(&self) -> Limits {
         self.store.limits()
     }

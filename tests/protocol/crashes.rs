@@ -1,4 +1,4 @@
-//! Processes that end, answers that are lost, reads that lag, at every step; and what the next run makes of it.
+//! Crashes, lost responses and stale reads, at every step, and the run that follows.
 
 use serde_json::json;
 use token_refresher::{
@@ -9,45 +9,44 @@ use token_refresher::{
 
 use crate::{
     counting::{
-        Script,
+        InjectedFault, Script,
         Step::{Exchange, Get, List, Move, PutClaim, PutStaged},
-        Strike,
     },
     over_both_stores,
     support::{
-        provider::{Answer, Provider, World as Manners},
+        provider::{Provider, Response, World as Behaviour},
         secrets_manager::{Effect, Fault, MOVE, PUT},
     },
-    world::{LONG_AGO, NAME, Over, World, milliseconds, seconds},
+    world::{LONG_AGO, NAME, StoreKind, World, milliseconds, seconds},
 };
 
-async fn a_claim_is_respected_until_its_lease_ends_and_then_taken_over(over: Over) {
-    // The deadline given to the run that dies, and when its lease ends, both in seconds from then.
+async fn a_claim_is_respected_until_its_lease_ends_and_then_taken_over(store: StoreKind) {
+    // The deadline of the run that crashes, and the end of its lease, both in seconds from its start.
     for (deadline, lease) in [
         (60, 63),
         (2, 5),
         (897, 900),
         (900, 900),
-        // No function has that long: as good as unknown.
+        // A function cannot have so much time, so the deadline counts as unknown.
         (901, 63),
         (-1, 63),
         (-1_767_225_600, 63),
     ] {
-        let world = World::due(over).await;
-        let process = world.process().strike(PutClaim, 1, Strike::DieAfter);
-        let died = world.clock.now();
+        let world = World::due(store).await;
+        let process = world.process().inject(PutClaim, 1, InjectedFault::CrashAfter);
+        let started = world.clock.now();
         if deadline == 2 {
-            world.clock.hold();
+            world.clock.stop_pauses();
         }
         tokio::select! {
-            result = process.invoke_until(json!({}), died + seconds(deadline)) => panic!("{result:?}"),
-            () = process.script.died.notified() => {}
+            result = process.invoke_until(json!({}), started + seconds(deadline)) => panic!("{result:?}"),
+            () = process.script.crashed.notified() => {}
         }
         drop(process);
         world.clock.advance(seconds(lease) - milliseconds(1));
         let report = world.process().run().await.unwrap();
         assert_eq!(report.outcome, Outcome::InProgress, "deadline {deadline} s");
-        assert_eq!(report.retry_at, Some(died + seconds(lease)));
+        assert_eq!(report.retry_at, Some(started + seconds(lease)));
         world.clock.advance(milliseconds(1));
         assert_eq!(world.outcome().await, Outcome::Refreshed, "deadline {deadline} s");
         assert_eq!(world.provider.exchanges(), 1);
@@ -55,11 +54,11 @@ async fn a_claim_is_respected_until_its_lease_ends_and_then_taken_over(over: Ove
     }
 }
 
-async fn each_attempt_backs_off_longer_than_the_one_before(over: Over) {
-    let world = World::due(over).await;
+async fn each_attempt_backs_off_longer_than_the_one_before(store: StoreKind) {
+    let world = World::due(store).await;
     for (attempt, minutes) in [0, 1, 3, 7, 15, 30, 30].into_iter().enumerate() {
         let nth_claim = if attempt == 0 { 1 } else { 2 };
-        world.process().strike(PutClaim, nth_claim, Strike::DieAfter).die().await;
+        world.process().inject(PutClaim, nth_claim, InjectedFault::CrashAfter).crash().await;
         let lease_end = world.clock.now() + seconds(63);
         let retry_at = lease_end + seconds(60 * minutes);
         for (now, outcome) in [
@@ -82,40 +81,40 @@ async fn each_attempt_backs_off_longer_than_the_one_before(over: Over) {
     world.assert_sound();
 }
 
-async fn force_and_another_client_override_the_back_off_and_never_a_lease(over: Over) {
+async fn force_and_a_changed_client_override_the_back_off_but_not_a_lease(store: StoreKind) {
     for by_force in [true, false] {
-        let world = World::due(over).await;
-        world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+        let world = World::due(store).await;
+        world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
         world.clock.advance(seconds(63));
-        world.process().strike(PutClaim, 2, Strike::DieAfter).die().await;
+        world.process().inject(PutClaim, 2, InjectedFault::CrashAfter).crash().await;
         let event = if by_force { json!({"force": true}) } else { json!({}) };
-        let insist = async |outcome| {
+        let run_with_override = async |outcome| {
             if !by_force {
                 world.vault.set("extraParameters", json!({"audience": world.clock.now().to_rfc3339()}));
             }
             assert_eq!(world.process().invoke(event.clone()).await.unwrap().outcome, outcome, "force: {by_force}");
         };
         world.clock.advance(seconds(63) - milliseconds(1));
-        insist(Outcome::InProgress).await;
+        run_with_override(Outcome::InProgress).await;
         world.clock.advance(milliseconds(1));
         let before = world.vault.text();
         if by_force {
             assert_eq!(world.outcome().await, Outcome::BackingOff);
         }
         assert_eq!(world.vault.text(), before);
-        insist(Outcome::Refreshed).await;
+        run_with_override(Outcome::Refreshed).await;
         world.assert_sound();
     }
 }
 
-async fn a_record_of_a_later_version_is_waited_out_as_a_claim_of_unknown_content(over: Over) {
+async fn a_record_of_a_later_version_counts_as_a_claim_with_unknown_content(store: StoreKind) {
     for refusal in [false, true] {
         for event in [json!({}), json!({"force": true})] {
-            let world = World::due(over).await;
-            world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+            let world = World::due(store).await;
+            world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
             let key = TokenKey::of(world.vault.versions().arn(), &Grant::of(&world.current()), &world.current().tokens);
             let id = if refusal { VersionId::from("9b2f6c1e-0000-8000-8000-000000000003") } else { key.claim(1) };
-            let later_record = json!({"v": 2, "token": key.to_string(), "holds": "what this version does not know"});
+            let later_record = json!({"v": 2, "token": key.to_string(), "holds": "members of a later version"});
             let put_at = world.clock.now() + seconds(30);
             world.clock.set(put_at);
             world.vault.edit(NAME, |versions, now| {
@@ -128,8 +127,8 @@ async fn a_record_of_a_later_version_is_waited_out_as_a_claim_of_unknown_content
                 let report = world.process().invoke(event.clone()).await.unwrap();
                 assert_eq!((report.outcome, report.retry_at), (Outcome::InProgress, Some(put_at + seconds(900))));
             }
-            assert_eq!(world.vault.versions(), versions, "nothing is touched");
-            // A second claim backs off for a minute more; force does not.
+            assert_eq!(world.vault.versions(), versions, "nothing is written");
+            // After a second claim the scheduled run backs off for a minute more. The forced run does not.
             let scheduled = event == json!({});
             world.clock.set(put_at + seconds(if scheduled && !refusal { 960 } else { 900 }));
             assert_eq!(world.process().invoke(event).await.unwrap().outcome, Outcome::Refreshed);
@@ -138,15 +137,15 @@ async fn a_record_of_a_later_version_is_waited_out_as_a_claim_of_unknown_content
     }
 }
 
-async fn the_newest_claim_is_found_when_the_label_is_on_other_tokens(over: Over) {
-    let world = World::due(over).await;
+async fn the_newest_claim_is_found_if_the_label_is_on_a_claim_of_other_tokens(store: StoreKind) {
+    let world = World::due(store).await;
     let first = world.vault.text();
-    world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+    world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
     world.clock.advance(seconds(63));
-    world.process().strike(PutClaim, 2, Strike::DieAfter).die().await;
+    world.process().inject(PutClaim, 2, InjectedFault::CrashAfter).crash().await;
     let lease_end = world.clock.now() + seconds(63);
     world.vault.put(&world.document(seconds(0)));
-    world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+    world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
     world.vault.put(&first);
     world.clock.set(lease_end);
     let report = world.process().run().await.unwrap();
@@ -156,38 +155,38 @@ async fn the_newest_claim_is_found_when_the_label_is_on_other_tokens(over: Over)
     world.assert_sound();
 }
 
-async fn the_claim_that_two_runs_take_over_goes_to_one(over: Over) {
-    let world = World::due(over).await;
-    world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+async fn one_of_two_runs_that_take_over_gets_the_claim(store: StoreKind) {
+    let world = World::due(store).await;
+    world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
     world.clock.advance(seconds(63));
     let before = world.vault.versions();
-    world.process().strike(PutClaim, 2, Strike::DieAfter).die().await;
-    // Its read of the newest claim lags behind.
-    let late = world.process().strike(Get, 4, Strike::Stale(before));
+    world.process().inject(PutClaim, 2, InjectedFault::CrashAfter).crash().await;
+    // Its read of the newest claim is stale.
+    let late = world.process().inject(Get, 4, InjectedFault::StaleRead(before));
     assert_eq!(late.outcome().await, Outcome::InProgress);
     assert_eq!(late.script.taken(), [Get, PutClaim, Get, Get, Get, List, PutClaim]);
     assert_eq!(world.provider.exchanges(), 0);
     world.assert_sound();
 }
 
-async fn a_claim_that_cannot_be_read_yet_is_in_progress(over: Over) {
-    let world = World::due(over).await;
+async fn a_claim_that_cannot_be_read_yet_ends_the_run_in_progress(store: StoreKind) {
+    let world = World::due(store).await;
     let before = world.vault.versions();
-    world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+    world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
     let mut late = world.process();
     for nth in 2..=5 {
-        late = late.strike(Get, nth, Strike::Stale(before.clone()));
+        late = late.inject(Get, nth, InjectedFault::StaleRead(before.clone()));
     }
     let report = late.run().await.unwrap();
     assert_eq!((report.outcome, report.retry_at), (Outcome::InProgress, None));
     assert_eq!(world.provider.exchanges(), 0);
 }
 
-/// The one window that remains.
-async fn an_answer_that_died_with_its_process_costs_one_try_of_the_old_token_which_the_message_tells(over: Over) {
-    let world = World::due(over).await;
+/// Limit L1 of `docs/protocol.md`.
+async fn a_response_lost_in_a_crash_costs_one_exchange_of_the_old_token_and_the_message_names_it(store: StoreKind) {
+    let world = World::due(store).await;
     let before = world.vault.text();
-    world.process().strike(Exchange, 1, Strike::DieAfter).die().await;
+    world.process().inject(Exchange, 1, InjectedFault::CrashAfter).crash().await;
     world.clock.advance(seconds(63) - milliseconds(1));
     assert_eq!(world.outcome().await, Outcome::InProgress);
     world.clock.advance(milliseconds(1));
@@ -202,19 +201,19 @@ async fn an_answer_that_died_with_its_process_costs_one_try_of_the_old_token_whi
     assert_eq!(world.vault.text(), before);
 }
 
-async fn an_answer_that_died_with_its_process_is_answered_again_within_a_grace_period(over: Over) {
-    let world = World::due_with(over, Provider::rotating().in_world(Manners::Grace)).await;
-    world.process().strike(Exchange, 1, Strike::DieAfter).die().await;
+async fn a_response_lost_in_a_crash_is_repeated_within_a_grace_period(store: StoreKind) {
+    let world = World::due_with(store, Provider::rotating().in_world(Behaviour::Grace)).await;
+    world.process().inject(Exchange, 1, InjectedFault::CrashAfter).crash().await;
     world.clock.advance(seconds(63));
     assert_eq!(world.outcome().await, Outcome::Refreshed);
     assert_eq!((world.provider.exchanges(), world.provider.reuses()), (2, 1));
     world.assert_current_is_alive();
 }
 
-async fn an_answer_lost_on_the_way_is_not_asked_for_again_within_the_run(over: Over) {
-    for answer in [Answer::CloseAfterProcessing, Answer::BreaksOff] {
-        let provider = Provider::script([answer]).in_world(Manners::Grace);
-        let world = World::due_with(over, provider).await;
+async fn a_request_whose_response_is_lost_is_not_sent_again_in_the_same_run(store: StoreKind) {
+    for response in [Response::CloseAfterProcessing, Response::BreaksOff] {
+        let provider = Provider::script([response]).in_world(Behaviour::Grace);
+        let world = World::due_with(store, provider).await;
         let error = world.process().run().await.unwrap_err();
         assert_eq!(error.error_type().as_str(), "ProviderUnavailable");
         assert!(error.to_string().contains("may have spent"), "{error}");
@@ -226,18 +225,18 @@ async fn an_answer_lost_on_the_way_is_not_asked_for_again_within_the_run(over: O
     }
 }
 
-async fn staged_tokens_are_recovered_by_whatever_run_comes_next(over: Over) {
+async fn staged_tokens_are_recovered_by_the_next_run(store: StoreKind) {
     for forced in [None, Some(false), Some(true)] {
-        for strike in [Strike::DieAfter, Strike::DieBefore] {
-            let world = World::due(over).await;
-            let step = if matches!(strike, Strike::DieAfter) { PutStaged } else { Move };
-            world.process().strike(step, 1, strike).die().await;
+        for fault in [InjectedFault::CrashAfter, InjectedFault::CrashBefore] {
+            let world = World::due(store).await;
+            let step = if matches!(fault, InjectedFault::CrashAfter) { PutStaged } else { Move };
+            world.process().inject(step, 1, fault).crash().await;
             let event = match forced {
                 None => json!({}),
                 Some(false) => json!({"force": true}),
                 Some(true) => json!({"force": true, "ifVersionId": world.vault.id().as_str()}),
             };
-            // At once: staged tokens need no lease to end.
+            // Without a wait for the end of the lease.
             assert_eq!(world.process().invoke(event).await.unwrap().outcome, Outcome::Recovered);
             assert_eq!(world.outcome().await, Outcome::Skipped);
             assert_eq!(world.provider.exchanges(), 1);
@@ -246,10 +245,10 @@ async fn staged_tokens_are_recovered_by_whatever_run_comes_next(over: Over) {
     }
 }
 
-async fn tokens_staged_by_force_long_before_expiry_are_recovered_when_the_old_ones_fall_due(over: Over) {
-    let world = World::new(over).await;
+async fn tokens_staged_by_a_forced_run_are_recovered_when_the_old_ones_are_due(store: StoreKind) {
+    let world = World::new(store).await;
     world.seed(seconds(3600), LONG_AGO);
-    world.process().strike(Move, 1, Strike::DieBefore).die_of(json!({"force": true})).await;
+    world.process().inject(Move, 1, InjectedFault::CrashBefore).crash_on(json!({"force": true})).await;
     assert_eq!(world.outcome().await, Outcome::Skipped);
     world.clock.advance(seconds(2700));
     assert_eq!(world.outcome().await, Outcome::Recovered);
@@ -257,28 +256,30 @@ async fn tokens_staged_by_force_long_before_expiry_are_recovered_when_the_old_on
     world.assert_sound();
 }
 
-async fn after_the_promotion_nothing_is_left_to_do(over: Over) {
-    let world = World::due(over).await;
-    world.process().strike(Move, 1, Strike::DieAfter).die().await;
+async fn a_crash_after_the_promotion_leaves_nothing_to_do(store: StoreKind) {
+    let world = World::due(store).await;
+    world.process().inject(Move, 1, InjectedFault::CrashAfter).crash().await;
     assert_eq!(world.outcome().await, Outcome::Skipped);
     assert_eq!(world.provider.exchanges(), 1);
     world.assert_sound();
 }
 
-async fn a_process_that_ends_before_its_claim_leaves_nothing(over: Over) {
-    for (step, strike) in [(Get, Strike::DieBefore), (Get, Strike::DieAfter), (PutClaim, Strike::DieBefore)] {
-        let world = World::due(over).await;
+async fn a_crash_before_the_claim_leaves_nothing(store: StoreKind) {
+    for (step, fault) in
+        [(Get, InjectedFault::CrashBefore), (Get, InjectedFault::CrashAfter), (PutClaim, InjectedFault::CrashBefore)]
+    {
+        let world = World::due(store).await;
         let before = world.vault.versions();
-        world.process().strike(step, 1, strike).die().await;
+        world.process().inject(step, 1, fault).crash().await;
         assert_eq!(world.vault.versions(), before);
         assert_eq!(world.outcome().await, Outcome::Refreshed);
         world.assert_sound();
     }
 }
 
-async fn a_claim_whose_answer_is_lost_spends_nothing_and_is_taken_over(over: Over) {
-    let world = World::due(over).await;
-    let error = world.process().strike(PutClaim, 1, Strike::LoseAnswer).run().await.unwrap_err();
+async fn a_claim_whose_response_is_lost_sends_no_token_and_is_taken_over(store: StoreKind) {
+    let world = World::due(store).await;
+    let error = world.process().inject(PutClaim, 1, InjectedFault::LoseResponse).run().await.unwrap_err();
     assert_eq!(error.error_type().as_str(), "StoreUnavailable");
     assert_eq!(world.provider.exchanges(), 0);
     assert_eq!(world.outcome().await, Outcome::InProgress);
@@ -287,7 +288,7 @@ async fn a_claim_whose_answer_is_lost_spends_nothing_and_is_taken_over(over: Ove
     world.assert_sound();
 }
 
-async fn a_claim_that_fails_spends_nothing(over: Over) {
+async fn a_claim_that_fails_sends_no_token(store: StoreKind) {
     let denied = StoreError::AccessDenied { action: "secretsmanager:PutSecretValue", detail: "no".to_owned() };
     let rejected = StoreError::Rejected { action: "secretsmanager:PutSecretValue", detail: "no".to_owned() };
     for (error, name) in [
@@ -296,9 +297,9 @@ async fn a_claim_that_fails_spends_nothing(over: Over) {
         (Script::unavailable(), "StoreUnavailable"),
         (StoreError::Quota { detail: "no".to_owned() }, "VersionQuota"),
     ] {
-        let world = World::due(over).await;
+        let world = World::due(store).await;
         let before = world.vault.versions();
-        let process = world.process().strike(PutClaim, 1, Strike::Fail(error));
+        let process = world.process().inject(PutClaim, 1, InjectedFault::Fail(error));
         assert_eq!(process.run().await.unwrap_err().error_type().as_str(), name);
         assert_eq!(world.vault.versions(), before);
         assert_eq!(world.provider.exchanges(), 0);
@@ -307,25 +308,25 @@ async fn a_claim_that_fails_spends_nothing(over: Over) {
     }
 }
 
-async fn a_lost_answer_or_a_failure_of_a_later_write_costs_nothing(over: Over) {
+async fn a_later_write_that_fails_or_loses_its_response_is_repeated(store: StoreKind) {
     for step in [PutStaged, Move] {
-        for strike in [Strike::LoseAnswer, Strike::Fail(Script::unavailable())] {
-            let world = World::due(over).await;
-            let process = world.process().strike(step, 1, strike);
+        for fault in [InjectedFault::LoseResponse, InjectedFault::Fail(Script::unavailable())] {
+            let world = World::due(store).await;
+            let process = world.process().inject(step, 1, fault);
             let report = process.run().await.unwrap();
             assert_eq!(report.outcome, Outcome::Refreshed, "{step:?}");
             assert_eq!(report.version_id, world.vault.id());
-            assert_eq!(process.script.strikes_left(), 0);
+            assert_eq!(process.script.faults_left(), 0);
             assert_eq!((world.vault.count(), world.provider.exchanges()), (3, 1));
             world.assert_sound();
         }
     }
 }
 
-async fn what_the_sdk_sends_again_is_done_once(over: Over) {
+async fn a_call_that_the_sdk_repeats_takes_effect_once(store: StoreKind) {
     for (action, nth) in [(PUT, 0), (PUT, 1), (MOVE, 0)] {
         for effect in [Effect::DropAfter, Effect::DropBefore, Effect::InternalError, Effect::Throttle] {
-            let world = World::due(over).await;
+            let world = World::due(store).await;
             let Some(fake) = world.vault.fake() else { return };
             fake.fault(Fault::on(action, effect).after(nth));
             assert_eq!(world.outcome().await, Outcome::Refreshed, "{action} {nth} {effect:?}");
@@ -336,11 +337,11 @@ async fn what_the_sdk_sends_again_is_done_once(over: Over) {
     }
 }
 
-async fn a_lost_compare_and_swap_is_known_by_either_error(over: Over) {
+async fn a_failed_compare_and_swap_is_recognised_by_either_error(store: StoreKind) {
     for code in ["InvalidParameterException", "InvalidRequestException"] {
-        let world = World::due(over).await;
+        let world = World::due(store).await;
         let Some(fake) = world.vault.fake() else { return };
-        fake.answer_lost_moves_with(code);
+        fake.fail_lost_moves_with(code);
         let vault = world.vault.clone();
         let process = world.process().before(Move, 1, move || {
             vault.replace("own member", "edited member");
@@ -351,20 +352,20 @@ async fn a_lost_compare_and_swap_is_known_by_either_error(over: Over) {
     }
 }
 
-async fn a_stale_read_does_no_harm(over: Over) {
+async fn a_stale_read_does_no_harm(store: StoreKind) {
     for refreshes in [1, 2, 5] {
-        // Which of the run's reads lag behind: the first one alone, or those after it, too, that look at AWSCURRENT.
+        // The stale reads of the run, by number: the first, or also later ones of AWSCURRENT.
         for stale in [&[1][..], &[1, 2], &[1, 3 + refreshes], &[1, 3 + refreshes, 4 + refreshes]] {
-            let world = World::due(over).await;
+            let world = World::due(store).await;
             let old = world.vault.versions();
             world.refresh_times(refreshes).await;
             let before = world.vault.versions();
             let mut process = world.process();
             for &nth in stale {
-                process = process.strike(Get, nth, Strike::Stale(old.clone()));
+                process = process.inject(Get, nth, InjectedFault::StaleRead(old.clone()));
             }
             let outcome = process.outcome().await;
-            // What was staged cannot be seen either: whoever holds the claim is taken to be at it.
+            // The staged version cannot be read either, so the claim counts as one of a run at work.
             assert!(matches!(outcome, Outcome::Recovered | Outcome::InProgress | Outcome::BackingOff), "{outcome:?}");
             assert_eq!(world.vault.versions(), before, "{refreshes} refreshes, reads {stale:?} stale");
             assert_eq!(world.provider.exchanges(), refreshes);
@@ -373,13 +374,17 @@ async fn a_stale_read_does_no_harm(over: Over) {
     }
 }
 
-async fn the_holder_before_may_stage_between_the_look_and_the_next_claim(over: Over) {
-    let world = World::due(over).await;
+async fn the_earlier_holder_may_stage_between_the_first_read_and_the_next_claim(store: StoreKind) {
+    let world = World::due(store).await;
     let before = world.vault.versions();
-    world.process().strike(Move, 1, Strike::DieBefore).die().await;
+    world.process().inject(Move, 1, InjectedFault::CrashBefore).crash().await;
     world.clock.advance(seconds(63));
     let process = world.process();
-    let process = process.strike(Get, 2, Strike::Stale(before.clone())).strike(List, 1, Strike::Stale(before));
+    let process = process.inject(Get, 2, InjectedFault::StaleRead(before.clone())).inject(
+        List,
+        1,
+        InjectedFault::StaleRead(before),
+    );
     assert_eq!(process.outcome().await, Outcome::Recovered);
     assert_eq!(process.script.taken().iter().filter(|&&step| step == PutClaim).count(), 2);
     assert_eq!(world.provider.exchanges(), 1);
@@ -389,23 +394,23 @@ async fn the_holder_before_may_stage_between_the_look_and_the_next_claim(over: O
 over_both_stores!(
     a_claim_is_respected_until_its_lease_ends_and_then_taken_over,
     each_attempt_backs_off_longer_than_the_one_before,
-    force_and_another_client_override_the_back_off_and_never_a_lease,
-    a_record_of_a_later_version_is_waited_out_as_a_claim_of_unknown_content,
-    the_newest_claim_is_found_when_the_label_is_on_other_tokens,
-    the_claim_that_two_runs_take_over_goes_to_one,
-    a_claim_that_cannot_be_read_yet_is_in_progress,
-    an_answer_that_died_with_its_process_costs_one_try_of_the_old_token_which_the_message_tells,
-    an_answer_that_died_with_its_process_is_answered_again_within_a_grace_period,
-    an_answer_lost_on_the_way_is_not_asked_for_again_within_the_run,
-    staged_tokens_are_recovered_by_whatever_run_comes_next,
-    tokens_staged_by_force_long_before_expiry_are_recovered_when_the_old_ones_fall_due,
-    after_the_promotion_nothing_is_left_to_do,
-    a_process_that_ends_before_its_claim_leaves_nothing,
-    a_claim_whose_answer_is_lost_spends_nothing_and_is_taken_over,
-    a_claim_that_fails_spends_nothing,
-    a_lost_answer_or_a_failure_of_a_later_write_costs_nothing,
-    what_the_sdk_sends_again_is_done_once,
-    a_lost_compare_and_swap_is_known_by_either_error,
+    force_and_a_changed_client_override_the_back_off_but_not_a_lease,
+    a_record_of_a_later_version_counts_as_a_claim_with_unknown_content,
+    the_newest_claim_is_found_if_the_label_is_on_a_claim_of_other_tokens,
+    one_of_two_runs_that_take_over_gets_the_claim,
+    a_claim_that_cannot_be_read_yet_ends_the_run_in_progress,
+    a_response_lost_in_a_crash_costs_one_exchange_of_the_old_token_and_the_message_names_it,
+    a_response_lost_in_a_crash_is_repeated_within_a_grace_period,
+    a_request_whose_response_is_lost_is_not_sent_again_in_the_same_run,
+    staged_tokens_are_recovered_by_the_next_run,
+    tokens_staged_by_a_forced_run_are_recovered_when_the_old_ones_are_due,
+    a_crash_after_the_promotion_leaves_nothing_to_do,
+    a_crash_before_the_claim_leaves_nothing,
+    a_claim_whose_response_is_lost_sends_no_token_and_is_taken_over,
+    a_claim_that_fails_sends_no_token,
+    a_later_write_that_fails_or_loses_its_response_is_repeated,
+    a_call_that_the_sdk_repeats_takes_effect_once,
+    a_failed_compare_and_swap_is_recognised_by_either_error,
     a_stale_read_does_no_harm,
-    the_holder_before_may_stage_between_the_look_and_the_next_claim,
+    the_earlier_holder_may_stage_between_the_first_read_and_the_next_claim,
 );

@@ -1,4 +1,4 @@
-//! Too little room and too little time: known before anything is spent.
+//! Too little room and too little time are noticed before the refresh token is sent.
 
 use chrono::TimeDelta;
 use serde_json::json;
@@ -6,15 +6,15 @@ use token_refresher::{protocol::outcome::Outcome, store::VersionId};
 
 use crate::{
     counting::{
+        InjectedFault,
         Step::{Exchange, Get, List, Move, PutClaim},
-        Strike,
     },
     over_both_stores,
     support::provider::Provider,
-    world::{LONG_AGO, Over, Vault, World, milliseconds, seconds},
+    world::{LONG_AGO, StoreKind, Vault, World, milliseconds, seconds},
 };
 
-/// Fills the secret up to so many versions, all of them of this age and without a label.
+/// Fills the secret up to this number of versions. The new ones have this age and no label.
 fn fill(vault: &Vault, versions: usize, age: TimeDelta) {
     vault.edit(crate::world::NAME, |secret, now| {
         for n in secret.list(true).len()..versions {
@@ -24,7 +24,7 @@ fn fill(vault: &Vault, versions: usize, age: TimeDelta) {
     });
 }
 
-async fn the_quota_is_seen_before_anything_is_spent(over: Over) {
+async fn the_quota_is_checked_before_the_claim(store: StoreKind) {
     let day = seconds(86_400);
     for (age, versions, fits) in [
         (seconds(60), 98, true),
@@ -33,7 +33,7 @@ async fn the_quota_is_seen_before_anything_is_spent(over: Over) {
         (day - milliseconds(1), 99, false),
         (day, 100, true),
     ] {
-        let world = World::new(over).await;
+        let world = World::new(store).await;
         world.seed(seconds(0), seconds(60));
         fill(&world.vault, versions, age);
         let before = world.vault.versions();
@@ -50,9 +50,9 @@ async fn the_quota_is_seen_before_anything_is_spent(over: Over) {
     }
 }
 
-async fn without_claims_one_version_is_enough(over: Over) {
+async fn a_refresh_without_claims_needs_room_for_one_version(store: StoreKind) {
     for (versions, fits) in [(99, true), (100, false)] {
-        let world = World::due(over).await;
+        let world = World::due(store).await;
         world.refresh_times(1).await;
         let settings = [("CLAIM", "never")];
         world.process().invoke(json!({"force": true})).await.unwrap();
@@ -69,10 +69,10 @@ async fn without_claims_one_version_is_enough(over: Over) {
     }
 }
 
-async fn every_claim_after_the_first_looks_at_the_quota(over: Over) {
+async fn every_claim_after_the_first_checks_the_quota(store: StoreKind) {
     for (versions, fits) in [(98, true), (99, false)] {
-        let world = World::due(over).await;
-        world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+        let world = World::due(store).await;
+        world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
         world.clock.advance(seconds(63));
         fill(&world.vault, versions, seconds(60));
         let result = world.process().run().await;
@@ -82,16 +82,16 @@ async fn every_claim_after_the_first_looks_at_the_quota(over: Over) {
     }
 }
 
-async fn a_full_secret_is_healed_all_the_same(over: Over) {
-    // Whether the version is young, so that the quota is looked at, or the claim itself meets it.
+async fn a_full_secret_is_recovered(store: StoreKind) {
+    // With a young version, the list shows that the secret is full. With an old one, the put of the claim fails.
     for (age, steps) in
         [(seconds(60), vec![Get, List, Get, Get, Move]), (LONG_AGO, vec![Get, PutClaim, Get, Get, Move])]
     {
-        let world = World::new(over).await;
+        let world = World::new(store).await;
         world.seed(seconds(0), age);
-        // Without a claim: else that one would answer first.
+        // Without a claim, so that the next run does not find one.
         let process = world.process_with(&[("CLAIM", "never")]);
-        process.strike(Move, 1, Strike::DieBefore).die().await;
+        process.inject(Move, 1, InjectedFault::CrashBefore).crash().await;
         fill(&world.vault, 100, seconds(60));
         let process = world.process();
         assert_eq!(process.outcome().await, Outcome::Recovered, "{age} old");
@@ -101,9 +101,9 @@ async fn a_full_secret_is_healed_all_the_same(over: Over) {
     }
 }
 
-async fn an_edit_in_a_full_secret_leaves_the_tokens_safe_until_there_is_room(over: Over) {
-    let world = World::due(over).await;
-    world.process().strike(Move, 1, Strike::DieBefore).die().await;
+async fn an_edit_in_a_full_secret_leaves_the_tokens_staged_until_there_is_room(store: StoreKind) {
+    let world = World::due(store).await;
+    world.process().inject(Move, 1, InjectedFault::CrashBefore).crash().await;
     world.vault.replace("own member", "edited member");
     fill(&world.vault, 100, seconds(60));
     let error = world.process().run().await.unwrap_err();
@@ -116,18 +116,21 @@ async fn an_edit_in_a_full_secret_leaves_the_tokens_safe_until_there_is_room(ove
     world.assert_sound();
 }
 
-/// A day of refreshes leaves one version free. It is not enough, however long the run waits with its look at it.
-async fn tokens_of_short_life_stop_at_the_quota_with_the_refresh_token_unspent(over: Over) {
-    // The lifetime, how often it is refreshed then, how often that fits, and when it is tried again.
-    for (claim, lifetime, every, fits, again) in [("always", 1800, 1500, 49, 1801), ("never", 900, 800, 99, 901)] {
-        let world = World::with(over, Provider::rotating().with_lifetime(lifetime)).await;
+/// A day of refreshes leaves room for one version. That is not enough, even if the check happens later.
+async fn short_lived_tokens_end_in_version_quota_before_the_refresh_token_is_sent(store: StoreKind) {
+    // In seconds: the lifetime, the time between refreshes, and the time from the last refresh to the next run. `fits`: how many
+    // refreshes there is room for.
+    for (claim, lifetime, interval, fits, last_interval) in
+        [("always", 1800, 1500, 49, 1801), ("never", 900, 800, 99, 901)]
+    {
+        let world = World::with(store, Provider::rotating().with_lifetime(lifetime)).await;
         world.seed(seconds(0), LONG_AGO);
         let process = world.process_with(&[("CLAIM", claim)]);
         for _ in 0..fits {
             assert_eq!(process.outcome().await, Outcome::Refreshed);
-            world.clock.advance(seconds(every));
+            world.clock.advance(seconds(interval));
         }
-        world.clock.advance(seconds(again - every));
+        world.clock.advance(seconds(last_interval - interval));
         for _ in 0..2 {
             assert_eq!(process.run().await.unwrap_err().error_type().as_str(), "VersionQuota", "CLAIM={claim}");
             assert_eq!(world.provider.exchanges(), fits);
@@ -139,10 +142,10 @@ async fn tokens_of_short_life_stop_at_the_quota_with_the_refresh_token_unspent(o
     }
 }
 
-async fn a_run_with_less_than_two_seconds_left_begins_nothing(over: Over) {
+async fn a_run_with_less_than_two_seconds_left_does_not_start(store: StoreKind) {
     for (left, begins) in [(0, false), (1900, false), (1999, false), (2000, true)] {
-        let world = World::due(over).await;
-        world.clock.hold();
+        let world = World::due(store).await;
+        world.clock.stop_pauses();
         let before = world.vault.versions();
         let result = world.process().invoke_until(json!({}), world.clock.now() + milliseconds(left)).await;
         if begins {
@@ -158,10 +161,10 @@ async fn a_run_with_less_than_two_seconds_left_begins_nothing(over: Over) {
     }
 }
 
-async fn a_run_with_less_than_two_writes_time_left_does_not_send_the_token(over: Over) {
+async fn a_run_with_less_than_one_second_left_does_not_send_the_token(store: StoreKind) {
     for (left, sends) in [(999, false), (1000, true), (1001, true)] {
-        let world = World::due(over).await;
-        world.clock.hold();
+        let world = World::due(store).await;
+        world.clock.stop_pauses();
         let clock = world.clock.clone();
         let process = world.process().after(PutClaim, 1, move || clock.advance(milliseconds(60_000 - left)));
         let result = process.run().await;
@@ -176,9 +179,9 @@ async fn a_run_with_less_than_two_writes_time_left_does_not_send_the_token(over:
     }
 }
 
-async fn a_deadline_that_cannot_be_true_counts_as_a_minute(over: Over) {
+async fn an_impossible_deadline_counts_as_one_minute(store: StoreKind) {
     for from_now in [-1_767_225_600, -1, 901, 1_000_000] {
-        let world = World::due(over).await;
+        let world = World::due(store).await;
         let report = world.process().invoke_until(json!({}), world.clock.now() + seconds(from_now)).await.unwrap();
         assert_eq!(report.outcome, Outcome::Refreshed, "{from_now} s from now");
         world.assert_sound();
@@ -186,13 +189,13 @@ async fn a_deadline_that_cannot_be_true_counts_as_a_minute(over: Over) {
 }
 
 over_both_stores!(
-    the_quota_is_seen_before_anything_is_spent,
-    without_claims_one_version_is_enough,
-    every_claim_after_the_first_looks_at_the_quota,
-    a_full_secret_is_healed_all_the_same,
-    an_edit_in_a_full_secret_leaves_the_tokens_safe_until_there_is_room,
-    tokens_of_short_life_stop_at_the_quota_with_the_refresh_token_unspent,
-    a_run_with_less_than_two_seconds_left_begins_nothing,
-    a_run_with_less_than_two_writes_time_left_does_not_send_the_token,
-    a_deadline_that_cannot_be_true_counts_as_a_minute,
+    the_quota_is_checked_before_the_claim,
+    a_refresh_without_claims_needs_room_for_one_version,
+    every_claim_after_the_first_checks_the_quota,
+    a_full_secret_is_recovered,
+    an_edit_in_a_full_secret_leaves_the_tokens_staged_until_there_is_room,
+    short_lived_tokens_end_in_version_quota_before_the_refresh_token_is_sent,
+    a_run_with_less_than_two_seconds_left_does_not_start,
+    a_run_with_less_than_one_second_left_does_not_send_the_token,
+    an_impossible_deadline_counts_as_one_minute,
 );

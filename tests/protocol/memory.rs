@@ -1,4 +1,4 @@
-//! Tokens that were issued and cannot be written: they stay in the process's memory, and nothing comes before them.
+//! Unstored tokens: issued tokens that cannot be written. They stay in the process's memory, and its next run writes them first.
 
 use serde_json::json;
 use token_refresher::{
@@ -12,30 +12,30 @@ use crate::{
         Step::{Exchange, Get, Move, PutStaged},
     },
     over_both_stores,
-    support::provider::{CLIENT_ID, CLIENT_SECRET, Provider, World as Manners},
-    world::{LONG_AGO, NAME, Over, World, seconds},
+    support::provider::{CLIENT_ID, CLIENT_SECRET, Provider, World as Behaviour},
+    world::{LONG_AGO, NAME, StoreKind, World, seconds},
 };
 
-async fn tokens_that_cannot_be_written_are_kept_and_put_in_place_by_the_next_invocation(over: Over) {
+async fn unstored_tokens_are_kept_and_promoted_by_the_next_invocation(store: StoreKind) {
     for error in [
         Script::unavailable(),
         StoreError::AccessDenied { action: "secretsmanager:PutSecretValue", detail: "no".to_owned() },
         StoreError::Quota { detail: "no".to_owned() },
     ] {
-        let world = World::new(over).await;
+        let world = World::new(store).await;
         world.seed(seconds(3000), LONG_AGO);
         let process = world.process();
         process.script.fail_always(PutStaged, error);
-        let began = world.clock.now();
+        let started = world.clock.now();
         let error = process.invoke(json!({"force": true})).await.unwrap_err();
         assert_eq!(error.error_type().as_str(), "TokenNotStored");
-        let tried_for = world.clock.now() - began;
-        assert!(tried_for > seconds(58) && tried_for < seconds(60), "it is tried until the deadline");
+        let tried_for = world.clock.now() - started;
+        assert!(tried_for > seconds(58) && tried_for < seconds(60), "the write is retried until the deadline");
         for event in [json!({}), json!({"force": true}), json!({"secretId": NAME})] {
             assert_eq!(process.invoke(event).await.unwrap_err().error_type().as_str(), "TokenNotStored");
         }
         assert_eq!(world.provider.exchanges(), 1);
-        process.script.mend();
+        process.script.stop_failing();
         process.script.reset();
         let report = process.run().await.unwrap();
         assert_eq!((report.outcome, report.reason), (Outcome::Recovered, Reason::NotStoredBefore));
@@ -49,12 +49,12 @@ async fn tokens_that_cannot_be_written_are_kept_and_put_in_place_by_the_next_inv
     }
 }
 
-async fn a_dry_run_leaves_them_where_they_are(over: Over) {
-    let world = World::due(over).await;
+async fn a_dry_run_leaves_unstored_tokens_in_memory(store: StoreKind) {
+    let world = World::due(store).await;
     let process = world.process();
     process.script.fail_always(PutStaged, Script::unavailable());
     process.run().await.unwrap_err();
-    process.script.mend();
+    process.script.stop_failing();
     let before = world.vault.versions();
     process.invoke(json!({"dryRun": true})).await.unwrap();
     assert_eq!(world.vault.versions(), before);
@@ -62,8 +62,8 @@ async fn a_dry_run_leaves_them_where_they_are(over: Over) {
     world.assert_sound();
 }
 
-async fn they_are_put_in_place_also_when_the_event_names_the_secret_by_its_arn(over: Over) {
-    let world = World::due(over).await;
+async fn unstored_tokens_are_promoted_although_the_event_names_the_secret_by_its_arn(store: StoreKind) {
+    let world = World::due(store).await;
     let Some(fake) = world.vault.fake() else { return };
     let by_arn = json!({"secretId": fake.arn(NAME)});
     for (first, second) in [(json!({}), by_arn.clone()), (by_arn, json!({}))] {
@@ -73,15 +73,15 @@ async fn they_are_put_in_place_also_when_the_event_names_the_secret_by_its_arn(o
         process.script.fail_always(PutStaged, Script::unavailable());
         assert_eq!(process.invoke(first).await.unwrap_err().error_type().as_str(), "TokenNotStored");
         assert_eq!(process.invoke(second.clone()).await.unwrap_err().error_type().as_str(), "TokenNotStored");
-        process.script.mend();
+        process.script.stop_failing();
         process.invoke(second).await.unwrap();
         assert_eq!(world.provider.exchanges(), exchanges + 1);
         world.assert_sound();
     }
 }
 
-async fn another_secret_does_not_wait_for_them(over: Over) {
-    let world = World::due(over).await;
+async fn another_secret_does_not_wait_for_unstored_tokens(store: StoreKind) {
+    let world = World::due(store).await;
     let process = world.process();
     process.script.fail_always(PutStaged, Script::unavailable());
     process.run().await.unwrap_err();
@@ -92,22 +92,22 @@ async fn another_secret_does_not_wait_for_them(over: Over) {
         "expiresAt": (world.clock.now() + seconds(3600)).timestamp_millis(),
     });
     world.vault.create("crm/other", &other, world.clock.now());
-    let began = world.clock.now();
+    let started = world.clock.now();
     let report = process.invoke(json!({"secretId": "crm/other"})).await.unwrap();
     assert_eq!(report.outcome, Outcome::Skipped);
-    assert!(world.clock.now() - began < seconds(5), "a run of another secret has its time to itself");
-    process.script.mend();
-    // A run of another secret puts them in place as well.
+    assert!(world.clock.now() - started < seconds(5), "a run of another secret does not wait");
+    process.script.stop_failing();
+    // A run of another secret promotes them as well.
     let report = process.invoke(json!({"secretId": "crm/other", "force": true})).await.unwrap();
     assert_eq!((report.outcome, report.secret_id.as_str()), (Outcome::Refreshed, "crm/other"));
     assert_eq!(world.provider.exchanges(), 2);
     world.assert_sound();
 }
 
-async fn a_person_who_consents_again_meanwhile_is_not_overruled(over: Over) {
-    // Whether another run took the claim over, and was answered within the grace period, before the person did.
+async fn a_new_consent_is_not_replaced_by_unstored_tokens(store: StoreKind) {
+    // Whether another run takes over and gets a response within the grace period, before the person consents.
     for taken_over in [false, true] {
-        let world = World::due_with(over, Provider::rotating().in_world(Manners::Grace)).await;
+        let world = World::due_with(store, Provider::rotating().in_world(Behaviour::Grace)).await;
         let process = world.process();
         process.script.fail_always(PutStaged, Script::unavailable());
         process.run().await.unwrap_err();
@@ -117,7 +117,7 @@ async fn a_person_who_consents_again_meanwhile_is_not_overruled(over: Over) {
         }
         let consented = world.document(seconds(3600)).to_string();
         world.vault.put(&consented);
-        process.script.mend();
+        process.script.stop_failing();
         assert_eq!(process.outcome().await, Outcome::Superseded, "taken over: {taken_over}");
         assert_eq!(world.vault.text(), consented);
         assert_eq!(process.outcome().await, Outcome::Skipped);
@@ -125,15 +125,15 @@ async fn a_person_who_consents_again_meanwhile_is_not_overruled(over: Over) {
     }
 }
 
-async fn two_answers_for_one_token_are_both_kept(over: Over) {
-    let world = World::due_with(over, Provider::rotating().in_world(Manners::Grace)).await;
+async fn unstored_tokens_are_kept_beside_another_response_to_the_same_token(store: StoreKind) {
+    let world = World::due_with(store, Provider::rotating().in_world(Behaviour::Grace)).await;
     let process = world.process();
     process.script.fail_always(PutStaged, Script::unavailable());
     process.run().await.unwrap_err();
     world.clock.advance(seconds(10));
     assert_eq!(world.outcome().await, Outcome::Refreshed);
     let (theirs, versions) = (world.vault.text(), world.vault.count());
-    process.script.mend();
+    process.script.stop_failing();
     assert_eq!(process.outcome().await, Outcome::Superseded);
     assert_eq!(world.vault.text(), theirs);
     assert_eq!(world.vault.count(), versions + 1);
@@ -141,10 +141,10 @@ async fn two_answers_for_one_token_are_both_kept(over: Over) {
     world.assert_current_is_alive();
 }
 
-async fn an_old_copy_put_back_meanwhile_gets_the_newest_tokens(over: Over) {
-    let world = World::due(over).await;
+async fn an_old_copy_put_back_in_the_meantime_gets_the_newest_tokens(store: StoreKind) {
+    let world = World::due(store).await;
     let old = world.vault.text();
-    // Staged, and never promoted by this process.
+    // This process stages, but does not promote.
     let process = world.process();
     process.script.fail_always(Move, Script::unavailable());
     assert_eq!(process.run().await.unwrap_err().error_type().as_str(), "StoreUnavailable");
@@ -153,34 +153,37 @@ async fn an_old_copy_put_back_meanwhile_gets_the_newest_tokens(over: Over) {
     assert_eq!(world.outcome().await, Outcome::Refreshed);
     let newest = world.refresh_token();
     world.vault.put(&old);
-    process.script.mend();
+    process.script.stop_failing();
     assert_eq!(process.outcome().await, Outcome::Recovered);
     assert_eq!(world.refresh_token(), newest);
     world.assert_sound();
 }
 
-async fn a_promotion_that_is_not_allowed_leaves_the_tokens_safe(over: Over) {
-    let world = World::due(over).await;
+async fn a_denied_promotion_leaves_the_tokens_staged(store: StoreKind) {
+    let world = World::due(store).await;
     let process = world.process();
     let denied =
         StoreError::AccessDenied { action: "secretsmanager:UpdateSecretVersionStage", detail: "no".to_owned() };
     process.script.fail_always(Move, denied);
     let error = process.run().await.unwrap_err();
     assert_eq!(error.error_type().as_str(), "AccessDenied");
-    let shown = error.to_string();
-    assert!(shown.contains("secretsmanager:UpdateSecretVersionStage") && shown.contains("tokens are safe"), "{shown}");
+    let message = error.to_string();
+    assert!(
+        message.contains("secretsmanager:UpdateSecretVersionStage") && message.contains("tokens are safe"),
+        "{message}"
+    );
     assert_eq!(world.outcome().await, Outcome::Recovered);
-    // The process that obtained them finds them in place.
-    process.script.mend();
+    // The process that received them finds that they are current.
+    process.script.stop_failing();
     assert_eq!(process.outcome().await, Outcome::Recovered);
     assert_eq!(process.outcome().await, Outcome::Skipped);
     assert_eq!((world.provider.exchanges(), world.vault.count()), (1, 3));
     world.assert_sound();
 }
 
-async fn a_secret_damaged_while_the_provider_was_asked_is_healed_once_it_is_mended(over: Over) {
+async fn a_secret_damaged_during_the_exchange_is_recovered_after_its_repair(store: StoreKind) {
     for same_process in [false, true] {
-        let world = World::due(over).await;
+        let world = World::due(store).await;
         let (vault, before) = (world.vault.clone(), world.vault.text());
         let process = world.process().before(Move, 1, move || {
             vault.put(&"{\"oops\":");
@@ -196,13 +199,13 @@ async fn a_secret_damaged_while_the_provider_was_asked_is_healed_once_it_is_mend
     }
 }
 
-async fn what_dies_with_the_process_is_told_by_the_next_one(over: Over) {
-    let world = World::due(over).await;
+async fn unstored_tokens_that_end_with_their_process_are_reported_by_the_next_one(store: StoreKind) {
+    let world = World::due(store).await;
     let process = world.process();
     process.script.fail_always(PutStaged, Script::unavailable());
     assert_eq!(process.run().await.unwrap_err().error_type().as_str(), "TokenNotStored");
     drop(process);
-    // Its minute is over; the lease lasts three seconds longer.
+    // The deadline is over. The lease lasts three seconds longer.
     assert_eq!(world.outcome().await, Outcome::InProgress);
     world.clock.advance(seconds(4));
     let error = world.process().run().await.unwrap_err();
@@ -211,14 +214,14 @@ async fn what_dies_with_the_process_is_told_by_the_next_one(over: Over) {
 }
 
 over_both_stores!(
-    tokens_that_cannot_be_written_are_kept_and_put_in_place_by_the_next_invocation,
-    a_dry_run_leaves_them_where_they_are,
-    they_are_put_in_place_also_when_the_event_names_the_secret_by_its_arn,
-    another_secret_does_not_wait_for_them,
-    a_person_who_consents_again_meanwhile_is_not_overruled,
-    two_answers_for_one_token_are_both_kept,
-    an_old_copy_put_back_meanwhile_gets_the_newest_tokens,
-    a_promotion_that_is_not_allowed_leaves_the_tokens_safe,
-    a_secret_damaged_while_the_provider_was_asked_is_healed_once_it_is_mended,
-    what_dies_with_the_process_is_told_by_the_next_one,
+    unstored_tokens_are_kept_and_promoted_by_the_next_invocation,
+    a_dry_run_leaves_unstored_tokens_in_memory,
+    unstored_tokens_are_promoted_although_the_event_names_the_secret_by_its_arn,
+    another_secret_does_not_wait_for_unstored_tokens,
+    a_new_consent_is_not_replaced_by_unstored_tokens,
+    unstored_tokens_are_kept_beside_another_response_to_the_same_token,
+    an_old_copy_put_back_in_the_meantime_gets_the_newest_tokens,
+    a_denied_promotion_leaves_the_tokens_staged,
+    a_secret_damaged_during_the_exchange_is_recovered_after_its_repair,
+    unstored_tokens_that_end_with_their_process_are_reported_by_the_next_one,
 );

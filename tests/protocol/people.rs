@@ -1,23 +1,23 @@
-//! People at the console while the refresher works: edits, new consents, old copies, roll backs.
+//! A person changes the secret while runs work on it: edits, new consents, old copies, roll backs.
 
 use serde_json::json;
 use token_refresher::protocol::outcome::Outcome;
 
 use crate::{
     counting::{
+        InjectedFault,
         Step::{Exchange, Get, Move, PutClaim, PutStaged},
-        Strike,
     },
     over_both_stores,
-    support::provider::{Provider, World as Manners},
-    world::{NAME, Over, World, milliseconds, seconds},
+    support::provider::{Provider, World as Behaviour},
+    world::{NAME, StoreKind, World, milliseconds, seconds},
 };
 
-async fn a_person_may_edit_another_member_at_any_step(over: Over) {
+async fn a_person_may_edit_another_member_at_any_step(store: StoreKind) {
     for (step, nth, merged) in
         [(PutClaim, 1, true), (Exchange, 1, true), (PutStaged, 1, true), (Move, 1, true), (Get, 1, false)]
     {
-        let world = World::due(over).await;
+        let world = World::due(store).await;
         let (vault, seeded) = (world.vault.clone(), world.vault.member_names());
         let process = world.process().before(step, nth, move || {
             vault.replace(r#""note":"a person's own member""#, r#""first":1.0,"note":"edited""#);
@@ -28,21 +28,21 @@ async fn a_person_may_edit_another_member_at_any_step(over: Over) {
         assert!(world.vault.text().contains(r#""first":1.0,"note":"edited","#), "the edit is kept");
         let mut names = world.vault.member_names();
         assert_eq!(names.split_off(names.len() - 2), ["tokenType", "refreshedAt"]);
-        let without_the_persons = names.into_iter().filter(|name| name != "first").collect::<Vec<_>>();
-        assert_eq!(without_the_persons, seeded, "members keep their order");
-        // The first version, the edit, the claim, the staged tokens, and the two put together.
+        let names_before_edit = names.into_iter().filter(|name| name != "first").collect::<Vec<_>>();
+        assert_eq!(names_before_edit, seeded, "members keep their order");
+        // The first version, the edit, the claim, the staged version, and the merged version.
         assert_eq!(world.vault.count(), 4 + usize::from(merged), "{step:?}");
         assert_eq!(world.provider.exchanges(), 1);
         world.assert_sound();
-        // What was put together counts as a state of the token like any other.
+        // The merged version can be refreshed like any other.
         world.clock.advance(seconds(3600));
         assert_eq!(world.outcome().await, Outcome::Refreshed);
         world.assert_sound();
     }
 }
 
-async fn a_person_may_edit_again_and_again_while_tokens_are_put_in_place(over: Over) {
-    let world = World::due(over).await;
+async fn a_person_may_edit_several_times_during_the_promotion(store: StoreKind) {
+    let world = World::due(store).await;
     let mut process = world.process();
     for nth in 1..=4 {
         let vault = world.vault.clone();
@@ -55,8 +55,8 @@ async fn a_person_may_edit_again_and_again_while_tokens_are_put_in_place(over: O
     world.assert_sound();
 }
 
-async fn a_person_who_never_stops_editing_loses_nothing_and_the_next_run_puts_the_tokens_in_place(over: Over) {
-    let world = World::due(over).await;
+async fn a_person_who_never_stops_editing_loses_nothing_and_the_next_run_promotes(store: StoreKind) {
+    let world = World::due(store).await;
     let mut process = world.process();
     for nth in 1..=20 {
         let vault = world.vault.clone();
@@ -64,39 +64,39 @@ async fn a_person_who_never_stops_editing_loses_nothing_and_the_next_run_puts_th
             vault.set("note", nth);
         });
     }
-    let began = world.clock.now();
+    let started = world.clock.now();
     let error = process.run().await.unwrap_err();
     assert_eq!(error.error_type().as_str(), "StoreUnavailable");
     assert!(error.to_string().contains("the new tokens are safe"), "{error}");
-    assert!(world.clock.now() - began <= seconds(3));
+    assert!(world.clock.now() - started <= seconds(3));
     assert_eq!(world.outcome().await, Outcome::Recovered);
     assert_eq!(world.provider.exchanges(), 1);
     world.assert_sound();
 }
 
-async fn a_person_who_edits_after_a_crash_keeps_the_edit(over: Over) {
-    let world = World::due(over).await;
-    world.process().strike(Move, 1, Strike::DieBefore).die().await;
+async fn a_person_who_edits_after_a_crash_keeps_the_edit(store: StoreKind) {
+    let world = World::due(store).await;
+    world.process().inject(Move, 1, InjectedFault::CrashBefore).crash().await;
     world.vault.replace("own member", "edited member");
-    // The first healer dies in turn, between its two writes.
-    world.process().strike(Move, 1, Strike::DieBefore).die().await;
+    // The first run that recovers crashes too, between its two writes.
+    world.process().inject(Move, 1, InjectedFault::CrashBefore).crash().await;
     assert_eq!(world.outcome().await, Outcome::Recovered);
     assert_eq!(world.vault.json()["note"], "a person's edited member");
     assert_eq!(world.provider.exchanges(), 1);
     world.assert_sound();
 }
 
-async fn a_new_consent_stands_whenever_it_is_given(over: Over) {
+async fn a_new_consent_survives_at_any_step(store: StoreKind) {
     for (step, exchanged) in [(PutClaim, true), (Exchange, true), (PutStaged, true), (Move, true), (Get, false)] {
-        let world = World::due(over).await;
+        let world = World::due(store).await;
         let consented = world.document(seconds(3600)).to_string();
         let (vault, text) = (world.vault.clone(), consented.clone());
         let process = world.process().before(step, if step == Get { 2 } else { 1 }, move || {
             vault.put(&text);
         });
-        // A second read comes where the claim is taken.
+        // There is a second read only in a take-over.
         if step == Get {
-            world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+            world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
             world.clock.advance(seconds(63));
         }
         let report = process.run().await.unwrap();
@@ -104,7 +104,7 @@ async fn a_new_consent_stands_whenever_it_is_given(over: Over) {
         assert_eq!(report.version_id, world.vault.id());
         assert_eq!(report.expires_in_seconds, Some(if exchanged { 3600 } else { 3537 }));
         assert_eq!(world.vault.text(), consented, "{step:?}");
-        let staged = world.vault.labelled("OAUTH_STAGED").expect("what was issued is kept");
+        let staged = world.vault.labelled("OAUTH_STAGED").expect("a staged version");
         assert!(
             world.provider.is_alive(
                 serde_json::from_str::<serde_json::Value>(&staged).unwrap()["refreshToken"].as_str().unwrap()
@@ -115,10 +115,10 @@ async fn a_new_consent_stands_whenever_it_is_given(over: Over) {
     }
 }
 
-async fn an_old_copy_pasted_back_is_healed_without_an_exchange(over: Over) {
+async fn an_old_copy_put_back_is_recovered_without_an_exchange(store: StoreKind) {
     for age in [1, 3, 10] {
         for edited in [false, true] {
-            let world = World::due(over).await;
+            let world = World::due(store).await;
             let old = world.vault.text();
             world.refresh_times(age).await;
             let (newest, id) = (world.vault.text(), world.vault.id());
@@ -133,32 +133,32 @@ async fn an_old_copy_pasted_back_is_healed_without_an_exchange(over: Over) {
                 assert_eq!((world.vault.id(), world.vault.count()), (id, versions));
             }
             world.assert_sound();
-            // By now they are due themselves.
+            // The recovered tokens are due, too.
             assert_eq!(world.outcome().await, Outcome::Refreshed);
             world.assert_sound();
         }
     }
 }
 
-async fn an_old_copy_is_healed_though_its_claim_has_made_room(over: Over) {
-    let world = World::due(over).await;
+async fn an_old_copy_whose_claim_was_removed_is_recovered(store: StoreKind) {
+    let world = World::due(store).await;
     world.refresh_times(2).await;
     let old = world.vault.text();
-    // The paste below drops the oldest unlabelled version: the claim on the tokens pasted.
+    // The put below removes the oldest unlabelled version: the claim on the tokens of the old copy.
     world.refresh_times(50).await;
     assert_eq!(world.vault.count(), 100);
     let newest = world.refresh_token();
     world.vault.put(&old);
     let process = world.process();
     assert_eq!(process.outcome().await, Outcome::Recovered);
-    assert!(!process.script.taken().contains(&PutClaim), "the list showed the successor");
+    assert!(!process.script.taken().contains(&PutClaim), "the staged version was found in the list");
     assert_eq!(world.refresh_token(), newest);
     assert_eq!(world.provider.exchanges(), 52);
     world.assert_sound();
 }
 
-async fn a_roll_back_by_label_is_healed_once_it_is_due(over: Over) {
-    let world = World::due(over).await;
+async fn a_roll_back_by_label_is_recovered_when_the_token_is_due(store: StoreKind) {
+    let world = World::due(store).await;
     world.refresh_times(3).await;
     let newest = world.vault.id();
     world.vault.roll_back();
@@ -169,15 +169,15 @@ async fn a_roll_back_by_label_is_healed_once_it_is_due(over: Over) {
     world.assert_sound();
 }
 
-async fn an_expiry_set_to_zero_has_the_token_refreshed_and_hides_no_claim(over: Over) {
-    let world = World::new(over).await;
+async fn an_expiry_set_to_zero_makes_the_token_due_and_does_not_hide_a_claim(store: StoreKind) {
+    let world = World::new(store).await;
     world.seed(seconds(3600), seconds(3600));
     let zero = |world: &World| {
         let expiry = world.vault.json()["expiresAt"].to_string();
         world.vault.replace(&format!(r#""expiresAt":{expiry}"#), r#""expiresAt":0"#);
     };
     zero(&world);
-    world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+    world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
     zero(&world);
     assert_eq!(world.outcome().await, Outcome::InProgress);
     world.clock.advance(seconds(63));
@@ -188,20 +188,20 @@ async fn an_expiry_set_to_zero_has_the_token_refreshed_and_hides_no_claim(over: 
     });
     let versions = world.vault.count();
     assert_eq!(process.outcome().await, Outcome::Refreshed);
-    // The edit, the claim and the staged tokens, which need not be put together with an expiry.
+    // The edit, the claim and the staged version. An edited expiry is not merged.
     assert_eq!(world.vault.count(), versions + 3);
     assert_eq!(world.current().expires_at, Some(world.clock.now() - milliseconds(50) + seconds(3600)));
     world.assert_sound();
 }
 
-async fn a_provider_that_repeats_its_tokens_is_refreshed_again_and_again(over: Over) {
-    for manners in [Manners::Echo, Manners::RepeatAll] {
-        let world = World::due_with(over, Provider::rotating().in_world(manners)).await;
-        // At one moment, too: the clock stands still.
+async fn tokens_of_a_provider_that_repeats_them_are_refreshed_each_time(store: StoreKind) {
+    for behaviour in [Behaviour::Echo, Behaviour::RepeatAll] {
+        let world = World::due_with(store, Provider::rotating().in_world(behaviour)).await;
+        // The clock does not move between these.
         for _ in 0..3 {
             let process = world.process();
             let report = process.invoke(json!({"force": true})).await.unwrap();
-            assert_eq!(report.outcome, Outcome::Refreshed, "{manners:?}");
+            assert_eq!(report.outcome, Outcome::Refreshed, "{behaviour:?}");
         }
         world.clock.advance(seconds(3600));
         world.refresh_times(2).await;
@@ -210,9 +210,9 @@ async fn a_provider_that_repeats_its_tokens_is_refreshed_again_and_again(over: O
     }
 }
 
-async fn a_document_near_the_size_limit_is_refreshed_or_refused_before_anything_is_spent(over: Over) {
+async fn a_document_near_the_size_limit_is_refreshed_or_rejected_before_the_claim(store: StoreKind) {
     for (bytes, fits) in [(65_536 - 4096, true), (65_536 - 4095, false), (65_536, false)] {
-        let world = World::new(over).await;
+        let world = World::new(store).await;
         let mut document = world.document(seconds(0));
         document["padding"] = json!("");
         let padding = bytes - document.to_string().len();
@@ -235,14 +235,14 @@ async fn a_document_near_the_size_limit_is_refreshed_or_refused_before_anything_
 
 over_both_stores!(
     a_person_may_edit_another_member_at_any_step,
-    a_person_may_edit_again_and_again_while_tokens_are_put_in_place,
-    a_person_who_never_stops_editing_loses_nothing_and_the_next_run_puts_the_tokens_in_place,
+    a_person_may_edit_several_times_during_the_promotion,
+    a_person_who_never_stops_editing_loses_nothing_and_the_next_run_promotes,
     a_person_who_edits_after_a_crash_keeps_the_edit,
-    a_new_consent_stands_whenever_it_is_given,
-    an_old_copy_pasted_back_is_healed_without_an_exchange,
-    an_old_copy_is_healed_though_its_claim_has_made_room,
-    a_roll_back_by_label_is_healed_once_it_is_due,
-    an_expiry_set_to_zero_has_the_token_refreshed_and_hides_no_claim,
-    a_provider_that_repeats_its_tokens_is_refreshed_again_and_again,
-    a_document_near_the_size_limit_is_refreshed_or_refused_before_anything_is_spent,
+    a_new_consent_survives_at_any_step,
+    an_old_copy_put_back_is_recovered_without_an_exchange,
+    an_old_copy_whose_claim_was_removed_is_recovered,
+    a_roll_back_by_label_is_recovered_when_the_token_is_due,
+    an_expiry_set_to_zero_makes_the_token_due_and_does_not_hide_a_claim,
+    tokens_of_a_provider_that_repeats_them_are_refreshed_each_time,
+    a_document_near_the_size_limit_is_refreshed_or_rejected_before_the_claim,
 );

@@ -1,4 +1,4 @@
-//! A second secret that tells readers what they need, and nothing that only the refresher needs.
+//! The published secret: what is written there, when, and by which run.
 
 use serde_json::{Value, json};
 use token_refresher::{
@@ -8,163 +8,161 @@ use token_refresher::{
 
 use crate::{
     counting::{
+        InjectedFault,
         Step::{Exchange, Get, Move, PutClaim, PutStaged},
-        Strike,
     },
     over_both_stores,
-    world::{LONG_AGO, NAME, Over, World, seconds},
+    world::{LONG_AGO, NAME, StoreKind, World, seconds},
 };
 
-const READERS: &str = "crm/prod/access";
+const PUBLISHED: &str = "crm/prod/access";
 
 impl World {
-    /// A world whose secret is due in so long and names a second one, which has no value yet.
-    async fn publishing(over: Over, expires_in: i64) -> Self {
-        let world = Self::new(over).await;
+    /// A world with a published secret that has no value yet. The token expires in this many seconds.
+    async fn with_publication(store: StoreKind, expires_in: i64) -> Self {
+        let world = Self::new(store).await;
         let mut document = world.document(seconds(expires_in));
-        document["publishTo"] = json!(READERS);
+        document["publishTo"] = json!(PUBLISHED);
         world.vault.create(NAME, &document, world.clock.now() - LONG_AGO);
-        world.vault.create_empty(READERS);
+        world.vault.create_empty(PUBLISHED);
         world
     }
 
-    fn readers(&self) -> Versions {
-        self.vault.edit(READERS, |versions, _| versions.clone())
+    fn published_versions(&self) -> Versions {
+        self.vault.edit(PUBLISHED, |versions, _| versions.clone())
     }
 
-    fn told(&self) -> Option<Value> {
-        let told = self.readers().get(None, None).ok()?;
-        Some(serde_json::from_str(told.body.expose()).expect("JSON"))
+    fn published(&self) -> Option<Value> {
+        let published = self.published_versions().get(None, None).ok()?;
+        Some(serde_json::from_str(published.body.expose()).expect("JSON"))
     }
 
-    fn told_id(&self) -> VersionId {
-        self.readers().get(None, None).expect("a value").id
+    fn published_id(&self) -> VersionId {
+        self.published_versions().get(None, None).expect("a value").id
     }
 
-    /// Readers are told of the tokens that are current.
-    fn assert_told(&self) {
-        let (told, current) = (self.told().expect("a publication"), self.vault.json());
+    /// The current tokens are published.
+    fn assert_published(&self) {
+        let (published, current) = (self.published().expect("a publication"), self.vault.json());
         for member in ["accessToken", "expiresAt", "tokenType"] {
-            assert!(told.get(member) == current.get(member), "{member} differs");
+            assert!(published.get(member) == current.get(member), "{member} differs");
         }
         self.assert_sound();
     }
 }
 
-async fn readers_are_told_before_the_tokens_are_current_and_get_nothing_that_is_only_the_refreshers(over: Over) {
-    let world = World::publishing(over, 0).await;
+async fn tokens_are_published_before_they_are_current_and_with_published_members_only(store: StoreKind) {
+    let world = World::with_publication(store, 0).await;
     let process = world.process();
     assert_eq!(process.outcome().await, Outcome::Refreshed);
     assert_eq!(process.script.taken(), [Get, PutClaim, Exchange, PutStaged, Get, PutStaged, Get, Move]);
-    let told = world.told().unwrap();
-    let members: Vec<_> = told.as_object().unwrap().keys().collect();
+    let published = world.published().unwrap();
+    let members: Vec<_> = published.as_object().unwrap().keys().collect();
     assert_eq!(members, ["accessToken", "expiresAt", "tokenType"]);
-    world.assert_told();
-    // Not the first time: read, put, move.
+    world.assert_published();
+    // Later publications: read, put, move.
     world.clock.advance(seconds(3600));
     process.script.reset();
     assert_eq!(process.outcome().await, Outcome::Refreshed);
     assert_eq!(process.script.taken(), [Get, PutClaim, Exchange, PutStaged, Get, PutStaged, Move, Move]);
-    assert_eq!(world.readers().list(true).len(), 2);
-    world.assert_told();
+    assert_eq!(world.published_versions().list(true).len(), 2);
+    world.assert_published();
     process.script.reset();
     assert_eq!(process.outcome().await, Outcome::Skipped);
     assert_eq!(process.script.taken(), [Get, Get]);
 }
 
-async fn what_is_published_is_written_in_the_style_and_the_text_of_the_token_secret(over: Over) {
-    let world = World::new(over).await;
-    world.vault.create_empty(READERS);
+async fn a_publication_has_the_style_and_the_exact_text_of_the_token_secret(store: StoreKind) {
+    let world = World::new(store).await;
+    world.vault.create_empty(PUBLISHED);
     let (access, refresh) = world.provider.issue();
     let text = format!(
-        r#"{{"scope":"a b","expires_at":"2026-01-01T02:00:00+01:00","token_response":{{"instance_url" : "https://x", "n":1.50}},"refresh_token":"{refresh}","access_token":"{access}","publish_to":"{READERS}","client_id":"c"}}"#
+        r#"{{"scope":"a b","expires_at":"2026-01-01T02:00:00+01:00","token_response":{{"instance_url" : "https://x", "n":1.50}},"refresh_token":"{refresh}","access_token":"{access}","publish_to":"{PUBLISHED}","client_id":"c"}}"#
     );
     world.vault.create(NAME, &text, world.clock.now() - LONG_AGO);
     assert_eq!(world.outcome().await, Outcome::Skipped);
-    let told = world.readers().get(None, None).unwrap().body.expose().to_owned();
+    let published = world.published_versions().get(None, None).unwrap().body.expose().to_owned();
     let expected = format!(
         r#"{{"access_token":"{access}","expires_at":"2026-01-01T02:00:00+01:00","scope":"a b","token_response":{{"instance_url" : "https://x", "n":1.50}}}}"#
     );
-    assert!(told == expected, "it reads otherwise");
+    assert!(published == expected, "the text differs");
 }
 
-async fn readers_are_told_of_tokens_that_a_person_put_there_by_the_next_run(over: Over) {
-    let world = World::publishing(over, 0).await;
+async fn the_next_run_publishes_tokens_that_a_person_put(store: StoreKind) {
+    let world = World::with_publication(store, 0).await;
     assert_eq!(world.outcome().await, Outcome::Refreshed);
     let mut consented = world.document(seconds(7200));
-    consented["publishTo"] = json!(READERS);
+    consented["publishTo"] = json!(PUBLISHED);
     world.vault.put(&consented);
     let process = world.process();
     assert_eq!(process.outcome().await, Outcome::Skipped);
-    // Looked for staged tokens, and once more at what is current, before readers are told.
+    // Before it publishes, the run looks for a staged version and reads AWSCURRENT again.
     assert_eq!(process.script.taken(), [Get, Get, Get, Get, PutStaged, Move]);
-    world.assert_told();
-    // An expiry that a person changes is told, too.
+    world.assert_published();
+    // An expiry that a person changes is published, too.
     world.vault.set("expiresAt", (world.clock.now() + seconds(5000)).timestamp_millis());
     assert_eq!(world.outcome().await, Outcome::Skipped);
-    world.assert_told();
-    // Tokens that were current before: readers go back to them as well.
+    world.assert_published();
+    // Tokens that were current before are published again after a roll back.
     world.vault.roll_back();
     assert_eq!(world.outcome().await, Outcome::Skipped);
-    world.assert_told();
+    world.assert_published();
 }
 
-async fn a_run_that_ends_after_it_has_told_readers_is_made_up_for_by_the_next(over: Over) {
+async fn the_next_run_finishes_after_a_crash_at_any_step_of_a_publication(store: StoreKind) {
     for (step, nth) in [(PutStaged, 1), (Get, 2), (PutStaged, 2), (Get, 3), (Move, 1)] {
-        for strike in [Strike::DieBefore, Strike::DieAfter] {
-            let world = World::publishing(over, 0).await;
-            // Without an answer in the store the token is spent: that is another test's.
-            if (step, nth) == (PutStaged, 1) && matches!(strike, Strike::DieBefore) {
+        for fault in [InjectedFault::CrashBefore, InjectedFault::CrashAfter] {
+            let world = World::with_publication(store, 0).await;
+            // The response is lost then: see `crashes`.
+            if (step, nth) == (PutStaged, 1) && matches!(fault, InjectedFault::CrashBefore) {
                 continue;
             }
-            let after = matches!(strike, Strike::DieAfter);
-            world.process().strike(step, nth, strike).die().await;
+            let after = matches!(fault, InjectedFault::CrashAfter);
+            world.process().inject(step, nth, fault).crash().await;
             let done = (step, nth) == (Move, 1) && after;
             let expected = if done { Outcome::Skipped } else { Outcome::Recovered };
             assert_eq!(world.outcome().await, expected, "{step:?} {nth}, after: {after}");
-            world.assert_told();
+            world.assert_published();
             assert_eq!(world.provider.exchanges(), 1);
         }
     }
 }
 
-async fn tokens_of_a_forced_run_that_ended_before_their_promotion_are_put_in_place_once_readers_know_of_them(
-    over: Over,
-) {
-    let world = World::publishing(over, 7200).await;
-    let process = world.process().strike(Move, 1, Strike::DieBefore);
-    process.die_of(json!({"force": true})).await;
+async fn published_tokens_of_a_forced_run_that_crashed_are_promoted_before_the_old_ones_are_due(store: StoreKind) {
+    let world = World::with_publication(store, 7200).await;
+    let process = world.process().inject(Move, 1, InjectedFault::CrashBefore);
+    process.crash_on(json!({"force": true})).await;
     let report = world.process().run().await.unwrap();
     assert_eq!((report.outcome, report.reason), (Outcome::Recovered, Reason::NotDue));
-    world.assert_told();
+    world.assert_published();
 }
 
-async fn readers_who_cannot_be_told_hold_no_promotion_up_and_are_told_by_the_next_run(over: Over) {
+async fn a_failed_publication_does_not_stop_the_promotion_and_the_next_run_publishes(store: StoreKind) {
     let denied = || token_refresher::store::StoreError::AccessDenied {
         action: "secretsmanager:PutSecretValue",
         detail: "no".to_owned(),
     };
-    let world = World::publishing(over, 0).await;
-    let process = world.process().strike(PutStaged, 2, Strike::Fail(denied()));
+    let world = World::with_publication(store, 0).await;
+    let process = world.process().inject(PutStaged, 2, InjectedFault::Fail(denied()));
     let error = process.run().await.unwrap_err();
-    assert_eq!((error.error_type().as_str(), error.secret_id()), ("AccessDenied", Some(READERS)));
+    assert_eq!((error.error_type().as_str(), error.secret_id()), ("AccessDenied", Some(PUBLISHED)));
     let text = error.to_string();
     assert!(text.contains("it is the publishTo of `crm/prod/oauth`, whose own tokens are safe"), "{text}");
-    let advice = match over {
-        Over::SecretsManager => "secret:crm/prod/access-??????",
-        Over::Directory => "check who owns the file",
+    let advice = match store {
+        StoreKind::SecretsManager => "secret:crm/prod/access-??????",
+        StoreKind::Directory => "check who owns the file",
     };
     assert!(text.contains(advice), "{text}");
     world.assert_sound();
-    assert_eq!(world.told(), None);
-    // The same process has nothing left over: it finds a token that is not due, and tells readers.
+    assert_eq!(world.published(), None);
+    // The same process has no unstored tokens. The token is not due, and the run publishes it.
     assert_eq!(process.outcome().await, Outcome::Skipped);
     assert_eq!(world.provider.exchanges(), 1);
-    world.assert_told();
+    world.assert_published();
 }
 
-async fn a_published_secret_that_is_not_there_is_named(over: Over) {
-    let world = World::new(over).await;
+async fn a_missing_published_secret_is_named_in_the_error(store: StoreKind) {
+    let world = World::new(store).await;
     let mut document = world.document(seconds(0));
     document["publishTo"] = json!("crm/none");
     world.vault.create(NAME, &document, world.clock.now() - LONG_AGO);
@@ -177,7 +175,7 @@ async fn a_published_secret_that_is_not_there_is_named(over: Over) {
     assert_eq!(world.provider.exchanges(), 1);
 }
 
-async fn nothing_but_a_publication_is_ever_replaced(over: Over) {
+async fn only_a_publication_is_ever_replaced(store: StoreKind) {
     for (text, problem) in [
         (r#"{"apiKey":"k"}"#, "it has a member `apiKey`, which is never published"),
         (r#"{"accessToken":"a","refreshToken":"r"}"#, "it has a member `refreshToken`, which is never published"),
@@ -185,8 +183,8 @@ async fn nothing_but_a_publication_is_ever_replaced(over: Over) {
         ("a plain password", "it is not JSON (from line 1, column 1 on)"),
         ("[]", "it is an array, where a JSON object is wanted"),
     ] {
-        let world = World::publishing(over, 0).await;
-        world.vault.edit(READERS, |versions, now| {
+        let world = World::with_publication(store, 0).await;
+        world.vault.edit(PUBLISHED, |versions, now| {
             versions.put(&"0".repeat(36).into(), &text.into(), None, now).expect("room");
         });
         for _ in 0..2 {
@@ -194,26 +192,26 @@ async fn nothing_but_a_publication_is_ever_replaced(over: Over) {
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "secret `{READERS}` cannot be used: {problem}; give the readers a secret of their own (it is the \
+                    "secret `{PUBLISHED}` cannot be used: {problem}; give the readers a secret of their own (it is the \
                      publishTo of `{NAME}`, whose own tokens are safe)"
                 )
             );
         }
-        assert_eq!(world.readers().list(true).len(), 1, "{text}");
+        assert_eq!(world.published_versions().list(true).len(), 1, "{text}");
         assert_eq!(world.provider.exchanges(), 1);
         world.assert_sound();
     }
-    // An object without members is as good as none.
-    let world = World::publishing(over, 0).await;
-    world.vault.edit(READERS, |versions, now| {
+    // An empty object may be replaced.
+    let world = World::with_publication(store, 0).await;
+    world.vault.edit(PUBLISHED, |versions, now| {
         versions.put(&"0".repeat(36).into(), &"{}".into(), None, now).expect("room");
     });
     assert_eq!(world.outcome().await, Outcome::Refreshed);
-    world.assert_told();
+    world.assert_published();
 }
 
-async fn a_token_secret_is_never_published_to_itself(over: Over) {
-    let world = World::new(over).await;
+async fn a_token_secret_is_never_published_to_itself(store: StoreKind) {
+    let world = World::new(store).await;
     let mut document = world.document(seconds(0));
     document["publishTo"] = json!(NAME);
     world.vault.create(NAME, &document, world.clock.now() - LONG_AGO);
@@ -227,58 +225,58 @@ async fn a_token_secret_is_never_published_to_itself(over: Over) {
     assert_eq!(world.provider.exchanges(), 1);
 }
 
-async fn a_token_secret_without_an_access_token_has_nothing_to_publish(over: Over) {
-    let world = World::publishing(over, 7200).await;
+async fn a_token_secret_without_an_access_token_publishes_nothing(store: StoreKind) {
+    let world = World::with_publication(store, 7200).await;
     let mut document = world.vault.json();
     document.as_object_mut().unwrap().remove("accessToken");
     world.vault.put(&document);
     let process = world.process();
     assert_eq!(process.outcome().await, Outcome::Skipped);
-    assert_eq!((process.script.taken(), world.told()), (vec![Get], None));
+    assert_eq!((process.script.taken(), world.published()), (vec![Get], None));
 }
 
-async fn readers_ask_for_a_refresh_by_the_version_they_know(over: Over) {
-    let world = World::publishing(over, 0).await;
+async fn a_reader_forces_a_refresh_by_its_published_version_id(store: StoreKind) {
+    let world = World::with_publication(store, 0).await;
     assert_eq!(world.outcome().await, Outcome::Refreshed);
-    let known = world.told_id();
-    let ask = |id: VersionId| json!({"force": true, "ifVersionId": id.as_str()});
-    // A person edits another member: another version, the same tokens, and readers know them by the same id.
+    let known_id = world.published_id();
+    let force = |id: VersionId| json!({"force": true, "ifVersionId": id.as_str()});
+    // An edit of another member makes a new version of the same tokens. Their published id stays the same.
     world.vault.set("note", "edited");
-    let report = world.process().invoke(ask(known.clone())).await.unwrap();
+    let report = world.process().invoke(force(known_id.clone())).await.unwrap();
     assert_eq!((report.outcome, report.reason), (Outcome::Refreshed, Reason::Forced));
-    assert_eq!(report.published_version_id, Some(world.told_id()));
-    world.assert_told();
-    let report = world.process().invoke(ask(known)).await.unwrap();
+    assert_eq!(report.published_version_id, Some(world.published_id()));
+    world.assert_published();
+    let report = world.process().invoke(force(known_id)).await.unwrap();
     assert_eq!((report.outcome, report.reason), (Outcome::Skipped, Reason::VersionNotCurrent));
     assert_eq!(world.provider.exchanges(), 2);
 }
 
-async fn of_runs_that_tell_readers_at_once_the_last_word_is_of_the_current_tokens(over: Over) {
-    let world = World::publishing(over, 0).await;
+async fn a_run_whose_promotion_fails_publishes_the_current_tokens(store: StoreKind) {
+    let world = World::with_publication(store, 0).await;
     let (scheduled, vault) = (world.process(), world.vault.clone());
     let mut theirs = world.document(seconds(7200));
-    theirs["publishTo"] = json!(READERS);
-    // A person's tokens come between publication and promotion.
+    theirs["publishTo"] = json!(PUBLISHED);
+    // A person puts other tokens between the publication and the promotion.
     let process = world.process().before(Move, 1, move || {
         vault.put(&theirs);
     });
     assert_eq!(process.outcome().await, Outcome::Superseded);
-    world.assert_told();
+    world.assert_published();
     assert_eq!(scheduled.outcome().await, Outcome::Skipped);
     assert_eq!(scheduled.script.taken(), [Get, Get]);
 }
 
 over_both_stores!(
-    readers_are_told_before_the_tokens_are_current_and_get_nothing_that_is_only_the_refreshers,
-    what_is_published_is_written_in_the_style_and_the_text_of_the_token_secret,
-    readers_are_told_of_tokens_that_a_person_put_there_by_the_next_run,
-    a_run_that_ends_after_it_has_told_readers_is_made_up_for_by_the_next,
-    tokens_of_a_forced_run_that_ended_before_their_promotion_are_put_in_place_once_readers_know_of_them,
-    readers_who_cannot_be_told_hold_no_promotion_up_and_are_told_by_the_next_run,
-    a_published_secret_that_is_not_there_is_named,
-    nothing_but_a_publication_is_ever_replaced,
+    tokens_are_published_before_they_are_current_and_with_published_members_only,
+    a_publication_has_the_style_and_the_exact_text_of_the_token_secret,
+    the_next_run_publishes_tokens_that_a_person_put,
+    the_next_run_finishes_after_a_crash_at_any_step_of_a_publication,
+    published_tokens_of_a_forced_run_that_crashed_are_promoted_before_the_old_ones_are_due,
+    a_failed_publication_does_not_stop_the_promotion_and_the_next_run_publishes,
+    a_missing_published_secret_is_named_in_the_error,
+    only_a_publication_is_ever_replaced,
     a_token_secret_is_never_published_to_itself,
-    a_token_secret_without_an_access_token_has_nothing_to_publish,
-    readers_ask_for_a_refresh_by_the_version_they_know,
-    of_runs_that_tell_readers_at_once_the_last_word_is_of_the_current_tokens,
+    a_token_secret_without_an_access_token_publishes_nothing,
+    a_reader_forces_a_refresh_by_its_published_version_id,
+    a_run_whose_promotion_fails_publishes_the_current_tokens,
 );

@@ -1,4 +1,4 @@
-//! Refusals of the provider: kept on record for a while, overtaken by events, or not worth a record.
+//! Refusals of the provider: recorded ones, those of tokens that are no longer current, and errors that are not recorded.
 
 use std::sync::Arc;
 
@@ -8,13 +8,12 @@ use token_refresher::protocol::{Error, outcome::Outcome};
 
 use crate::{
     counting::{
-        Hold, Script,
+        Hold, InjectedFault, Script,
         Step::{Exchange, Get, Move, PutClaim},
-        Strike,
     },
     over_both_stores,
-    support::provider::{Answer, CLIENT_SECRET, Provider, World as Manners},
-    world::{LONG_AGO, NAME, Over, World, milliseconds, seconds},
+    support::provider::{CLIENT_SECRET, Provider, Response, World as Behaviour},
+    world::{LONG_AGO, NAME, StoreKind, World, milliseconds, seconds},
 };
 
 fn at(time: &str) -> DateTime<Utc> {
@@ -27,9 +26,9 @@ async fn refused(world: &World, event: Value) -> Error {
     error
 }
 
-async fn a_refusal_is_reported_without_asking_again_until_its_six_hours_end(over: Over) {
+async fn a_recorded_refusal_is_returned_without_a_request_for_six_hours(store: StoreKind) {
     for claim in ["always", "never"] {
-        let world = World::due(over).await;
+        let world = World::due(store).await;
         world.provider.withdraw_consent();
         let before = world.vault.text();
         for (time, exchanges) in [
@@ -49,7 +48,7 @@ async fn a_refusal_is_reported_without_asking_again_until_its_six_hours_end(over
             assert_eq!(world.provider.exchanges(), exchanges, "at {time}, CLAIM={claim}");
             let asked = ["00:00:00.250", "06:00:00", "12:00:00", "18:00:00"].contains(&time);
             assert_eq!(error.to_string().contains("was not asked again"), !asked, "at {time}: {error}");
-            // Each of these refusals was answered and heard: no run was interrupted.
+            // Every response was received: no run was interrupted.
             assert!(!error.to_string().contains("may have spent"), "at {time}: {error}");
         }
         assert_eq!(world.vault.text(), before);
@@ -57,11 +56,11 @@ async fn a_refusal_is_reported_without_asking_again_until_its_six_hours_end(over
     }
 }
 
-async fn a_refusal_is_forgotten_with_the_tokens_it_was_about(over: Over) {
-    let world = World::due(over).await;
+async fn a_recorded_refusal_does_not_apply_to_other_tokens(store: StoreKind) {
+    let world = World::due(store).await;
     world.provider.withdraw_consent();
     refused(&world, json!({})).await;
-    // Another member changes nothing about it.
+    // An edit of another member changes nothing.
     world.vault.replace("own member", "edited member");
     refused(&world, json!({})).await;
     assert_eq!(world.provider.exchanges(), 1);
@@ -70,26 +69,26 @@ async fn a_refusal_is_forgotten_with_the_tokens_it_was_about(over: Over) {
     world.assert_sound();
 }
 
-async fn a_refused_client_is_asked_with_again_once_it_was_changed(over: Over) {
-    let world = World::new(over).await;
+async fn a_changed_client_is_sent_after_a_refusal_of_the_old_one(store: StoreKind) {
+    let world = World::new(store).await;
     let mut document = world.document(seconds(0));
     document["clientSecret"] = json!("mistyped secret of the client");
-    world.never_show("mistyped secret of the client");
+    world.never_print("mistyped secret of the client");
     world.vault.create(NAME, &document, world.clock.now() - LONG_AGO);
     for exchanges in [1, 1] {
         assert_eq!(world.process().run().await.unwrap_err().error_type().as_str(), "ClientRejected");
         assert_eq!(world.provider.exchanges(), exchanges);
     }
     world.vault.set("clientSecret", CLIENT_SECRET);
-    // The run that was refused has its lease; it is over already, and cannot say so.
+    // The lease of the refused run excludes others until its end, although that run has ended.
     assert_eq!(world.outcome().await, Outcome::InProgress);
     world.clock.advance(seconds(63));
     assert_eq!(world.outcome().await, Outcome::Refreshed);
     world.assert_sound();
 }
 
-async fn force_asks_again_and_a_second_refusal_is_no_surprise(over: Over) {
-    let world = World::due(over).await;
+async fn a_forced_run_sends_the_token_again_and_its_refusal_is_recorded(store: StoreKind) {
+    let world = World::due(store).await;
     world.provider.withdraw_consent();
     refused(&world, json!({})).await;
     world.clock.advance(seconds(63));
@@ -100,8 +99,8 @@ async fn force_asks_again_and_a_second_refusal_is_no_surprise(over: Over) {
     assert_eq!(world.provider.exchanges(), 2);
 }
 
-async fn a_bare_status_is_not_recorded_and_is_tried_again_by_back_off(over: Over) {
-    let world = World::due_with(over, Provider::answering(400, "text/plain", "no such thing")).await;
+async fn an_error_status_without_an_oauth_error_is_not_recorded_and_backs_off(store: StoreKind) {
+    let world = World::due_with(store, Provider::responding(400, "text/plain", "no such thing")).await;
     for (advance, exchanges, error) in [
         (seconds(0), 1, Some("ProviderRejected")),
         (seconds(63) - milliseconds(1), 1, None),
@@ -119,14 +118,14 @@ async fn a_bare_status_is_not_recorded_and_is_tried_again_by_back_off(over: Over
     assert_eq!(world.vault.count(), 4);
 }
 
-async fn an_unavailable_provider_is_asked_again_after_the_lease(over: Over) {
-    for answer in [
-        Answer::fixed(503, "text/html", "<h1>busy</h1>"),
-        Answer::fixed(400, "application/json", r#"{"error":"temporarily_unavailable"}"#),
-        Answer::fixed(200, "application/json", r#"{"token_type":"Bearer"}"#),
-        Answer::CloseBeforeAnswer,
+async fn an_unavailable_provider_gets_the_next_request_after_the_lease(store: StoreKind) {
+    for response in [
+        Response::fixed(503, "text/html", "<h1>busy</h1>"),
+        Response::fixed(400, "application/json", r#"{"error":"temporarily_unavailable"}"#),
+        Response::fixed(200, "application/json", r#"{"token_type":"Bearer"}"#),
+        Response::CloseBeforeProcessing,
     ] {
-        let world = World::due_with(over, Provider::script([answer])).await;
+        let world = World::due_with(store, Provider::script([response])).await;
         assert_eq!(world.process().run().await.unwrap_err().error_type().as_str(), "ProviderUnavailable");
         assert_eq!(world.outcome().await, Outcome::InProgress);
         world.clock.advance(seconds(63));
@@ -135,8 +134,8 @@ async fn an_unavailable_provider_is_asked_again_after_the_lease(over: Over) {
     }
 }
 
-async fn a_refusal_of_tokens_that_a_person_has_replaced_is_none(over: Over) {
-    let world = World::due(over).await;
+async fn a_refusal_of_tokens_that_a_person_has_replaced_is_not_an_error(store: StoreKind) {
+    let world = World::due(store).await;
     world.provider.withdraw_consent();
     let consented = world.document(seconds(3600)).to_string();
     let (vault, text) = (world.vault.clone(), consented.clone());
@@ -150,18 +149,18 @@ async fn a_refusal_of_tokens_that_a_person_has_replaced_is_none(over: Over) {
     world.assert_sound();
 }
 
-async fn a_refusal_of_tokens_that_another_run_has_exchanged_is_none(over: Over) {
-    // Two runs without claims, the second held right before it asks; how far the first one gets meanwhile.
-    for dies in [true, false] {
-        let world = World::due_with(over, Provider::rotating().in_world(Manners::NoReuseDetection)).await;
+async fn a_refusal_of_tokens_that_another_run_has_exchanged_is_not_an_error(store: StoreKind) {
+    // Two runs without claims. The second waits just before its exchange, until the first has ended or crashed.
+    for first_crashes in [true, false] {
+        let world = World::due_with(store, Provider::rotating().in_world(Behaviour::NoReuseDetection)).await;
         let settings = [("CLAIM", "never")];
         let hold = Arc::new(Hold::default());
-        let late = world.process_with(&settings).strike(Exchange, 1, Strike::Hold(Arc::clone(&hold)));
+        let late = world.process_with(&settings).inject(Exchange, 1, InjectedFault::Hold(Arc::clone(&hold)));
         let other = async {
             hold.until_reached().await;
             let first = world.process_with(&settings);
-            if dies {
-                first.strike(Move, 1, Strike::DieBefore).die().await;
+            if first_crashes {
+                first.inject(Move, 1, InjectedFault::CrashBefore).crash().await;
             } else {
                 assert_eq!(first.outcome().await, Outcome::Refreshed);
             }
@@ -175,19 +174,19 @@ async fn a_refusal_of_tokens_that_another_run_has_exchanged_is_none(over: Over) 
     }
 }
 
-async fn two_answers_for_one_token_stay_in_the_store(over: Over) {
-    for dies in [true, false] {
-        let world = World::due_with(over, Provider::rotating().in_world(Manners::Grace)).await;
+async fn two_responses_to_one_token_stay_in_the_store(store: StoreKind) {
+    for first_crashes in [true, false] {
+        let world = World::due_with(store, Provider::rotating().in_world(Behaviour::Grace)).await;
         let settings = [("CLAIM", "never")];
         let hold = Arc::new(Hold::default());
-        let late = world.process_with(&settings).strike(Exchange, 1, Strike::Hold(Arc::clone(&hold)));
+        let late = world.process_with(&settings).inject(Exchange, 1, InjectedFault::Hold(Arc::clone(&hold)));
         let other = async {
             hold.until_reached().await;
-            // Later by a moment, so that the two documents differ.
+            // A few milliseconds later, so that the two documents differ.
             world.clock.advance(milliseconds(5));
             let first = world.process_with(&settings);
-            if dies {
-                first.strike(Move, 1, Strike::DieBefore).die().await;
+            if first_crashes {
+                first.inject(Move, 1, InjectedFault::CrashBefore).crash().await;
             } else {
                 assert_eq!(first.outcome().await, Outcome::Refreshed);
             }
@@ -200,34 +199,34 @@ async fn two_answers_for_one_token_stay_in_the_store(over: Over) {
     }
 }
 
-async fn a_record_of_a_refusal_never_comes_to_readers(over: Over) {
-    let world = World::due(over).await;
+async fn a_record_of_a_refusal_is_never_current_and_a_failed_record_is_not_an_error(store: StoreKind) {
+    let world = World::due(store).await;
     world.provider.withdraw_consent();
     refused(&world, json!({})).await;
     let record = world.vault.labelled("OAUTH_CLAIM").expect("a record");
     assert!(record.contains("invalid_grant") && !world.vault.text().contains("invalid_grant"));
-    // A store that cannot take the record down costs an exchange later, and no error of its own.
-    let world = World::due(over).await;
+    // If the record cannot be written, the error is the same, and a later run sends the token again.
+    let world = World::due(store).await;
     world.provider.withdraw_consent();
-    let failing = Strike::Fail(Script::unavailable());
-    let error = world.process().strike(PutClaim, 2, failing).run().await.unwrap_err();
+    let failing = InjectedFault::Fail(Script::unavailable());
+    let error = world.process().inject(PutClaim, 2, failing).run().await.unwrap_err();
     assert_eq!(error.error_type().as_str(), "ReauthorizationRequired");
-    let failing = || Strike::Fail(Script::unavailable());
+    let failing = || InjectedFault::Fail(Script::unavailable());
     world.clock.advance(seconds(63));
-    // Nor do reads that fail after a refusal.
-    let process = world.process().strike(Get, 6, failing()).strike(Get, 7, failing());
+    // Reads that fail after a refusal change nothing either.
+    let process = world.process().inject(Get, 6, failing()).inject(Get, 7, failing());
     assert_eq!(process.run().await.unwrap_err().error_type().as_str(), "ReauthorizationRequired");
 }
 
 over_both_stores!(
-    a_refusal_is_reported_without_asking_again_until_its_six_hours_end,
-    a_refusal_is_forgotten_with_the_tokens_it_was_about,
-    a_refused_client_is_asked_with_again_once_it_was_changed,
-    force_asks_again_and_a_second_refusal_is_no_surprise,
-    a_bare_status_is_not_recorded_and_is_tried_again_by_back_off,
-    an_unavailable_provider_is_asked_again_after_the_lease,
-    a_refusal_of_tokens_that_a_person_has_replaced_is_none,
-    a_refusal_of_tokens_that_another_run_has_exchanged_is_none,
-    two_answers_for_one_token_stay_in_the_store,
-    a_record_of_a_refusal_never_comes_to_readers,
+    a_recorded_refusal_is_returned_without_a_request_for_six_hours,
+    a_recorded_refusal_does_not_apply_to_other_tokens,
+    a_changed_client_is_sent_after_a_refusal_of_the_old_one,
+    a_forced_run_sends_the_token_again_and_its_refusal_is_recorded,
+    an_error_status_without_an_oauth_error_is_not_recorded_and_backs_off,
+    an_unavailable_provider_gets_the_next_request_after_the_lease,
+    a_refusal_of_tokens_that_a_person_has_replaced_is_not_an_error,
+    a_refusal_of_tokens_that_another_run_has_exchanged_is_not_an_error,
+    two_responses_to_one_token_stay_in_the_store,
+    a_record_of_a_refusal_is_never_current_and_a_failed_record_is_not_an_error,
 );

@@ -1,5 +1,5 @@
-//! One secret in either store, one provider, one clock, and processes that come and go. What a test does by hand, a person
-//! does: no step of it is counted.
+//! One token secret in one of the stores, one provider, one clock, and processes. The changes that a test makes itself are a
+//! person's: they are not counted as steps.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -35,7 +35,7 @@ use token_refresher::{
 };
 
 use crate::{
-    counting::{Counting, Script, Step, Strike},
+    counting::{CountingStore, InjectedFault, Script, Step},
     support::{
         output::assert_no_secret,
         provider::{CLIENT_ID, CLIENT_SECRET, Provider},
@@ -46,10 +46,10 @@ use crate::{
 /// The secret of every test.
 pub const NAME: &str = "crm/prod/oauth";
 
-/// How long a test may wait for anything, in real time.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest run, in real time.
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An hour: long enough before that the quota need not be looked at.
+/// A version of this age is old enough that the quota is not checked.
 pub const LONG_AGO: TimeDelta = TimeDelta::hours(1);
 
 pub fn seconds(seconds: i64) -> TimeDelta {
@@ -60,19 +60,18 @@ pub fn milliseconds(milliseconds: i64) -> TimeDelta {
     TimeDelta::milliseconds(milliseconds)
 }
 
-/// Which store a test runs over.
+/// The store of a test.
 #[derive(Clone, Copy, Debug)]
-pub enum Over {
+pub enum StoreKind {
     SecretsManager,
     Directory,
 }
 
-/// A clock that stands still unless it is moved. A pause moves it; a wait for a deadline never ends by itself.
+/// A clock that moves only when a test or a pause moves it. A wait for a deadline never ends by itself.
 #[derive(Clone)]
 pub struct TestClock {
     now: Arc<Mutex<DateTime<Utc>>>,
-    /// Whether pauses move it. They are told from waits for a deadline by their length, which fails where less than
-    /// two seconds are left.
+    /// Whether pauses move it. A wait of up to two seconds counts as a pause, a longer one as a wait for a deadline.
     pauses: Arc<AtomicBool>,
 }
 
@@ -83,19 +82,19 @@ impl TestClock {
     }
 
     pub fn now(&self) -> DateTime<Utc> {
-        *self.now.lock().expect("no one panicked with it")
+        *self.now.lock().expect("no panic while locked")
     }
 
     pub fn advance(&self, by: TimeDelta) {
-        *self.now.lock().expect("no one panicked with it") += by;
+        *self.now.lock().expect("no panic while locked") += by;
     }
 
     pub fn set(&self, to: DateTime<Utc>) {
-        *self.now.lock().expect("no one panicked with it") = to;
+        *self.now.lock().expect("no panic while locked") = to;
     }
 
-    /// No pause ends from now on: for runs with less than two seconds left.
-    pub fn hold(&self) {
+    /// From now on no pause ends. For runs with less than two seconds left, whose waits for the deadline are short too.
+    pub fn stop_pauses(&self) {
         self.pauses.store(false, Ordering::Relaxed);
     }
 
@@ -117,7 +116,7 @@ impl TestClock {
     }
 }
 
-/// The store as a person reaches it, past every process.
+/// The store as a person uses it, without a process.
 #[derive(Clone)]
 pub struct Vault(Arc<Backing>);
 
@@ -127,10 +126,12 @@ enum Backing {
 }
 
 impl Vault {
-    async fn open(over: Over, clock: &TestClock) -> Self {
-        Self(Arc::new(match over {
-            Over::SecretsManager => Backing::SecretsManager(FakeSecretsManager::start_with(clock.clock()).await),
-            Over::Directory => Backing::Directory { root: TempDir::new().expect("a directory"), clock: clock.clone() },
+    async fn open(store: StoreKind, clock: &TestClock) -> Self {
+        Self(Arc::new(match store {
+            StoreKind::SecretsManager => Backing::SecretsManager(FakeSecretsManager::start_with(clock.clock()).await),
+            StoreKind::Directory => {
+                Backing::Directory { root: TempDir::new().expect("a directory"), clock: clock.clone() }
+            }
         }))
     }
 
@@ -192,7 +193,7 @@ impl Vault {
                 let path = Self::file(root.path(), name, "json");
                 let mut versions = serde_json::from_slice(&fs::read(&path).expect("the secret")).expect("its versions");
                 let done = change(&mut versions, clock.now());
-                // Not in place: processes read without the lock.
+                // Replaced by a rename, because processes read without the lock.
                 let new = path.with_extension("new");
                 fs::write(&new, serde_json::to_vec(&versions).expect("JSON")).expect("a file");
                 fs::rename(new, path).expect("the secret");
@@ -238,27 +239,27 @@ impl Vault {
         id
     }
 
-    /// Changes one member, as a person does in the console.
+    /// Changes one member.
     pub fn set(&self, member: &str, value: impl Into<Value>) -> VersionId {
         let mut json = self.json();
         json[member] = value.into();
         self.put(&json)
     }
 
-    /// Changes the text as it stands, so that members keep their order.
+    /// Changes a part of the text, so that members keep their order.
     pub fn replace(&self, from: &str, to: &str) -> VersionId {
         let text = self.text();
         assert!(text.contains(from), "the text to replace is there");
         self.put(&text.replace(from, to))
     }
 
-    /// The names of AWSCURRENT's members, in their order.
+    /// The names of AWSCURRENT's members, in order.
     pub fn member_names(&self) -> Vec<String> {
         let document = Document::parse(&self.text()).expect("AWSCURRENT holds an object");
         document.members().map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// The fake itself, for faults on the wire.
+    /// The fake Secrets Manager, to inject faults into its responses.
     pub fn fake(&self) -> Option<&FakeSecretsManager> {
         match &*self.0 {
             Backing::SecretsManager(fake) => Some(fake),
@@ -331,38 +332,38 @@ impl SecretStore for Store {
     }
 }
 
-/// One process: what it holds in memory lives as long as this.
+/// One process, with its memory.
 pub struct Process {
-    handler: Handler<Counting<Store>>,
+    handler: Handler<CountingStore<Store>>,
     pub script: Arc<Script>,
     clock: TestClock,
     provider: Arc<Provider>,
-    unseen: Arc<Mutex<Vec<String>>>,
+    never_printed: Arc<Mutex<Vec<String>>>,
 }
 
 impl Process {
-    pub fn strike(self, step: Step, nth: usize, strike: Strike) -> Self {
-        self.script.strike(step, nth, strike);
+    pub fn inject(self, step: Step, nth: usize, fault: InjectedFault) -> Self {
+        self.script.inject(step, nth, fault);
         self
     }
 
     pub fn before(self, step: Step, nth: usize, event: impl FnOnce() + Send + 'static) -> Self {
-        self.strike(step, nth, Strike::Before(Box::new(event)))
+        self.inject(step, nth, InjectedFault::Before(Box::new(event)))
     }
 
     pub fn after(self, step: Step, nth: usize, event: impl FnOnce() + Send + 'static) -> Self {
-        self.strike(step, nth, Strike::After(Box::new(event)))
+        self.inject(step, nth, InjectedFault::After(Box::new(event)))
     }
 
-    /// An invocation with a minute's time.
+    /// An invocation whose deadline is a minute ahead.
     pub async fn invoke(&self, event: Value) -> Result<Report, Error> {
         self.invoke_until(event, self.clock.now() + seconds(60)).await
     }
 
     pub async fn invoke_until(&self, event: Value, deadline: DateTime<Utc>) -> Result<Report, Error> {
-        let ended = tokio::time::timeout(PATIENCE, Box::pin(self.handler.handle(&event, deadline))).await;
+        let ended = tokio::time::timeout(TEST_TIMEOUT, Box::pin(self.handler.handle(&event, deadline))).await;
         let result = ended.expect("the run ends");
-        self.assert_discreet(&result);
+        self.assert_shows_no_secret(&result);
         result
     }
 
@@ -370,77 +371,77 @@ impl Process {
         self.invoke(json!({})).await
     }
 
-    /// How a scheduled run ends that is to succeed.
+    /// The outcome of a scheduled run, which must succeed.
     pub async fn outcome(&self) -> Outcome {
         self.run().await.expect("a report").outcome
     }
 
-    /// A run during which the process ends, by its script.
-    pub async fn die(self) {
-        self.die_of(json!({})).await;
+    /// A scheduled run in which an injected fault ends the process.
+    pub async fn crash(self) {
+        self.crash_on(json!({})).await;
     }
 
-    pub async fn die_of(self, event: Value) {
+    pub async fn crash_on(self, event: Value) {
         tokio::select! {
-            result = self.invoke(event) => panic!("it was to die, and lived: {result:?}"),
-            () = self.script.died.notified() => {}
+            result = self.invoke(event) => panic!("the process did not crash: {result:?}"),
+            () = self.script.crashed.notified() => {}
         }
-        // A write that a directory store has begun goes on without its caller.
+        // A write that the directory store has started continues without its caller.
         tokio::task::yield_now().await;
     }
 
-    /// No token and no client's secret in anything a person may see.
-    fn assert_discreet(&self, result: &Result<Report, Error>) {
-        let shown = match result {
+    /// The report or error contains no token and no client's secret.
+    fn assert_shows_no_secret(&self, result: &Result<Report, Error>) {
+        let output = match result {
             Ok(report) => format!("{report:?} {}", json!(report)),
             Err(error) => format!("{error} {error:?}"),
         };
         let mut secrets = self.provider.every_token_issued();
-        secrets.extend(self.unseen.lock().expect("no one panicked").iter().cloned());
-        assert_no_secret(&shown, &secrets);
+        secrets.extend(self.never_printed.lock().expect("no panic while locked").iter().cloned());
+        assert_no_secret(&output, &secrets);
     }
 }
 
-/// The whole.
+/// The store, the clock and the provider of a test.
 pub struct World {
     pub vault: Vault,
     pub clock: TestClock,
     pub provider: Arc<Provider>,
     http: HttpClients,
-    /// What no output may show, besides the provider's tokens.
-    unseen: Arc<Mutex<Vec<String>>>,
+    /// The texts that no output may contain, besides the provider's tokens.
+    never_printed: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
-    pub async fn new(over: Over) -> Self {
-        Self::with(over, Provider::rotating()).await
+    pub async fn new(store: StoreKind) -> Self {
+        Self::with(store, Provider::rotating()).await
     }
 
-    pub async fn with(over: Over, provider: Provider) -> Self {
+    pub async fn with(store: StoreKind, provider: Provider) -> Self {
         let clock = TestClock::new();
         Self {
-            vault: Vault::open(over, &clock).await,
+            vault: Vault::open(store, &clock).await,
             clock,
             provider: Arc::new(provider),
             http: HttpClients::new(|_| None).expect("HTTP clients"),
-            unseen: Arc::new(Mutex::new(vec![CLIENT_SECRET.to_owned()])),
+            never_printed: Arc::new(Mutex::new(vec![CLIENT_SECRET.to_owned()])),
         }
     }
 
-    /// A world whose secret has been due for some time.
-    pub async fn due(over: Over) -> Self {
-        let world = Self::new(over).await;
+    /// A world whose token is due, in an old version.
+    pub async fn due(store: StoreKind) -> Self {
+        let world = Self::new(store).await;
         world.seed(seconds(0), LONG_AGO);
         world
     }
 
-    pub async fn due_with(over: Over, provider: Provider) -> Self {
-        let world = Self::with(over, provider).await;
+    pub async fn due_with(store: StoreKind, provider: Provider) -> Self {
+        let world = Self::with(store, provider).await;
         world.seed(seconds(0), LONG_AGO);
         world
     }
 
-    /// A document with tokens newly issued by a person's consent.
+    /// A token secret with newly issued tokens, as after a person's consent.
     pub fn document(&self, expires_in: TimeDelta) -> Value {
         let (access, refresh) = self.provider.issue();
         json!({
@@ -455,13 +456,13 @@ impl World {
         })
     }
 
-    /// Makes the secret.
+    /// Creates the secret.
     pub fn seed(&self, expires_in: TimeDelta, age: TimeDelta) -> VersionId {
         self.vault.create(NAME, &self.document(expires_in), self.clock.now() - age)
     }
 
-    pub fn never_show(&self, secret: &str) {
-        self.unseen.lock().expect("no one panicked").push(secret.to_owned());
+    pub fn never_print(&self, secret: &str) {
+        self.never_printed.lock().expect("no panic while locked").push(secret.to_owned());
     }
 
     pub fn process(&self) -> Process {
@@ -473,15 +474,15 @@ impl World {
             Some((_, value)) => Some((*value).to_owned()),
             None => (name == "SECRET_ID").then(|| NAME.to_owned()),
         };
-        let settings = Settings::from_vars(var).expect("settings in order");
+        let settings = Settings::from_vars(var).expect("valid settings");
         let script = Arc::new(Script::default());
-        let store = Counting { store: self.vault.store(&self.http.store), script: Arc::clone(&script) };
-        let (over_http, scripted) =
+        let store = CountingStore { store: self.vault.store(&self.http.store), script: Arc::clone(&script) };
+        let (over_http, exchanger_script) =
             (Exchanger::over_http(self.http.provider.clone(), self.clock.clock()), Arc::clone(&script));
         let exchanger = Exchanger::from_fn(move |exchange| {
-            let (over_http, script) = (over_http.clone(), Arc::clone(&scripted));
+            let (over_http, script) = (over_http.clone(), Arc::clone(&exchanger_script));
             async move {
-                let lost = |_| TokenResponse::Failed(TransportError::MaybeSpent("did not answer in time".to_owned()));
+                let lost = |_| TokenResponse::Failed(TransportError::MaybeSpent("no response in time".to_owned()));
                 script.step(Step::Exchange, over_http.exchange(exchange), lost).await
             }
         });
@@ -490,16 +491,16 @@ impl World {
             script,
             clock: self.clock.clone(),
             provider: Arc::clone(&self.provider),
-            unseen: Arc::clone(&self.unseen),
+            never_printed: Arc::clone(&self.never_printed),
         }
     }
 
-    /// A scheduled run of a process of its own that is to succeed.
+    /// The outcome of a scheduled run in a new process, which must succeed.
     pub async fn outcome(&self) -> Outcome {
         self.process().outcome().await
     }
 
-    /// Refreshes so many times, each when the token has fallen due.
+    /// Refreshes this many times, and moves the clock by an hour after each.
     pub async fn refresh_times(&self, times: usize) {
         for _ in 0..times {
             assert_eq!(self.outcome().await, Outcome::Refreshed);
@@ -515,11 +516,10 @@ impl World {
         self.current().tokens.refresh_token.expose().to_owned()
     }
 
-    /// What must hold whatever happened: readers get a token secret, its refresh token is the live one, and none was
-    /// used twice.
+    /// The current refresh token is alive, and no refresh token was used twice.
     pub fn assert_sound(&self) {
         self.assert_current_is_alive();
-        assert_eq!(self.provider.reuses(), 0, "a spent refresh token was used");
+        assert_eq!(self.provider.reuses(), 0, "a spent refresh token was sent");
     }
 
     pub fn assert_current_is_alive(&self) {
@@ -534,13 +534,13 @@ macro_rules! over_both_stores {
         mod over_secrets_manager {
             $(#[tokio::test]
             async fn $test() {
-                super::$test($crate::world::Over::SecretsManager).await;
+                super::$test($crate::world::StoreKind::SecretsManager).await;
             })+
         }
         mod over_a_directory {
             $(#[tokio::test]
             async fn $test() {
-                super::$test($crate::world::Over::Directory).await;
+                super::$test($crate::world::StoreKind::Directory).await;
             })+
         }
     };

@@ -1,4 +1,4 @@
-//! What a hit costs: no allocation.
+//! A cache hit allocates nothing.
 
 use std::{
     pin::pin,
@@ -10,11 +10,11 @@ use token_refresher::reader::SecretReader;
 
 use crate::world::{SECRET_ID, World};
 
-/// Polls once: a hit has nothing to wait for.
+/// Polls once. A hit is ready at once.
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => done,
-        Poll::Pending => panic!("it waits"),
+        Poll::Pending => panic!("the future is not ready"),
     }
 }
 
@@ -23,7 +23,7 @@ async fn a_hit_waits_for_nothing_and_allocates_nothing() {
     let world = World::new();
     let (reader, secret) =
         (world.reader(), SecretReader::builder(world.source(), SECRET_ID).clock(world.clock()).text());
-    // The first read of a thread has its place made for it.
+    // The first call of a thread allocates thread-local state.
     reader.access_token().await.unwrap();
     secret.get().await.unwrap();
     now(reader.access_token()).unwrap();
@@ -40,5 +40,5 @@ async fn a_hit_waits_for_nothing_and_allocates_nothing() {
     assert_eq!(hits.count_total, 0);
 
     let allocating = measure(|| drop(now(reader.access_token()).unwrap().member::<String>("refreshedAt")));
-    assert!(allocating.count_total > 0, "nothing is counted");
+    assert!(allocating.count_total > 0, "allocations are not counted");
 }

@@ -1,4 +1,4 @@
-//! A token's life in memory.
+//! How long a token stays in memory, and when it is read again.
 
 use token_refresher::{
     Reader,
@@ -7,75 +7,75 @@ use token_refresher::{
 };
 use tokio::task::JoinSet;
 
-use crate::world::{LIFETIME, SECRET_ID, World, at, seconds, token, token_living, told, unavailable};
+use crate::world::{LIFETIME, SECRET_ID, World, at, seconds, token, token_living, token_or_error, unavailable};
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_read_once_and_handed_out_until_shortly_before_its_end() {
+async fn a_token_is_read_once_and_returned_until_shortly_before_it_expires() {
     let world = World::new();
     let reader = world.reader();
     for (second, reads) in [(0, 1), (1, 1), (1000, 1), (2699, 1)] {
         world.until(second).await;
-        assert_eq!(told(reader.access_token().await), "v1");
+        assert_eq!(token_or_error(reader.access_token().await), "v1");
         assert_eq!(world.reads(), reads, "after {second} s");
     }
     world.until(3589).await;
-    assert_eq!(told(reader.access_token().await), "v1");
+    assert_eq!(token_or_error(reader.access_token().await), "v1");
     world.until(3590).await;
     let error = reader.access_token().await.unwrap_err();
     assert_eq!(error, ReadError::NoToken { secret_id: SECRET_ID.to_owned(), expired_at: Some(at(LIFETIME)) });
 }
 
 #[tokio::test(start_paused = true)]
-async fn from_its_due_time_on_it_is_looked_at_ten_times_a_margin_and_more_often_at_the_end() {
+async fn a_due_token_is_read_again_about_ten_times_and_more_often_towards_its_expiry() {
     let world = World::new();
     let reader = world.reader();
-    let mut looks = Vec::new();
+    let mut read_at = Vec::new();
     for second in 0..3590 {
         world.until(second).await;
-        assert_eq!(told(reader.access_token().await), "v1");
+        assert_eq!(token_or_error(reader.access_token().await), "v1");
         tokio::task::yield_now().await;
-        if world.reads() > looks.len() {
-            looks.push(second);
+        if world.reads() > read_at.len() {
+            read_at.push(second);
         }
     }
-    let first_half = looks.iter().filter(|second| (2700..3150).contains(*second)).count();
-    let second_half = looks.iter().filter(|second| **second >= 3150).count();
-    assert_eq!(looks[0], 0);
-    assert!((2700..=2791).contains(&looks[1]), "{looks:?}");
-    assert!((4..=6).contains(&first_half) && (6..=20).contains(&second_half), "{looks:?}");
+    let first_half = read_at.iter().filter(|second| (2700..3150).contains(*second)).count();
+    let second_half = read_at.iter().filter(|second| **second >= 3150).count();
+    assert_eq!(read_at[0], 0);
+    assert!((2700..=2791).contains(&read_at[1]), "{read_at:?}");
+    assert!((4..=6).contains(&first_half) && (6..=20).contains(&second_half), "{read_at:?}");
     assert_eq!(world.wanted()[0], Wanted::Current);
     assert!(world.wanted()[1..].iter().all(|wanted| *wanted == Wanted::CurrentNow));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_token_is_taken_over_in_the_background_and_nobody_waits_for_it() {
+async fn a_new_token_is_read_in_the_background_and_no_caller_waits_for_it() {
     let world = World::new();
     let reader = world.reader();
-    assert_eq!(told(reader.access_token().await), "v1");
+    assert_eq!(token_or_error(reader.access_token().await), "v1");
     world.put("v2", token("v2", 2705));
-    world.take(seconds(5));
-    let mut taken_over = None;
+    world.set_read_time(seconds(5));
+    let mut new_from = None;
     for second in 2700..3000 {
         world.until(second).await;
-        let token = told(reader.access_token().await);
-        assert_eq!(world.now(), at(i64::try_from(second).unwrap()), "it was waited for");
+        let token = token_or_error(reader.access_token().await);
+        assert_eq!(world.now(), at(i64::try_from(second).unwrap()), "the caller waited");
         if token == "v2" {
-            taken_over.get_or_insert(second);
+            new_from.get_or_insert(second);
         }
     }
-    assert!((2705..2800).contains(&taken_over.expect("a new token")), "{taken_over:?}");
+    assert!((2705..2800).contains(&new_from.expect("a new token")), "{new_from:?}");
     assert_eq!((world.reads(), world.state().most_in_flight), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn however_many_tasks_ask_one_load_runs() {
+async fn one_load_serves_any_number_of_tasks() {
     let world = World::new();
-    world.take(seconds(1));
+    world.set_read_time(seconds(1));
     let reader = world.reader();
     let mut tasks = JoinSet::new();
     for _ in 0..10_000 {
         let reader = reader.clone();
-        tasks.spawn(async move { told(reader.access_token().await) });
+        tasks.spawn(async move { token_or_error(reader.access_token().await) });
     }
     while let Some(token) = tasks.join_next().await {
         assert_eq!(token.unwrap(), "v1");
@@ -84,20 +84,20 @@ async fn however_many_tasks_ask_one_load_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_goes_on_when_the_task_that_caused_it_goes_away() {
+async fn a_load_continues_when_the_task_that_started_it_is_dropped() {
     let world = World::new();
-    world.take(seconds(2));
+    world.set_read_time(seconds(2));
     let reader = world.reader();
     for _ in 0..3 {
-        let asking = tokio::time::timeout(seconds(1) / 2, reader.access_token()).await;
-        assert!(asking.is_err(), "it was to be cut short");
+        let call = tokio::time::timeout(seconds(1) / 2, reader.access_token()).await;
+        assert!(call.is_err(), "the call was not cancelled");
     }
-    assert_eq!(told(reader.access_token().await), "v1");
+    assert_eq!(token_or_error(reader.access_token().await), "v1");
     assert_eq!((world.reads(), world.now()), (1, at(2)));
 }
 
 #[test]
-fn a_load_whose_runtime_ends_is_begun_anew_by_the_next_who_asks() {
+fn the_next_call_starts_a_new_load_if_the_runtime_of_the_old_one_ended() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
     let source = Source::from_fn(move |_| {
@@ -113,17 +113,17 @@ fn a_load_whose_runtime_ends_is_begun_anew_by_the_next_who_asks() {
     let ended = runtime();
     ended.block_on(async {
         tokio::select! {
-            _ = reader.access_token() => panic!("there is no answer"),
+            _ = reader.access_token() => panic!("the source has not responded"),
             _ = starts.recv() => {}
         }
     });
     drop(ended);
     drop(starts);
-    assert_eq!(told(runtime().block_on(reader.access_token())), "v1");
+    assert_eq!(token_or_error(runtime().block_on(reader.access_token())), "v1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_panics_is_an_error_and_no_hang() {
+async fn a_source_that_panics_causes_an_error_and_not_a_hang() {
     let world = World::new();
     let reader = world.reader();
     world.panic_from_now_on();
@@ -131,44 +131,44 @@ async fn a_source_that_panics_is_an_error_and_no_hang() {
     assert_eq!(error.remedy(), Remedy::Wait);
     assert_eq!(
         error.to_string(),
-        "secret `crm/oauth` cannot be read now (given up after 8 loads, each cut short or overtaken); try again in some \
+        "secret `crm/oauth` cannot be read now (gave up after 8 loads, each cancelled or outdated); try again in some \
          seconds"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_passes_is_bridged_with_the_token_in_memory_for_as_long_as_that_is_good() {
+async fn a_temporary_error_is_hidden_while_the_token_in_memory_is_valid() {
     let world = World::new();
     let reader = world.reader();
     reader.access_token().await.unwrap();
     world.fail_with(unavailable());
     for second in 2700..3590 {
         world.until(second).await;
-        assert_eq!(told(reader.access_token().await), "v1", "after {second} s");
+        assert_eq!(token_or_error(reader.access_token().await), "v1", "after {second} s");
     }
     let tries = world.reads();
     assert!((60..150).contains(&tries), "{tries} tries in 890 s");
     world.until(3590).await;
     assert_eq!(
-        told(reader.access_token().await),
+        token_or_error(reader.access_token().await),
         "secret `crm/oauth` cannot be read now (no answer); try again in some seconds"
     );
     world.fail_with(None);
     world.put("v2", token("v2", 3591));
     world.until(3592).await;
-    assert_eq!(told(reader.access_token().await), "v2");
+    assert_eq!(token_or_error(reader.access_token().await), "v2");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_pass_is_told_though_there_is_a_token_in_memory() {
-    let said = || "no".to_owned();
+async fn a_permanent_error_is_returned_although_a_token_is_in_memory() {
+    let detail = || "no".to_owned();
     for (fault, text) in [
-        (StoreError::NotFound { detail: said() }, "secret `crm/oauth` was not found (no)"),
+        (StoreError::NotFound { detail: detail() }, "secret `crm/oauth` was not found (no)"),
         (
-            StoreError::AccessDenied { action: "kms:Decrypt", detail: said() },
+            StoreError::AccessDenied { action: "kms:Decrypt", detail: detail() },
             "secret `crm/oauth`: not allowed to kms:Decrypt (no)",
         ),
-        (StoreError::Rejected { action: "read", detail: said() }, "secret `crm/oauth` cannot be read (no)"),
+        (StoreError::Rejected { action: "read", detail: detail() }, "secret `crm/oauth` cannot be read (no)"),
         (StoreError::Binary, "secret `crm/oauth` cannot be used: it is binary"),
     ] {
         let world = World::new();
@@ -176,18 +176,18 @@ async fn what_does_not_pass_is_told_though_there_is_a_token_in_memory() {
         reader.access_token().await.unwrap();
         world.fail_with(fault);
         world.until(2800).await;
-        assert_eq!(told(reader.access_token().await), "v1", "the look begins");
+        assert_eq!(token_or_error(reader.access_token().await), "v1", "the read starts in the background");
         world.until(2801).await;
-        let error = told(reader.access_token().await);
+        let error = token_or_error(reader.access_token().await);
         assert!(error.starts_with(text), "{error}");
         world.fail_with(None);
         world.until(2803).await;
-        assert_eq!(told(reader.access_token().await), "v1", "mended");
+        assert_eq!(token_or_error(reader.access_token().await), "v1", "the source works again");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_is_no_token_secret_is_told_without_being_shown() {
+async fn the_error_of_a_secret_that_is_not_a_token_secret_shows_no_value() {
     for (text, problem) in [
         ("hunter2", "it is not JSON (from line 1, column 1 on)"),
         (
@@ -199,14 +199,14 @@ async fn a_secret_that_is_no_token_secret_is_told_without_being_shown() {
     ] {
         let world = World::new();
         world.put("v1", text);
-        let error = told(world.reader().access_token().await);
+        let error = token_or_error(world.reader().access_token().await);
         assert!(error.starts_with(&format!("secret `crm/oauth` cannot be used: {problem}")), "{error}");
         assert!(!error.contains("hunter2"), "a secret is shown");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_is_remembered_for_a_second() {
+async fn an_error_is_cached_for_one_second() {
     let world = World::new();
     world.fail_with(unavailable());
     let reader = world.reader();
@@ -222,59 +222,59 @@ async fn an_error_is_remembered_for_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_does_not_answer_is_given_up_after_ten_seconds() {
+async fn a_read_without_a_response_ends_after_ten_seconds() {
     let world = World::new();
-    world.take(seconds(3600));
-    let error = told(world.reader().access_token().await);
+    world.set_read_time(seconds(3600));
+    let error = token_or_error(world.reader().access_token().await);
     assert_eq!(error, "secret `crm/oauth` cannot be read now (no answer within 10 s); try again in some seconds");
     assert_eq!(world.now(), at(10));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_of_unknown_expiry_is_read_again_after_a_minute_and_outlives_a_failing_source() {
+async fn a_token_without_expiry_is_read_again_after_a_minute_and_kept_while_the_source_fails() {
     let world = World::new();
     world.put("v1", r#"{"accessToken":"v1"}"#);
     let reader = world.reader();
-    assert_eq!(told(reader.access_token().await), "v1");
+    assert_eq!(token_or_error(reader.access_token().await), "v1");
     world.put("v2", r#"{"accessToken":"v2"}"#);
     world.until(47).await;
-    assert_eq!((told(reader.access_token().await).as_str(), world.reads()), ("v1", 1));
+    assert_eq!((token_or_error(reader.access_token().await).as_str(), world.reads()), ("v1", 1));
     world.until(60).await;
-    assert_eq!((told(reader.access_token().await).as_str(), world.reads()), ("v2", 2));
+    assert_eq!((token_or_error(reader.access_token().await).as_str(), world.reads()), ("v2", 2));
     world.fail_with(unavailable());
     for second in (120..1000).step_by(20) {
         world.until(second).await;
-        assert_eq!(told(reader.access_token().await), "v2", "after {second} s");
+        assert_eq!(token_or_error(reader.access_token().await), "v2", "after {second} s");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_lags_does_not_take_a_good_token_away() {
+async fn a_stale_read_does_not_replace_a_newer_token() {
     let world = World::new();
     world.put("v2", token("v2", 0));
     let reader = world.reader();
     reader.access_token().await.unwrap();
-    // What was current long before.
+    // A version that was current long before.
     world.put("v0", token("v0", -5000));
     for second in 2700..3590 {
         world.until(second).await;
-        assert_eq!(told(reader.access_token().await), "v2");
+        assert_eq!(token_or_error(reader.access_token().await), "v2");
     }
-    assert!(world.reads() > 5, "it was never looked at");
+    assert!(world.reads() > 5, "the source was not read");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_on_the_way_that_is_behind_is_passed() {
+async fn a_stale_cache_in_front_of_the_source_is_bypassed() {
     let world = World::new();
     world.put("v0", token("v0", -5000));
-    world.begin_to_cache();
+    world.cache_current_version();
     world.put("v1", token("v1", 0));
-    assert_eq!(told(world.reader().access_token().await), "v1");
+    assert_eq!(token_or_error(world.reader().access_token().await), "v1");
     assert_eq!(world.wanted(), [Wanted::Current, Wanted::CurrentNow]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_without_an_access_token_waits_for_the_refreshers_first_run() {
+async fn a_secret_without_an_access_token_is_an_error_until_the_first_refresh() {
     let world = World::new();
     world.put("v0", r#"{"refreshToken":"r","accessToken":null}"#);
     let reader = world.reader();
@@ -282,11 +282,11 @@ async fn a_secret_without_an_access_token_waits_for_the_refreshers_first_run() {
     assert_eq!(error, ReadError::NoToken { secret_id: SECRET_ID.to_owned(), expired_at: None });
     world.put("v1", token("v1", 1));
     world.until(1).await;
-    assert_eq!(told(reader.access_token().await), "v1");
+    assert_eq!(token_or_error(reader.access_token().await), "v1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn short_lives_are_kept_up_with() {
+async fn the_reader_keeps_up_with_short_lifetimes() {
     let world = World::new();
     let reader = world.reader();
     for life in 0..50_u32 {

@@ -1,5 +1,5 @@
-//! The AWS Parameters and Secrets Lambda Extension as AWS documents its HTTP contract, in front of a Secrets Manager of the
-//! tests' own: a header with the session token, a query, and a cache that nothing passes. The real one is closed source.
+//! A replacement for the AWS Parameters and Secrets Lambda Extension, in front of the tests' Secrets Manager. It follows AWS's
+//! documentation: a header with the session token, a query, and a cache that no request can bypass. The real one is closed source.
 
 use std::{
     collections::HashMap,
@@ -29,7 +29,7 @@ pub struct Extension {
 struct State {
     token: String,
     cache: HashMap<String, String>,
-    asked: Vec<String>,
+    paths: Vec<String>,
     not_ready: usize,
 }
 
@@ -38,12 +38,12 @@ impl Extension {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(Mutex::new(State { token: token.to_owned(), ..State::default() }));
-        let (behind, its_state) = (secrets_manager.handle(), Arc::clone(&state));
+        let (secrets_manager, server_state) = (secrets_manager.handle(), Arc::clone(&state));
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (behind, state) = (behind.clone(), Arc::clone(&its_state));
+                let (secrets_manager, state) = (secrets_manager.clone(), Arc::clone(&server_state));
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let (status, body) = state.lock().unwrap().answer(&request, &behind);
+                    let (status, body) = state.lock().unwrap().respond(&request, &secrets_manager);
                     let body = Full::new(Bytes::from(body));
                     let response = Response::builder().status(status).body(body).unwrap();
                     async move { Ok::<_, Infallible>(response) }
@@ -60,12 +60,12 @@ impl Extension {
         self.port
     }
 
-    /// The paths asked for, queries included.
-    pub fn asked(&self) -> Vec<String> {
-        self.state.lock().unwrap().asked.clone()
+    /// The path and query of each request.
+    pub fn paths(&self) -> Vec<String> {
+        self.state.lock().unwrap().paths.clone()
     }
 
-    /// Answers so many requests as while it starts.
+    /// Responds to the next so many requests as if it were still starting.
     pub fn not_ready(&self, requests: usize) {
         self.state.lock().unwrap().not_ready = requests;
     }
@@ -78,9 +78,9 @@ impl Drop for Extension {
 }
 
 impl State {
-    fn answer(&mut self, request: &Request<Incoming>, behind: &Handle) -> (u16, String) {
+    fn respond(&mut self, request: &Request<Incoming>, secrets_manager: &Handle) -> (u16, String) {
         let path = request.uri().to_string();
-        self.asked.push(path.clone());
+        self.paths.push(path.clone());
         if self.not_ready > 0 {
             self.not_ready -= 1;
             return (400, "not ready to serve traffic, please wait".to_owned());
@@ -98,16 +98,16 @@ impl State {
         let (id, stage) = (query.get("versionId"), query.get("versionStage"));
         let known = ["secretId", "versionId", "versionStage", "refreshNow"];
         assert!(query.keys().all(|name| known.contains(&name.as_str())), "{query:?}");
-        let Some((id, text)) = behind.look(&query["secretId"], id.map(String::as_str), stage.map(String::as_str))
-        else {
+        let (id, stage) = (id.map(String::as_str), stage.map(String::as_str));
+        let Some((id, text)) = secrets_manager.version(&query["secretId"], id, stage) else {
             let error = json!({"__type": "ResourceNotFoundException", "message": "can't find the specified secret."});
             return (400, error.to_string());
         };
-        let answer = json!({
+        let response = json!({
             "ARN": "arn", "Name": query["secretId"], "VersionId": id, "SecretString": text, "CreatedDate": "1.5",
             "ResultMetadata": {},
         });
-        self.cache.insert(path, answer.to_string());
-        (200, answer.to_string())
+        self.cache.insert(path, response.to_string());
+        (200, response.to_string())
     }
 }

@@ -1,4 +1,4 @@
-//! Asking a deployed refresher: the request as Lambda wants it, its signature checked by hand, and what each answer means.
+//! Requests to a deployed refresher: the request, its signature, computed independently, and the meaning of each response.
 
 use std::{
     collections::BTreeMap,
@@ -21,20 +21,21 @@ use token_refresher::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::world::told;
+use crate::world::token_or_error;
 
 const ACCESS_KEY: &str = "AKIDEXAMPLE";
 const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 const SESSION_TOKEN: &str = "a session/token+=";
 
-/// Lambda's invoke API, which notes what it is asked and answers as it was told.
+/// Lambda's Invoke API. It records requests and sends a fixed response.
 struct LambdaApi {
     url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<Received>>>,
     server: JoinHandle<()>,
 }
 
-struct Asked {
+/// A request as it arrived.
+struct Received {
     method: String,
     path: String,
     headers: BTreeMap<String, String>,
@@ -42,27 +43,29 @@ struct Asked {
 }
 
 impl LambdaApi {
-    async fn answering(status: u16, header: Option<(&'static str, &'static str)>, answer: &'static str) -> Self {
+    async fn responding(status: u16, header: Option<(&'static str, &'static str)>, body: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let noted = Arc::clone(&asked);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::clone(&requests);
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let noted = Arc::clone(&noted);
+                let received = Arc::clone(&received);
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let noted = Arc::clone(&noted);
+                    let received = Arc::clone(&received);
                     async move {
-                        let (head, body) = request.into_parts();
+                        let (head, request_body) = request.into_parts();
                         let text = |value: &hyper::header::HeaderValue| value.to_str().unwrap().to_owned();
                         let headers =
                             head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-                        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+                        let request_body = request_body.collect().await.unwrap().to_bytes().to_vec();
+                        let request_body = String::from_utf8(request_body).unwrap();
                         let (method, path) = (head.method.to_string(), head.uri.path().to_owned());
-                        noted.lock().unwrap().push(Asked { method, path, headers, body });
+                        let request = Received { method, path, headers, body: request_body };
+                        received.lock().unwrap().push(request);
                         let response = Response::builder().status(status);
                         let response = header.into_iter().fold(response, |all, (name, value)| all.header(name, value));
-                        Ok::<_, Infallible>(response.body(Full::new(Bytes::from(answer))).unwrap())
+                        Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body))).unwrap())
                     }
                 });
                 tokio::spawn(
@@ -70,7 +73,7 @@ impl LambdaApi {
                 );
             }
         });
-        Self { url, asked, server }
+        Self { url, requests, server }
     }
 
     fn function(&self, name: &str) -> RefresherFunction {
@@ -96,7 +99,7 @@ impl Drop for LambdaApi {
     }
 }
 
-/// A reader whose secret never changes, and whose token was rejected.
+/// A reader whose secret never changes, and whose token the API has rejected.
 async fn rejected_reader(function: RefresherFunction) -> Reader {
     let text = r#"{"accessToken":"t0ps3cret","expiresAt":4070908800000}"#;
     let source = Source::from_fn(move |_| async move { Ok(SecretVersion::text("v1", text)) });
@@ -107,7 +110,7 @@ async fn rejected_reader(function: RefresherFunction) -> Reader {
 }
 
 #[tokio::test]
-async fn the_function_is_invoked_once_by_a_signed_request() {
+async fn the_function_is_invoked_once_with_a_signed_request() {
     for (name, path) in [
         ("token-refresher", "/2015-03-31/functions/token-refresher/invocations"),
         (
@@ -115,28 +118,28 @@ async fn the_function_is_invoked_once_by_a_signed_request() {
             "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Atoken-refresher%3Alive/invocations",
         ),
     ] {
-        let api = LambdaApi::answering(200, None, r#"{"outcome":"in_progress","versionId":"v1"}"#).await;
+        let api = LambdaApi::responding(200, None, r#"{"outcome":"in_progress","versionId":"v1"}"#).await;
         let reader = rejected_reader(api.function(name)).await;
         reader.access_token().await.unwrap_err();
-        let asked = api.asked.lock().unwrap();
-        let [asked] = asked.as_slice() else { panic!("asked {} times", asked.len()) };
-        assert_eq!((asked.method.as_str(), asked.path.as_str()), ("POST", path));
-        assert_eq!(asked.body, r#"{"force":true,"ifVersionId":"v1","secretId":"crm/oauth"}"#);
+        let requests = api.requests.lock().unwrap();
+        let [request] = requests.as_slice() else { panic!("{} requests", requests.len()) };
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", path));
+        assert_eq!(request.body, r#"{"force":true,"ifVersionId":"v1","secretId":"crm/oauth"}"#);
         let region = if name.starts_with("arn") { "us-east-1" } else { "eu-central-1" };
-        assert_eq!(asked.headers["authorization"], asked.signed_by_hand(region));
-        assert_eq!(asked.headers["x-amz-security-token"], SESSION_TOKEN);
+        assert_eq!(request.headers["authorization"], request.expected_authorization(region));
+        assert_eq!(request.headers["x-amz-security-token"], SESSION_TOKEN);
     }
 }
 
 #[tokio::test]
-async fn each_answer_is_told_by_what_mends_it() {
+async fn each_response_has_its_remedy() {
     for (status, header, body, remedy, part) in [
         (
             429,
             None,
             r#"{"Reason":"ReservedFunctionConcurrentInvocationLimitExceeded"}"#,
             Remedy::Wait,
-            "no new version within",
+            "there is no new version after",
         ),
         (
             200,
@@ -161,22 +164,22 @@ async fn each_answer_is_told_by_what_mends_it() {
             "it cannot be invoked (404, ResourceNotFoundException: Function not found)",
         ),
         (503, None, "", Remedy::Wait, "Lambda answered 503"),
-        (200, None, r#""Hello from Lambda!""#, Remedy::FixSetting, "it answered no report: it is no refresher"),
+        (200, None, r#""Hello from Lambda!""#, Remedy::FixSetting, "the response is not a refresher report"),
     ] {
-        let api = LambdaApi::answering(status, header, body).await;
+        let api = LambdaApi::responding(status, header, body).await;
         let reader = rejected_reader(api.function("token-refresher")).await;
         let error = reader.access_token().await.unwrap_err();
         assert_eq!(error.remedy(), remedy, "{error}");
         assert!(error.to_string().contains(part), "{error}");
-        assert_eq!(api.asked.lock().unwrap().len(), 1, "{status}");
-        assert_eq!(told(reader.access_token().await), "t0ps3cret");
+        assert_eq!(api.requests.lock().unwrap().len(), 1, "{status}");
+        assert_eq!(token_or_error(reader.access_token().await), "t0ps3cret");
     }
 }
 
 #[tokio::test]
-async fn a_lambda_out_of_reach_passes() {
+async fn an_unreachable_lambda_api_is_a_temporary_error() {
     let function = {
-        let api = LambdaApi::answering(200, None, "").await;
+        let api = LambdaApi::responding(200, None, "").await;
         api.function("token-refresher")
     };
     tokio::task::yield_now().await;
@@ -185,9 +188,9 @@ async fn a_lambda_out_of_reach_passes() {
     assert!(error.to_string().contains("Lambda cannot be reached: Connection refused"), "{error}");
 }
 
-impl Asked {
-    /// The header that "Create a signed AWS API request" in the IAM User Guide gives for this request.
-    fn signed_by_hand(&self, region: &str) -> String {
+impl Received {
+    /// The `authorization` header for this request by "Create a signed AWS API request" in the IAM User Guide.
+    fn expected_authorization(&self, region: &str) -> String {
         let authorization = &self.headers["authorization"];
         let names = authorization.split("SignedHeaders=").nth(1).unwrap().split(',').next().unwrap();
         for needed in ["host", "x-amz-date", "x-amz-security-token", "content-type"] {
@@ -197,7 +200,7 @@ impl Asked {
             writeln!(all, "{name}:{}", self.headers[name].trim()).unwrap();
             all
         });
-        // Every service but S3 encodes the path, which is encoded already, once more.
+        // Every service except S3 encodes the already encoded path once more.
         let path = self.path.replace('%', "%25");
         let body = hex(&Sha256::digest(&self.body));
         let canonical = format!("POST\n{path}\n\n{headers}\n{names}\n{body}");
@@ -213,7 +216,7 @@ impl Asked {
     }
 }
 
-/// RFC 2104, for keys of a block at most.
+/// RFC 2104, for keys of at most one block.
 fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let pad = |byte: u8| (0..64).map(|i| key.get(i).copied().unwrap_or(0) ^ byte).collect::<Vec<_>>();
     let inner = Sha256::digest([pad(0x36).as_slice(), text].concat());

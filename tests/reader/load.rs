@@ -1,4 +1,4 @@
-//! Ten thousand tasks that read while tokens change every few seconds and the store fails now and then, for a minute.
+//! Ten thousand tasks read for a minute, while the token changes every few seconds and the store sometimes fails.
 
 use std::{
     sync::{
@@ -21,8 +21,9 @@ use tokio::task::JoinSet;
 use crate::world::at;
 
 const TASKS: usize = 10_000;
-/// A new token that often, and how long each lives: it is looked for in its last two seconds.
+/// How often there is a new token.
 const ROTATION: Duration = Duration::from_secs(3);
+/// The lifetime of a token. The reader reads a new one in the last two seconds.
 const LIFETIME: TimeDelta = TimeDelta::seconds(6);
 
 #[derive(Default)]
@@ -31,13 +32,13 @@ struct Counted {
     failed: AtomicUsize,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
-    handed_out: AtomicU64,
+    returned: AtomicU64,
     errors: AtomicUsize,
     last_failed: AtomicBool,
 }
 
-/// A store that has a new token every few seconds, is slow at times, fails for one second in six, and at one call
-/// in four besides.
+/// A store with a new token every few seconds. It is sometimes slow. It fails for one second in six, and otherwise at one call in
+/// four.
 fn store(clock: &Clock, began: DateTime<Utc>, counted: &Arc<Counted>) -> Source {
     let (clock, counted) = (clock.clone(), Arc::clone(counted));
     Source::from_fn(move |_| {
@@ -51,9 +52,9 @@ fn store(clock: &Clock, began: DateTime<Utc>, counted: &Arc<Counted>) -> Source 
             let since = now - began;
             let fails = since.num_milliseconds() % 6000 >= 5000 || fastrand::u8(..4) == 0;
             counted.last_failed.store(fails, Relaxed);
-            let answer = if fails {
+            let result = if fails {
                 counted.failed.fetch_add(1, Relaxed);
-                Err(StoreError::Unavailable { action: "read", detail: "as it was told to".to_owned() })
+                Err(StoreError::Unavailable { action: "read", detail: "on purpose".to_owned() })
             } else {
                 let number = since.num_milliseconds() / i64::try_from(ROTATION.as_millis()).unwrap();
                 let obtained = began + TimeDelta::from_std(ROTATION).unwrap() * i32::try_from(number).unwrap();
@@ -65,7 +66,7 @@ fn store(clock: &Clock, began: DateTime<Utc>, counted: &Arc<Counted>) -> Source 
                 Ok(SecretVersion::text(format!("v{number}"), text.to_string()))
             };
             counted.in_flight.fetch_sub(1, Relaxed);
-            answer
+            result
         }
     })
 }
@@ -80,12 +81,12 @@ async fn ten_thousand_tasks_read(clock: Clock, lasts: Duration) -> Arc<Counted> 
             while clock.now() < began + lasts {
                 match reader.access_token().await {
                     Ok(token) => {
-                        assert!(clock.now() < token.expires_at().unwrap(), "an expired token was handed out");
-                        counted.handed_out.fetch_add(1, Relaxed);
+                        assert!(clock.now() < token.expires_at().unwrap(), "an expired token was returned");
+                        counted.returned.fetch_add(1, Relaxed);
                     }
-                    // The token in memory has come to its end while the store failed, or there was none yet.
+                    // The token in memory expired while the store failed, or there was none yet.
                     Err(error) => {
-                        assert!(counted.last_failed.load(Relaxed), "an error for no reason: {error}");
+                        assert!(counted.last_failed.load(Relaxed), "an error although the store worked: {error}");
                         counted.errors.fetch_add(1, Relaxed);
                     }
                 }
@@ -99,22 +100,22 @@ async fn ten_thousand_tasks_read(clock: Clock, lasts: Duration) -> Arc<Counted> 
     counted
 }
 
-fn assert_kept(counted: &Counted, lasts: Duration) {
+fn assert_counts(counted: &Counted, lasts: Duration) {
     let count = |counter: &AtomicUsize| counter.load(Relaxed);
     let (calls, failed, errors) = (count(&counted.calls), count(&counted.failed), count(&counted.errors));
-    let handed_out = counted.handed_out.load(Relaxed);
-    println!("{handed_out} tokens handed out, {errors} errors told, {calls} store calls, {failed} of them failed");
+    let returned = counted.returned.load(Relaxed);
+    println!("{returned} tokens returned, {errors} errors, {calls} store calls, {failed} of them failed");
     assert_eq!(count(&counted.most_in_flight), 1);
     let seconds = usize::try_from(lasts.as_secs()).unwrap();
-    assert!(handed_out > (TASKS * seconds / 4) as u64, "{handed_out} tokens");
+    assert!(returned > (TASKS * seconds / 4) as u64, "{returned} tokens");
     assert!(errors < TASKS * seconds / 10, "{errors} errors");
     assert!(failed > 0, "{failed} failures");
-    // Every token is read once, at the latest near its end, and looked for a few times; and some tries fail.
+    // Every token is read at least once, near the expiry of the one before; some reads find no new token, and some fail.
     assert!((seconds / 12..seconds).contains(&calls), "{calls} store calls in {seconds} s");
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_simulated_minute_no_expired_token_is_handed_out_and_one_load_runs() {
+async fn no_expired_token_is_returned_and_one_load_runs_at_a_time_in_a_simulated_minute() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     for seed in seed..seed + 2 {
         fastrand::seed(seed);
@@ -122,18 +123,18 @@ async fn in_a_simulated_minute_no_expired_token_is_handed_out_and_one_load_runs(
         let clock = Clock::new(move || at(0) + began.elapsed(), tokio::time::sleep);
         let lasts = Duration::from_mins(1);
         println!("seed {seed}");
-        assert_kept(&*ten_thousand_tasks_read(clock, lasts).await, lasts);
+        assert_counts(&*ten_thousand_tasks_read(clock, lasts).await, lasts);
     }
 }
 
-/// The same on the machine's clock and all its cores: `LOAD_SECONDS=60 cargo test --test reader on_the_machines_clock`.
+/// The same in real time on all cores: `LOAD_SECONDS=60 cargo test --test reader real_time`.
 #[tokio::test(flavor = "multi_thread")]
-async fn on_the_machines_clock_too_for_as_long_as_one_asks_for() {
+async fn one_load_runs_at_a_time_in_real_time_too() {
     let seconds = std::env::var("LOAD_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(2);
     let lasts = Duration::from_secs(seconds);
     let counted = ten_thousand_tasks_read(Clock::system(), lasts).await;
     if seconds >= 60 {
-        assert_kept(&counted, lasts);
+        assert_counts(&counted, lasts);
     }
     assert_eq!(counted.most_in_flight.load(Relaxed), 1);
 }

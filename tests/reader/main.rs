@@ -1,8 +1,14 @@
-//! The reader: what it hands out when, what it asks its source for how often, and what it says when it cannot. Time is
-//! simulated: it passes when nothing else is left to do.
+//! The reader: which token it returns when, how often it reads its source, and its errors. Time is simulated: it advances when all
+//! tasks wait.
 //!
-//! `cache` is of a token's life in memory, `rejections` of a provider's 401, `secrets` of other secrets, `load` of ten thousand
-//! tasks, `allocations` of what a hit costs; `sources`, `lambda` and `send` are over real sockets.
+//! | file | subject |
+//! |---|---|
+//! | `cache` | how long a token stays in memory |
+//! | `rejections` | a 401 of the provider |
+//! | `secrets` | other secrets |
+//! | `load` | ten thousand tasks |
+//! | `allocations` | the cost of a cache hit |
+//! | `sources`, `lambda`, `send` | real sockets |
 
 #[path = "../support/mod.rs"]
 mod support;

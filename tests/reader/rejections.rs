@@ -1,4 +1,4 @@
-//! A provider's 401: one read past the cache, one request to the refresher, and the wait for what comes of it.
+//! After a 401: one read past the cache, one request to the refresher, and the wait for the new version.
 
 use serde_json::{Value, json};
 use token_refresher::{
@@ -7,15 +7,15 @@ use token_refresher::{
 };
 use tokio::task::JoinSet;
 
-use crate::world::{World, at, seconds, token, told, unavailable};
+use crate::world::{World, at, seconds, token, token_or_error, unavailable};
 
-/// A report as the refresher answers it.
+/// A report of the refresher.
 fn report(outcome: &str, version_id: &str) -> Reply {
     Reply::Report(json!({"outcome": outcome, "secretId": "crm/oauth", "versionId": version_id}))
 }
 
-/// Refreshes as a deployed refresher does, within a second.
-#[expect(clippy::unnecessary_wraps, reason = "others fail")]
+/// Refreshes like a deployed refresher.
+#[expect(clippy::unnecessary_wraps, reason = "other refreshers fail")]
 fn refreshes(world: &World) -> Result<Reply, NotRefreshed> {
     world.put("v2", token("v2", 1));
     Ok(report("refreshed", "v2"))
@@ -29,30 +29,30 @@ async fn reader_of_v1(world: &World, reader: Reader) -> (Reader, AccessToken) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_call_reads_past_the_cache_and_finds_what_another_has_put_there() {
+async fn the_next_call_reads_past_the_cache_and_finds_a_version_that_another_process_wrote() {
     let world = World::new();
     let (reader, token_1) = reader_of_v1(&world, world.reader()).await;
-    world.begin_to_cache();
+    world.cache_current_version();
     world.put("v2", token("v2", 1));
-    assert_eq!(told(reader.access_token().await), "v1", "nobody was told");
+    assert_eq!(token_or_error(reader.access_token().await), "v1", "the reader does not know of the new version");
     reader.rejected(&token_1);
     for _ in 0..3 {
-        assert_eq!(told(reader.access_token().await), "v2");
+        assert_eq!(token_or_error(reader.access_token().await), "v2");
     }
     assert_eq!(world.wanted(), [Wanted::CurrentNow]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_tasks_that_meet_the_same_401_cause_one_read_and_one_refresh() {
+async fn a_thousand_tasks_with_the_same_401_cause_one_read_and_one_refresh() {
     let world = World::new();
-    world.take(seconds(1));
+    world.set_read_time(seconds(1));
     let refresher = world.refresher(seconds(3), refreshes);
     let (reader, token_1) = reader_of_v1(&world, world.builder().refresher(refresher).build()).await;
     let mut tasks = JoinSet::new();
     for number in 0..1000 {
         let (reader, token_1, world) = (reader.clone(), token_1.clone(), world.clone());
         tasks.spawn(async move {
-            // Some meet it while the others' load is under way, or when it is over.
+            // Some get the 401 during the load of the others, or after it.
             tokio::time::sleep(seconds(number % 10)).await;
             reader.rejected(&token_1);
             let token = reader.access_token().await.unwrap();
@@ -73,55 +73,55 @@ async fn a_rejection_of_a_version_that_is_no_longer_in_memory_does_nothing() {
     let (reader, token_1) = reader_of_v1(&world, world.reader()).await;
     world.put("v2", token("v2", 1));
     reader.rejected(&token_1);
-    assert_eq!(told(reader.access_token().await), "v2");
+    assert_eq!(token_or_error(reader.access_token().await), "v2");
     for _ in 0..100 {
         reader.rejected(&token_1);
-        assert_eq!(told(reader.access_token().await), "v2");
+        assert_eq!(token_or_error(reader.access_token().await), "v2");
     }
     assert_eq!(world.reads(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_refresher_the_same_token_is_answered_and_the_source_spared_for_five_seconds() {
+async fn without_a_refresher_the_same_token_is_returned_and_the_source_is_read_at_most_every_five_seconds() {
     let world = World::new();
     let (reader, token_1) = reader_of_v1(&world, world.reader()).await;
     for (second, reads) in [(0, 1), (0, 1), (4, 1), (5, 2), (6, 2)] {
         world.until(second).await;
         reader.rejected(&token_1);
-        assert_eq!(told(reader.access_token().await), "v1");
+        assert_eq!(token_or_error(reader.access_token().await), "v1");
         assert_eq!(world.reads(), reads, "after {second} s");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_during_a_load_is_not_answered_by_what_that_load_read_before() {
+async fn a_rejection_during_a_load_causes_another_read() {
     let world = World::new();
     let (reader, token_1) = reader_of_v1(&world, world.reader()).await;
     world.until(2800).await;
-    world.take(seconds(2));
-    assert_eq!(told(reader.access_token().await), "v1", "a look in the background begins");
+    world.set_read_time(seconds(2));
+    assert_eq!(token_or_error(reader.access_token().await), "v1", "a background read starts");
     tokio::time::sleep(seconds(1)).await;
     reader.rejected(&token_1);
-    // The look ends with v1; only the next read can find v2.
-    let (answer, ()) = tokio::join!(reader.access_token(), async {
+    // The background read returns v1. Only the next read can find v2.
+    let (result, ()) = tokio::join!(reader.access_token(), async {
         tokio::time::sleep(seconds(3) / 2).await;
         world.put("v2", token("v2", 2801));
     });
-    assert_eq!(told(answer), "v2");
+    assert_eq!(token_or_error(result), "v2");
     assert_eq!((world.reads(), world.state().most_in_flight), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_new_version_is_waited_for_whatever_the_refresher_has_to_say() {
-    // What it answers, after how many seconds the new version is there, and by which id it may be read.
+async fn the_reader_waits_for_the_new_version_after_every_kind_of_report() {
+    // The refresher's reply, and whether the new version can be read by its id.
     for (reply, by_id) in [
         (report("refreshed", "v2"), true),
         (report("recovered", "v2"), true),
         (report("superseded", "v2"), true),
-        // Another reader's request came first.
+        // The request of another reader came first.
         (report("skipped", "v2"), true),
         (report("in_progress", "v1"), false),
-        // Lambda's 429: another's request is under way.
+        // Lambda returned 429: another request is in progress.
         (Reply::Busy, false),
     ] {
         for seconds_until_there in [0, 1, 10, 25] {
@@ -139,20 +139,20 @@ async fn the_new_version_is_waited_for_whatever_the_refresher_has_to_say() {
             });
             let (reader, token_1) = reader_of_v1(&world, world.builder().refresher(refresher).build()).await;
             reader.rejected(&token_1);
-            assert_eq!(told(reader.access_token().await), "v2", "{reply:?} {seconds_until_there}");
+            assert_eq!(token_or_error(reader.access_token().await), "v2", "{reply:?} {seconds_until_there}");
             let waited = (world.now() - at(0)).num_seconds() - 1;
             let bound = i64::try_from(seconds_until_there).unwrap() + 3;
             assert!(waited <= bound, "{reply:?}: waited {waited} s for {seconds_until_there} s");
             assert_eq!(world.state().events.len(), 1);
             let last = world.wanted().pop().unwrap();
-            let way = if by_id { Wanted::Version("v2".into()) } else { Wanted::CurrentNow };
-            assert_eq!(last, way, "{reply:?}");
+            let expected = if by_id { Wanted::Version("v2".into()) } else { Wanted::CurrentNow };
+            assert_eq!(last, expected, "{reply:?}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_version_that_does_not_come_is_waited_for_that_long_and_no_longer() {
+async fn the_wait_for_a_new_version_ends_after_the_patience() {
     let world = World::new();
     let refresher = world.refresher(seconds(1), |_| Ok(report("in_progress", "v1")));
     let reader = world.builder().refresher(refresher).patience(seconds(10)).build();
@@ -162,8 +162,8 @@ async fn a_version_that_does_not_come_is_waited_for_that_long_and_no_longer() {
     assert_eq!(error.remedy(), Remedy::Wait);
     assert_eq!(
         error.to_string(),
-        "secret `crm/oauth`: no new token from the function `token-refresher`: asked, and no new version within 10 s; \
-         another run may hold the claim: try again in a minute, and see its log"
+        "secret `crm/oauth`: no new token from the function `token-refresher`: it was asked, but there is no new version \
+         after 10 s; another run may hold the claim: try again in a minute, and see its log"
     );
     assert!((at(7)..=at(10)).contains(&world.now()), "{}", world.now());
 
@@ -176,10 +176,9 @@ async fn a_version_that_does_not_come_is_waited_for_that_long_and_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_fails_is_told_once_and_asked_for_again_in_ten_minutes_or_where_none_was_tried_in_thirty_seconds()
- {
+async fn a_failed_refresh_is_returned_once_and_requested_again_later() {
     let failed = |error_type: &str| Reply::Error { error_type: error_type.to_owned(), message: "m".to_owned() };
-    for (answer, remedy) in [
+    for (reply, remedy) in [
         (Ok(failed("ReauthorizationRequired")), Remedy::Consent),
         (Ok(failed("ProviderUnavailable")), Remedy::Wait),
         (Ok(failed("ClientRejected")), Remedy::FixSetting),
@@ -189,28 +188,29 @@ async fn a_refresh_that_fails_is_told_once_and_asked_for_again_in_ten_minutes_or
     ] {
         let world = World::new();
         let refresher = world.refresher(seconds(1), {
-            let answer = answer.clone();
-            move |_| answer.clone()
+            let reply = reply.clone();
+            move |_| reply.clone()
         });
         let (reader, token_1) = reader_of_v1(&world, world.builder().refresher(refresher).build()).await;
         reader.rejected(&token_1);
         let (one, other) = tokio::join!(reader.access_token(), reader.access_token());
-        assert_eq!(one.as_ref().unwrap_err(), other.as_ref().unwrap_err(), "told to all who waited");
-        assert_eq!(one.unwrap_err().remedy(), remedy, "{answer:?}");
-        // A rejection that brought nothing keeps others from being heeded for five seconds.
-        let again = if answer.is_ok() { 600 } else { 31 };
+        assert_eq!(one.as_ref().unwrap_err(), other.as_ref().unwrap_err(), "all waiting callers get the error");
+        assert_eq!(one.unwrap_err().remedy(), remedy, "{reply:?}");
+        // After a rejection without a new version, more rejections have no effect for five seconds.
+        // The next request comes after ten minutes, or after 30 s if the function could not be invoked.
+        let again = if reply.is_ok() { 600 } else { 31 };
         for (second, events) in [(2, 1), (again - 6, 1), (again, 2)] {
             world.until(second).await;
             reader.rejected(&token_1);
-            let told = reader.access_token().await;
-            assert_eq!(told.is_ok(), events == 1, "after {second} s");
+            let result = reader.access_token().await;
+            assert_eq!(result.is_ok(), events == 1, "after {second} s");
             assert_eq!(world.state().events.len(), events, "after {second} s");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_that_refuses_every_token_has_one_replaced_in_ten_minutes() {
+async fn an_api_that_rejects_every_token_causes_one_refresh_in_ten_minutes() {
     let world = World::new();
     let refresher = world.refresher(seconds(1), |world| {
         let id = format!("v{}", 1 + world.state().events.len());
@@ -228,26 +228,26 @@ async fn an_api_that_refuses_every_token_has_one_replaced_in_ten_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_read_past_the_cache_fails_the_error_is_told_and_then_the_token_again() {
+async fn a_failed_read_past_the_cache_is_returned_once_and_then_the_token_again() {
     let world = World::new();
     let refresher = world.refresher(seconds(1), refreshes);
     let (reader, token_1) = reader_of_v1(&world, world.builder().refresher(refresher).build()).await;
     world.fail_with(unavailable());
     reader.rejected(&token_1);
     assert_eq!(reader.access_token().await.unwrap_err().remedy(), Remedy::Wait);
-    assert_eq!(told(reader.access_token().await), "v1");
+    assert_eq!(token_or_error(reader.access_token().await), "v1");
     assert_eq!(world.state().events, [Value::Null; 0]);
 
     world.fail_with(StoreError::AccessDenied { action: "kms:Decrypt", detail: "no".to_owned() });
     world.until(31).await;
     reader.rejected(&token_1);
     for _ in 0..2 {
-        assert_eq!(reader.access_token().await.unwrap_err().remedy(), Remedy::FixSetting, "this will not pass");
+        assert_eq!(reader.access_token().await.unwrap_err().remedy(), Remedy::FixSetting, "a permanent error");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_no_token_is_good_an_ordinary_run_is_asked_for_at_most_every_thirty_seconds() {
+async fn without_a_valid_token_a_scheduled_run_is_requested_at_most_every_thirty_seconds() {
     let world = World::new();
     world.put("v0", token("v0", -5000));
     let refresher = world.refresher(seconds(1), |_| {
@@ -255,13 +255,13 @@ async fn where_no_token_is_good_an_ordinary_run_is_asked_for_at_most_every_thirt
     });
     let reader = world.builder().refresher(refresher).build();
     assert_eq!(
-        told(reader.access_token().await),
+        token_or_error(reader.access_token().await),
         "secret `crm/oauth`: no new token from the function `token-refresher`: its earlier attempts failed, and the next is \
          due at 2026-01-01T00:10:00Z: see its log"
     );
     for second in 3..30 {
         world.until(second).await;
-        let error = told(reader.access_token().await);
+        let error = token_or_error(reader.access_token().await);
         assert!(error.starts_with("secret `crm/oauth`: its access token expired at 2025-12-31T23:36:40Z"), "{error}");
     }
     assert_eq!(world.state().events, [json!({"secretId": "crm/oauth"})]);
@@ -272,11 +272,11 @@ async fn where_no_token_is_good_an_ordinary_run_is_asked_for_at_most_every_thirt
     let world = World::new();
     world.put("v0", token("v0", -5000));
     let reader = world.builder().refresher(world.refresher(seconds(1), refreshes)).build();
-    assert_eq!(told(reader.access_token().await), "v2");
+    assert_eq!(token_or_error(reader.access_token().await), "v2");
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_published_copy_the_token_secret_is_refreshed() {
+async fn a_reader_of_a_published_secret_requests_a_refresh_of_the_token_secret() {
     let world = World::new();
     let refresher = world.refresher(seconds(1), |world| {
         world.put("v2", token("v2", 1));
@@ -287,6 +287,6 @@ async fn of_a_published_copy_the_token_secret_is_refreshed() {
     let reader = world.builder().refresher(refresher.of_secret("crm/oauth-full")).build();
     let (reader, token_1) = reader_of_v1(&world, reader).await;
     reader.rejected(&token_1);
-    assert_eq!(told(reader.access_token().await), "v2");
+    assert_eq!(token_or_error(reader.access_token().await), "v2");
     assert_eq!(world.state().events, [json!({"secretId": "crm/oauth-full", "force": true, "ifVersionId": "v1"})]);
 }

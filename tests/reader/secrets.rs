@@ -1,4 +1,4 @@
-//! Secrets that are no tokens, through the same cache.
+//! Secrets that are not token secrets, through the same cache.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ fn builder(world: &World) -> SecretReaderBuilder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn text_bytes_and_json_are_read() {
+async fn a_secret_is_read_as_text_bytes_or_json() {
     let world = World::new();
     world.put("v2", r#"{"host": "db.example", "port": "5432"}"#);
     let text = builder(&world).text().get().await.unwrap();
@@ -30,12 +30,12 @@ async fn text_bytes_and_json_are_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_what_was_asked_for_is_told_without_being_shown() {
+async fn the_error_of_a_secret_in_another_form_shows_no_value() {
     for (version, problem) in [
         (SecretVersion::text("v", "hunter2"), "it is not JSON (line 1, column 1)"),
         (
             SecretVersion::text("v", r#"{"port": "hunter2"}"#),
-            "it is JSON, but not what was asked for (line 1, column 18)",
+            "it is JSON, but not of the requested type (line 1, column 18)",
         ),
         (SecretVersion::bytes("v", vec![255]), "it is not JSON (line 1, column 1)"),
     ] {
@@ -53,7 +53,7 @@ async fn what_is_not_what_was_asked_for_is_told_without_being_shown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_read_again_in_the_last_fifth_of_its_time_and_waited_for_after_it() {
+async fn a_secret_is_read_in_the_background_in_the_last_fifth_of_its_ttl_and_waited_for_after_it() {
     let world = World::new();
     world.put("v1", "one");
     let reader = builder(&world).ttl(seconds(100)).text();
@@ -64,17 +64,17 @@ async fn it_is_read_again_in_the_last_fifth_of_its_time_and_waited_for_after_it(
     }
     world.put("v2", "two");
     world.until(90).await;
-    assert_eq!(get().await, "one", "the look begins");
+    assert_eq!(get().await, "one", "the background read starts");
     world.until(91).await;
     assert_eq!((get().await.as_str(), world.reads()), ("two", 2));
     world.put("v3", "three");
     world.until(191).await;
-    assert_eq!((get().await.as_str(), world.reads()), ("three", 3), "it was not waited for");
+    assert_eq!((get().await.as_str(), world.reads()), ("three", 3), "the call did not wait for the read");
     assert!(world.wanted().iter().all(|wanted| *wanted == Wanted::Current));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_source_is_bridged_and_a_missing_secret_told() {
+async fn a_temporary_error_is_hidden_and_a_missing_secret_is_an_error() {
     let world = World::new();
     world.put("v1", "one");
     let reader = builder(&world).text();
@@ -90,7 +90,7 @@ async fn a_failing_source_is_bridged_and_a_missing_secret_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_previous_version_can_be_read_beside_the_current_one() {
+async fn the_previous_version_can_be_read_too() {
     let world = World::new();
     world.put("v2", "new");
     let current = builder(&world).text().get().await.unwrap();

@@ -1,4 +1,4 @@
-//! Requests with the token, to an API that takes only the newest one.
+//! `Reader::send`: requests with the token, to an API that accepts only the newest token.
 
 use std::{
     convert::Infallible,
@@ -32,30 +32,31 @@ struct World {
 }
 
 struct State {
-    /// The token that the API takes, and the one that the secret holds.
-    good: String,
+    /// The token that the API accepts.
+    accepted: String,
+    /// The token in the secret.
     held: String,
-    /// Token and body of each request.
+    /// The token and the body of each request.
     requests: Vec<(String, String)>,
 }
 
 impl World {
-    async fn with(good: &str, held: &str) -> Self {
-        let state = State { good: good.to_owned(), held: held.to_owned(), requests: Vec::new() };
+    async fn with(accepted: &str, held: &str) -> Self {
+        let state = State { accepted: accepted.to_owned(), held: held.to_owned(), requests: Vec::new() };
         let state = Arc::new(Mutex::new(state));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/me", listener.local_addr().unwrap());
-        let its_state = Arc::clone(&state);
+        let server_state = Arc::clone(&state);
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let state = Arc::clone(&its_state);
+                let state = Arc::clone(&server_state);
                 let service = service_fn(move |request: Request<Incoming>| {
                     let state = Arc::clone(&state);
                     async move {
                         let token = request.headers()["authorization"].to_str().unwrap().to_owned();
                         let body = request.into_body().collect().await.unwrap().to_bytes().to_vec();
                         let mut state = state.lock().unwrap();
-                        let status = if token == format!("Bearer {}", state.good) { 200 } else { 401 };
+                        let status = if token == format!("Bearer {}", state.accepted) { 200 } else { 401 };
                         state.requests.push((token, String::from_utf8(body).unwrap()));
                         let response = Response::builder().status(status).body(Full::new(Bytes::new())).unwrap();
                         Ok::<_, Infallible>(response)
@@ -80,9 +81,9 @@ impl World {
         let refresher = RefresherFunction::from_fn("token-refresher", move |_| {
             counter.fetch_add(1, Relaxed);
             let mut state = state.lock().unwrap();
-            let good = state.good.clone();
-            let report = json!({"outcome": "refreshed", "versionId": good});
-            state.held = good;
+            let accepted = state.accepted.clone();
+            let report = json!({"outcome": "refreshed", "versionId": accepted});
+            state.held = accepted;
             async move { Ok(Reply::Report(report)) }
         });
         Reader::builder(source, "crm/oauth").refresher(refresher).build()
@@ -112,7 +113,7 @@ async fn a_request_carries_the_token() {
 }
 
 #[tokio::test]
-async fn after_a_401_it_is_sent_once_more_with_another_token_body_and_all() {
+async fn a_request_is_sent_once_more_after_a_401_with_a_new_token_and_the_same_body() {
     let world = World::with("v2", "v1").await;
     let reader = world.reader();
     let response = reader.send(client().post(&world.url).body("hello")).await.unwrap();
@@ -124,11 +125,11 @@ async fn after_a_401_it_is_sent_once_more_with_another_token_body_and_all() {
 }
 
 #[tokio::test]
-async fn a_second_401_is_answered_and_not_tried_again() {
+async fn a_second_401_is_returned_and_not_retried() {
     let world = World::with("v2", "v1").await;
     let reader = world.reader();
     reader.access_token().await.unwrap();
-    // Another has put a token there, which the API does not take either.
+    // Another process has written a token that the API does not accept either.
     world.state.lock().unwrap().held = "v3".to_owned();
     let response = reader.send(client().get(&world.url)).await.unwrap();
     assert_eq!(response.status(), 401);
@@ -136,7 +137,7 @@ async fn a_second_401_is_answered_and_not_tried_again() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_other_token_the_401_is_answered() {
+async fn the_401_is_returned_if_there_is_no_other_token() {
     let world = World::with("v2", "v1").await;
     let source = Source::from_fn(|_| async {
         Ok(SecretVersion::text("v1", r#"{"accessToken":"v1","expiresAt":4070908800000}"#))
@@ -147,7 +148,7 @@ async fn where_there_is_no_other_token_the_401_is_answered() {
 }
 
 #[tokio::test]
-async fn a_crowd_with_the_same_401_causes_one_refresh() {
+async fn many_tasks_with_the_same_401_cause_one_refresh() {
     let world = World::with("v2", "v1").await;
     let (reader, client) = (world.reader(), client());
     let mut tasks = tokio::task::JoinSet::new();
@@ -162,7 +163,7 @@ async fn a_crowd_with_the_same_401_causes_one_refresh() {
 }
 
 #[tokio::test]
-async fn what_keeps_a_request_from_being_sent_is_told() {
+async fn the_error_of_an_unsent_request_has_its_cause() {
     let world = World::with("v1", "hun\nter2").await;
     let error = world.reader().send(client().get(&world.url)).await.unwrap_err();
     assert_eq!(error.to_string(), "secret `crm/oauth`: its access token holds characters that no header can carry");

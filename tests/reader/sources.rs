@@ -1,4 +1,4 @@
-//! Each source over real sockets and files: what is read, what is told, and what a cache on the way does.
+//! Each source over real sockets and files: what it reads, its errors, and the effect of a cache in front of it.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ use tokio::{io::AsyncWriteExt, net::TcpListener};
 use crate::{
     extension::Extension,
     support::secrets_manager::{Effect, FakeSecretsManager, Fault, GET},
-    world::told,
+    world::token_or_error,
 };
 
 const SECRET_ID: &str = "crm/oauth";
 
-/// A token that is good for a day.
+/// A token secret whose token expires in a day.
 fn token(name: &str) -> String {
     let expires_at = chrono::Utc::now() + chrono::TimeDelta::days(1);
     serde_json::json!({"accessToken": name, "refreshToken": "r", "expiresAt": expires_at.timestamp_millis()})
@@ -60,16 +60,16 @@ impl aws_sdk_secretsmanager::config::AsyncSleep for TokioSleep {
 }
 
 #[tokio::test]
-async fn secrets_manager_is_read_by_label_and_after_a_401_again() {
+async fn secrets_manager_is_read_by_label_and_again_after_a_401() {
     let fake = FakeSecretsManager::start().await;
     let v1 = fake.create(SECRET_ID, token("v1"));
     let reader = Reader::new(secrets_manager(&fake), SECRET_ID);
     let first = reader.access_token().await.unwrap();
     assert_eq!((first.expose(), first.version_id()), ("v1", &v1));
-    fake.human_put(SECRET_ID, token("v2"));
-    assert_eq!(told(reader.access_token().await), "v1");
+    fake.user_put(SECRET_ID, token("v2"));
+    assert_eq!(token_or_error(reader.access_token().await), "v1");
     reader.rejected(&first);
-    assert_eq!(told(reader.access_token().await), "v2");
+    assert_eq!(token_or_error(reader.access_token().await), "v2");
     let calls = fake.calls();
     assert_eq!(calls.len(), 2);
     for call in calls {
@@ -78,7 +78,7 @@ async fn secrets_manager_is_read_by_label_and_after_a_401_again() {
 }
 
 #[tokio::test]
-async fn what_secrets_manager_says_is_told_by_what_mends_it() {
+async fn each_error_of_secrets_manager_has_its_remedy() {
     let fake = FakeSecretsManager::start().await;
     fake.create(SECRET_ID, token("v1"));
     fake.create_binary("binary", &[0, 159]);
@@ -106,10 +106,10 @@ async fn what_secrets_manager_says_is_told_by_what_mends_it() {
 }
 
 #[tokio::test]
-async fn any_secret_is_read_from_secrets_manager_text_and_bytes_current_and_previous() {
+async fn text_bytes_and_the_previous_version_are_read_from_secrets_manager() {
     let fake = FakeSecretsManager::start().await;
     fake.create("key", "one");
-    fake.human_put("key", "two");
+    fake.user_put("key", "two");
     fake.create_binary("bytes", &[0, 159, 146]);
     let source = secrets_manager(&fake);
     let text = |builder: token_refresher::reader::SecretReaderBuilder| async move {
@@ -122,7 +122,7 @@ async fn any_secret_is_read_from_secrets_manager_text_and_bytes_current_and_prev
 }
 
 #[tokio::test]
-async fn a_directory_is_read() {
+async fn a_directory_is_read_and_read_again_after_a_401() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = DirectoryStore::open(folder.path(), Clock::system()).unwrap();
     let reader = Reader::new(Source::directory(store.clone()), SECRET_ID);
@@ -133,35 +133,35 @@ async fn a_directory_is_read() {
     assert_eq!(first.expose(), "v1");
     store.put_value(SECRET_ID, &Secret::from(token("v2"))).await.unwrap();
     reader.rejected(&first);
-    assert_eq!(told(reader.access_token().await), "v2");
+    assert_eq!(token_or_error(reader.access_token().await), "v2");
     let previous = SecretReader::builder(Source::directory(store), SECRET_ID).previous().text().get().await.unwrap();
     assert!(previous.expose().contains("v1"));
 }
 
 #[tokio::test]
-async fn the_extension_is_asked_as_documented_and_cannot_be_told_to_read_past_its_cache() {
+async fn the_extension_is_read_as_documented_and_its_cache_cannot_be_bypassed() {
     let fake = FakeSecretsManager::start().await;
     let v1 = fake.create(SECRET_ID, token("v1"));
     let extension = Extension::start(&fake, "session/token+with=signs").await;
     let reader = Reader::new(Source::extension(extension.port(), "session/token+with=signs"), SECRET_ID);
     let first = reader.access_token().await.unwrap();
     assert_eq!((first.expose(), first.version_id()), ("v1", &v1));
-    fake.human_put(SECRET_ID, token("v2"));
+    fake.user_put(SECRET_ID, token("v2"));
     reader.rejected(&first);
-    assert_eq!(told(reader.access_token().await), "v1", "its cache is behind, and answers");
-    let asked = "/secretsmanager/get?secretId=crm%2Foauth&versionStage=AWSCURRENT".to_owned();
-    assert_eq!(extension.asked(), [asked.clone(), asked]);
+    assert_eq!(token_or_error(reader.access_token().await), "v1", "the extension returns its stale cache");
+    let path = "/secretsmanager/get?secretId=crm%2Foauth&versionStage=AWSCURRENT".to_owned();
+    assert_eq!(extension.paths(), [path.clone(), path]);
 }
 
 #[tokio::test]
-async fn a_version_that_the_refresher_names_is_in_no_cache_of_the_extension() {
+async fn a_version_that_the_refresher_names_is_read_by_its_id_from_the_extension() {
     let fake = std::sync::Arc::new(FakeSecretsManager::start().await);
     fake.create(SECRET_ID, token("v1"));
     let extension = Extension::start(&fake, "t").await;
     let refresher = token_refresher::reader::RefresherFunction::from_fn("token-refresher", {
         let fake = std::sync::Arc::clone(&fake);
         move |_| {
-            let id = fake.human_put(SECRET_ID, token("v2"));
+            let id = fake.user_put(SECRET_ID, token("v2"));
             async move {
                 let report = serde_json::json!({"outcome": "refreshed", "versionId": id.as_str()});
                 Ok(token_refresher::reader::Reply::Report(report))
@@ -171,12 +171,12 @@ async fn a_version_that_the_refresher_names_is_in_no_cache_of_the_extension() {
     let source = Source::extension(extension.port(), "t");
     let reader = Reader::builder(source, SECRET_ID).refresher(refresher).build();
     reader.rejected(&reader.access_token().await.unwrap());
-    assert_eq!(told(reader.access_token().await), "v2");
-    assert!(extension.asked().last().unwrap().contains("versionId="));
+    assert_eq!(token_or_error(reader.access_token().await), "v2");
+    assert!(extension.paths().last().unwrap().contains("versionId="));
 }
 
 #[tokio::test]
-async fn what_the_extension_says_is_told_by_what_mends_it() {
+async fn each_error_of_the_extension_has_its_remedy() {
     let fake = FakeSecretsManager::start().await;
     fake.create(SECRET_ID, token("v1"));
     let extension = Extension::start(&fake, "t").await;
@@ -191,7 +191,7 @@ async fn what_the_extension_says_is_told_by_what_mends_it() {
 
     let unprintable = Reader::new(Source::extension(extension.port(), "a\nb"), SECRET_ID);
     let error = unprintable.access_token().await.unwrap_err().to_string();
-    assert!(error.contains("wants a token that no header can carry"), "{error}");
+    assert!(error.contains("cannot be called: its token has a character that no header may have"), "{error}");
 
     let port = extension.port();
     drop(extension);
@@ -201,22 +201,25 @@ async fn what_the_extension_says_is_told_by_what_mends_it() {
 }
 
 #[tokio::test]
-async fn an_extension_that_is_starting_is_asked_again() {
+async fn an_extension_that_is_starting_is_read_again() {
     let fake = FakeSecretsManager::start().await;
     fake.create(SECRET_ID, token("v1"));
     let extension = Extension::start(&fake, "t").await;
     extension.not_ready(2);
-    assert_eq!(told(Reader::new(Source::extension(extension.port(), "t"), SECRET_ID).access_token().await), "v1");
-    assert_eq!(extension.asked().len(), 3);
+    assert_eq!(
+        token_or_error(Reader::new(Source::extension(extension.port(), "t"), SECRET_ID).access_token().await),
+        "v1"
+    );
+    assert_eq!(extension.paths().len(), 3);
     extension.not_ready(100);
-    let error = told(Reader::new(Source::extension(extension.port(), "t"), SECRET_ID).access_token().await);
+    let error = token_or_error(Reader::new(Source::extension(extension.port(), "t"), SECRET_ID).access_token().await);
     assert!(error.contains("the extension on port") && error.contains("is not ready"), "{error}");
 }
 
 #[tokio::test]
-async fn the_longest_secret_is_read_and_an_answer_without_bound_cut_off() {
+async fn the_longest_secret_is_read_and_an_endless_response_is_cut_off() {
     let fake = FakeSecretsManager::start().await;
-    // Each character of it is six in JSON.
+    // Each of its characters takes six bytes in JSON.
     fake.create("longest", "\u{1}".repeat(65_536));
     let extension = Extension::start(&fake, "t").await;
     let longest = SecretReader::text(Source::extension(extension.port(), "t"), "longest").get().await.unwrap();
@@ -233,9 +236,9 @@ async fn the_longest_secret_is_read_and_an_answer_without_bound_cut_off() {
         }
         sent
     });
-    let error = told(Reader::new(Source::extension(port, "t"), SECRET_ID).access_token().await);
+    let error = token_or_error(Reader::new(Source::extension(port, "t"), SECRET_ID).access_token().await);
     assert!(error.contains(&format!("the extension on port {port} answered over 524288 bytes")), "{error}");
-    assert!(endless.await.unwrap() < 100_000_000, "it was read on");
+    assert!(endless.await.unwrap() < 100_000_000, "the response was read to its end");
 }
 
 #[tokio::test]
@@ -248,7 +251,9 @@ async fn the_agents_token_is_read_from_its_file_at_each_request() {
     let source = Source::agent(agent.port(), format!("file://{}", file.path().display()));
     assert!(Reader::new(source.clone(), SECRET_ID).access_token().await.is_err());
     std::fs::write(file.path(), "second\n").unwrap();
-    assert_eq!(told(Reader::new(source, SECRET_ID).access_token().await), "v1");
-    let error = told(Reader::new(Source::agent(agent.port(), "file:///no/such/file"), SECRET_ID).access_token().await);
+    assert_eq!(token_or_error(Reader::new(source, SECRET_ID).access_token().await), "v1");
+    let error = token_or_error(
+        Reader::new(Source::agent(agent.port(), "file:///no/such/file"), SECRET_ID).access_token().await,
+    );
     assert!(error.contains("the agent's token cannot be read from /no/such/file: No such file"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! A source and a refresher in this process, in simulated time, which count what they are asked.
+//! A source and a refresher in this process, in simulated time. They record all requests.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -19,10 +19,10 @@ use token_refresher::{
 use tokio::time::Instant;
 
 pub const SECRET_ID: &str = "crm/oauth";
-/// How long a token lives here, seconds; it falls due 900 s before its end, and is handed out until 10 s before.
+/// The lifetime of a token, in seconds. A token is due 900 s before it expires, and is returned until 10 s before.
 pub const LIFETIME: i64 = 3600;
 
-/// Simulated time begins here; so do the tokens' lives, unless said otherwise.
+/// The time so many seconds after the start of the simulation. By default tokens are issued at the start.
 pub fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_767_225_600 + seconds, 0).unwrap()
 }
@@ -35,7 +35,7 @@ pub fn unavailable() -> StoreError {
     StoreError::Unavailable { action: "read", detail: "no answer".to_owned() }
 }
 
-/// A token secret's text: the token `NAME`, obtained so many seconds from the beginning.
+/// The text of a token secret: the token `name`, issued so many seconds after the start.
 pub fn token(name: &str, obtained: i64) -> String {
     token_living(name, obtained, LIFETIME)
 }
@@ -50,17 +50,15 @@ pub fn token_living(name: &str, obtained: i64, lifetime: i64) -> String {
     .to_string()
 }
 
-type Answer = Result<SecretVersion, StoreError>;
-
 #[derive(Default)]
 pub struct State {
-    /// What each kind of read is answered with; a read by id finds any version that was ever current.
     current: Option<SecretVersion>,
+    /// Every version that was ever current. A read by id finds each of them.
     all: Vec<SecretVersion>,
-    /// A cache on the way still answers this to who does not ask past it.
+    /// A cache in front of the source still returns this version for reads that do not bypass it.
     cached: Option<SecretVersion>,
     fault: Option<StoreError>,
-    takes: Duration,
+    read_time: Duration,
     panics: bool,
     pub queries: Vec<Query>,
     in_flight: usize,
@@ -75,7 +73,7 @@ pub struct World {
 }
 
 impl World {
-    /// A world whose secret holds the token `v1`, obtained now.
+    /// A world whose secret holds the token `v1`, issued now.
     pub fn new() -> Self {
         let world = Self { began: Instant::now(), state: Arc::default() };
         world.put("v1", token("v1", 0));
@@ -91,7 +89,7 @@ impl World {
         self.clock().now()
     }
 
-    /// Lets time pass until so many seconds from the beginning.
+    /// Lets time pass until so many seconds after the start.
     pub async fn until(&self, seconds: u64) {
         tokio::time::sleep_until(self.began + Duration::from_secs(seconds)).await;
     }
@@ -110,8 +108,8 @@ impl World {
         state.current = Some(version);
     }
 
-    /// From now on a cache on the way answers what is current now.
-    pub fn begin_to_cache(&self) {
+    /// From now on a cache in front of the source returns the version that is current now.
+    pub fn cache_current_version(&self) {
         let current = self.state().current.clone();
         self.state().cached = current;
     }
@@ -120,8 +118,9 @@ impl World {
         self.state().fault = fault.into();
     }
 
-    pub fn take(&self, takes: Duration) {
-        self.state().takes = takes;
+    /// Sets how long a read takes.
+    pub fn set_read_time(&self, read_time: Duration) {
+        self.state().read_time = read_time;
     }
 
     pub fn panic_from_now_on(&self) {
@@ -140,16 +139,16 @@ impl World {
         let world = self.clone();
         Source::from_fn(move |query| {
             let world = world.clone();
-            async move { world.answer(query).await }
+            async move { world.read(query).await }
         })
     }
 
-    async fn answer(&self, query: Query) -> Answer {
+    async fn read(&self, query: Query) -> Result<SecretVersion, StoreError> {
         assert_eq!(query.secret_id, SECRET_ID);
         let _in_flight = InFlight::of(self, query.clone());
-        let takes = self.state().takes;
-        assert!(!self.state().panics, "the source panics, as it was told to");
-        tokio::time::sleep(takes).await;
+        let read_time = self.state().read_time;
+        assert!(!self.state().panics, "the source panics on purpose");
+        tokio::time::sleep(read_time).await;
         let state = self.state();
         if let Some(fault) = &state.fault {
             return Err(fault.clone());
@@ -171,25 +170,25 @@ impl World {
         Reader::builder(self.source(), SECRET_ID).clock(self.clock())
     }
 
-    /// A refresher that does as told, after so many seconds.
+    /// A refresher that waits for `duration`, then calls `refresh` and returns its result.
     pub fn refresher(
         &self,
-        takes: Duration,
-        answer: impl Fn(&World) -> Result<Reply, NotRefreshed> + Send + Sync + 'static,
+        duration: Duration,
+        refresh: impl Fn(&World) -> Result<Reply, NotRefreshed> + Send + Sync + 'static,
     ) -> RefresherFunction {
-        let (world, answer) = (self.clone(), Arc::new(answer));
+        let (world, refresh) = (self.clone(), Arc::new(refresh));
         RefresherFunction::from_fn("token-refresher", move |event| {
-            let (world, answer) = (world.clone(), Arc::clone(&answer));
+            let (world, refresh) = (world.clone(), Arc::clone(&refresh));
             world.state().events.push(event);
             async move {
-                tokio::time::sleep(takes).await;
-                answer(&world)
+                tokio::time::sleep(duration).await;
+                refresh(&world)
             }
         })
     }
 }
 
-/// Counts reads under way, also those that are dropped half-way.
+/// Counts the reads in progress, including those that are dropped before their end.
 struct InFlight(World);
 
 impl InFlight {
@@ -209,7 +208,7 @@ impl Drop for InFlight {
     }
 }
 
-/// The token's text, or the error's.
-pub fn told(result: Result<AccessToken, ReadError>) -> String {
+/// The token, or the error message.
+pub fn token_or_error(result: Result<AccessToken, ReadError>) -> String {
     result.map_or_else(|error| error.to_string(), |token| token.expose().to_owned())
 }

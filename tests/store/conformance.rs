@@ -1,4 +1,4 @@
-//! What every store must do, as tests over any store. `conforms!(name, peer)` runs them all: see `docs/adding-a-store.md`.
+//! What every store must do: tests that run over any store. `conforms!(name, peer)` runs all of them: see `docs/adding-a-store.md`.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -8,7 +8,7 @@ use token_refresher::{
     store::{Content, Label, Listed, Operation, SecretStore, Selector, StoreError, VersionId},
 };
 
-/// A store under test, and a person's way past it to a secret's first version.
+/// A store under test, and a way to create a secret in it.
 pub trait Peer {
     type Store: SecretStore + 'static;
 
@@ -18,7 +18,7 @@ pub trait Peer {
     /// Creates a secret with its first version and returns the version's id.
     fn create(&self, name: &str, text: &str) -> impl Future<Output = VersionId>;
 
-    /// A version id that this store accepts; another one for another number.
+    /// A version id that this store accepts. Each number has a different id.
     fn id(&self, number: usize) -> VersionId {
         format!("00000000-0000-4000-8000-{number:012}").into()
     }
@@ -56,7 +56,7 @@ pub async fn a_secret_has_the_same_arn_in_every_read_and_no_other_secret_has_it(
     assert_ne!(store.get("another", Selector::Label(Label::Current)).await.unwrap().arn, arn);
 }
 
-pub async fn a_put_is_put_if_absent(peer: impl Peer) {
+pub async fn a_put_fails_if_the_id_exists_with_another_text(peer: impl Peer) {
     peer.create(NAME, "one").await;
     let store = peer.store();
     for (body, expected) in [("two", Ok(())), ("two", Ok(())), ("other", Err(StoreError::Exists))] {
@@ -65,7 +65,7 @@ pub async fn a_put_is_put_if_absent(peer: impl Peer) {
     assert_eq!(store.get(NAME, Selector::Id(&peer.id(2))).await.unwrap().body.expose(), "two");
 }
 
-pub async fn of_several_puts_at_once_exactly_one_succeeds(peer: impl Peer) {
+pub async fn exactly_one_of_several_concurrent_puts_succeeds(peer: impl Peer) {
     peer.create(NAME, "one").await;
     let puts: Vec<_> = (0..8)
         .map(|n| {
@@ -110,7 +110,7 @@ pub async fn a_move_is_compare_and_swap(peer: impl Peer) {
     assert_eq!(store.move_current(NAME, &first, &peer.id(3)).await, Err(StoreError::Moved));
 }
 
-pub async fn of_several_moves_at_once_exactly_one_succeeds(peer: impl Peer) {
+pub async fn exactly_one_of_several_concurrent_moves_succeeds(peer: impl Peer) {
     let first = peer.create(NAME, "one").await;
     for number in 2..10 {
         peer.store().put(NAME, &peer.id(number), Label::Staged, &text("staged")).await.unwrap();
@@ -160,7 +160,7 @@ pub async fn every_version_is_listed_with_the_time_when_it_was_put(peer: impl Pe
     }
 }
 
-pub async fn a_version_of_the_largest_size_fits_and_no_larger_one(peer: impl Peer) {
+pub async fn a_version_fits_up_to_the_size_limit(peer: impl Peer) {
     peer.create(NAME, "one").await;
     let (store, max_bytes) = (peer.store(), peer.store().limits().version_bytes);
     store.put(NAME, &peer.id(2), Label::Staged, &text(&"x".repeat(max_bytes))).await.unwrap();
@@ -169,7 +169,7 @@ pub async fn a_version_of_the_largest_size_fits_and_no_larger_one(peer: impl Pee
     assert!(matches!(too_large, Err(StoreError::Rejected { .. })), "{too_large:?}");
 }
 
-pub async fn a_secret_has_room_for_as_many_versions_as_its_limits_name(peer: impl Peer) {
+pub async fn a_secret_has_room_for_the_versions_of_its_limits(peer: impl Peer) {
     let first = peer.create(NAME, "one").await;
     let (store, versions) = (peer.store(), peer.store().limits().versions);
     for number in 2..=versions {
@@ -177,7 +177,7 @@ pub async fn a_secret_has_room_for_as_many_versions_as_its_limits_name(peer: imp
     }
     let full = store.put(NAME, &peer.id(versions + 1), Label::Claim, &text("a claim")).await;
     assert!(matches!(full, Err(StoreError::Quota { .. })), "{full:?}");
-    // What needs no room still works.
+    // Calls that need no room still succeed.
     store.put(NAME, &peer.id(2), Label::Claim, &text("a claim")).await.unwrap();
     store.move_current(NAME, &first, &peer.id(2)).await.unwrap();
 }
@@ -188,7 +188,7 @@ pub async fn a_reader_gets_the_same_text(peer: impl Peer) {
     assert_eq!((id, content), (first, Content::Text(text("one"))));
 }
 
-pub async fn no_error_contains_what_was_written(peer: impl Peer) {
+pub async fn no_error_contains_the_text_of_a_version(peer: impl Peer) {
     peer.create(NAME, "one").await;
     let (store, body) = (peer.store(), text("unseen-0123456789"));
     store.put(NAME, &peer.id(2), Label::Claim, &body).await.unwrap();
@@ -198,7 +198,7 @@ pub async fn no_error_contains_what_was_written(peer: impl Peer) {
         store.put(NAME, &peer.id(3), Label::Claim, &too_large).await.unwrap_err(),
         store.put("missing", &peer.id(3), Label::Claim, &body).await.unwrap_err(),
     ] {
-        assert!(!format!("{error} {error:?}").contains("unseen"), "an error contains what was written");
+        assert!(!format!("{error} {error:?}").contains("unseen"), "an error contains the text of a version");
     }
 }
 
@@ -225,24 +225,24 @@ pub async fn every_operation_has_a_name_and_every_error_has_advice(peer: impl Pe
     }
 }
 
-/// Runs the suite over a store: `conforms!(name, an expression that makes a new `Peer`)`.
+/// Runs the suite over a store: `conforms!(module_name, future of a new Peer)`.
 #[macro_export]
 macro_rules! conforms {
     ($store:ident, $peer:expr) => {
         $crate::conforms!(@ $store, $peer,
             a_version_is_read_by_its_label_and_by_its_id,
             a_secret_has_the_same_arn_in_every_read_and_no_other_secret_has_it,
-            a_put_is_put_if_absent,
-            of_several_puts_at_once_exactly_one_succeeds,
+            a_put_fails_if_the_id_exists_with_another_text,
+            exactly_one_of_several_concurrent_puts_succeeds,
             a_put_moves_its_label_and_not_awscurrent,
             a_move_is_compare_and_swap,
-            of_several_moves_at_once_exactly_one_succeeds,
+            exactly_one_of_several_concurrent_moves_succeeds,
             a_missing_secret_version_or_label_is_not_found,
             every_version_is_listed_with_the_time_when_it_was_put,
-            a_version_of_the_largest_size_fits_and_no_larger_one,
-            a_secret_has_room_for_as_many_versions_as_its_limits_name,
+            a_version_fits_up_to_the_size_limit,
+            a_secret_has_room_for_the_versions_of_its_limits,
             a_reader_gets_the_same_text,
-            no_error_contains_what_was_written,
+            no_error_contains_the_text_of_a_version,
             every_operation_has_a_name_and_every_error_has_advice,
         );
     };

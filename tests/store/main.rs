@@ -1,4 +1,4 @@
-//! Every store passes the same conformance suite, by one line.
+//! Each store passes the same conformance suite. One line adds a store.
 
 mod conformance;
 #[path = "../support/secrets_manager.rs"]
@@ -18,8 +18,8 @@ use token_refresher::{
 };
 
 conforms!(directory, super::Directory::open());
-conforms!(secrets_manager, super::Service::start());
-conforms!(a_directory_by_its_name, super::Named::open());
+conforms!(secrets_manager_over_the_sdk, super::Service::start());
+conforms!(a_directory_opened_by_name, super::Named::open());
 
 struct Directory {
     store: Arc<DirectoryStore>,
@@ -48,7 +48,7 @@ impl Peer for Directory {
     }
 }
 
-/// The AWS SDK's client, against a server that follows the documentation.
+/// The store over the AWS SDK, against a server that follows the documentation.
 struct Service {
     store: Arc<SecretsManager>,
     server: FakeSecretsManager,
@@ -112,7 +112,7 @@ impl Peer for Named {
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_a_stores_is_refused_with_the_names_that_are() {
+async fn an_unknown_store_name_is_rejected_and_the_error_lists_the_valid_names() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let not_a_folder = format!("dir:{}", file.path().display());
     for (name, expected) in [

@@ -1,6 +1,5 @@
-//! Stands between a process and all its peers, on one port: sees every request in one order, and lets some of them come
-//! to grief, before or after the peer has processed them. Knows which peer a request is for and what to call it;
-//! judges nothing.
+//! A proxy between a process and all its peers, on one port. It records every request in order, and injects faults before or after
+//! the peer has processed a request. It knows which peer a request is for, and names it; it checks nothing.
 
 use std::{
     io,
@@ -17,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::provider::Payload;
 
-/// Longer than the function reads.
+/// Longer than the longest response that the function reads, in bytes.
 const TOO_LONG: usize = 1024 * 1024 + 65_536;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,54 +30,54 @@ pub enum Peer {
 #[derive(Clone, Debug)]
 pub struct Observed {
     pub peer: Peer,
-    /// What it is for, such as `PutSecretValue OAUTH_CLAIM`.
+    /// Its purpose, such as `PutSecretValue OAUTH_CLAIM`.
     pub name: String,
-    /// Whether the peer has answered it, whatever became of the answer.
+    /// Whether the peer has responded, even if the response was then lost.
     pub processed: bool,
 }
 
-/// What becomes of a request.
+/// An injected fault: what happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strike {
-    /// The peer does not get it, and nothing comes back.
+pub enum InjectedFault {
+    /// The peer does not receive it. No response is sent.
     HoldBefore,
-    /// The peer processes it, and nothing comes back.
+    /// The peer processes it. No response is sent.
     HoldAfter,
-    /// The peer does not get it; the connection is closed.
+    /// The peer does not receive it. The connection is closed.
     CloseBefore,
-    /// The peer processes it; the connection is closed.
+    /// The peer processes it. The connection is closed without a response.
     CloseAfter,
-    /// The peer refuses it in a word: the status, and the error's code. Nothing is processed.
+    /// The peer does not receive it. The response is an error with this status and code.
     Refuse(u16, &'static str),
-    /// The peer processes it; half of the answer comes back, and the connection is closed.
+    /// The peer processes it. Half of the response is sent, then the connection is closed.
     Truncate,
-    /// The peer processes it; a page of HTML comes back.
+    /// The peer processes it. The response is an HTML page.
     Html,
-    /// The peer processes it; an answer comes back that has no end in sight.
+    /// The peer processes it. The response is longer than the function reads.
     Flood,
 }
 
-impl Strike {
-    /// Whether the peer does not get the request.
+impl InjectedFault {
+    /// Whether the peer does not receive the request.
     pub fn is_before(self) -> bool {
         matches!(self, Self::HoldBefore | Self::CloseBefore | Self::Refuse(..))
     }
 }
 
-/// Which requests a strike meets.
+/// The requests that an injected fault affects.
 #[derive(Clone, Debug)]
 pub enum When {
     /// The one with this number, counted from 0.
     Nth(usize),
-    /// That one, and all to its peer that come after it and whose names start so.
+    /// The one with this number, and all later ones to the same peer whose names start with this text.
     From(usize, &'static str),
-    /// The `nth` whose name starts so, counted from 1.
+    /// The `nth` one whose name starts with this text, counted from 1.
     Named(String, usize),
 }
 
 impl When {
-    /// Whether the last of these is meant.
-    fn meets(&self, seen: &[Observed]) -> bool {
+    /// Whether the last of these requests is affected.
+    fn affects(&self, seen: &[Observed]) -> bool {
         let number = seen.len() - 1;
         match self {
             Self::Nth(nth) => *nth == number,
@@ -93,15 +92,15 @@ impl When {
     }
 }
 
-/// Where a process's requests go.
+/// The addresses of the real peers.
 pub struct Upstreams {
-    /// Without a slash at the end.
+    /// Without a final slash.
     pub secrets_manager: String,
     /// With its path.
     pub provider: String,
 }
 
-/// The gateway, on a thread of its own. Dropped, it closes its port.
+/// The gateway, on its own thread. It closes its port when it is dropped.
 pub struct Gateway {
     address: String,
     shared: Arc<Shared>,
@@ -110,10 +109,10 @@ pub struct Gateway {
 
 struct Shared {
     upstreams: Upstreams,
-    strike: Mutex<Option<(When, Strike)>>,
+    fault: Mutex<Option<(When, InjectedFault)>>,
     seen: watch::Sender<Vec<Observed>>,
-    /// How many requests have met the strike.
-    struck: watch::Sender<usize>,
+    /// How many requests the fault has affected.
+    faulted: watch::Sender<usize>,
 }
 
 impl Gateway {
@@ -123,9 +122,9 @@ impl Gateway {
         let listener = listener.into_std().expect("a socket to hand over");
         let shared = Arc::new(Shared {
             upstreams,
-            strike: Mutex::default(),
+            fault: Mutex::default(),
             seen: watch::Sender::default(),
-            struck: watch::Sender::default(),
+            faulted: watch::Sender::default(),
         });
         let (stop, stopped) = oneshot::channel();
         let its = Arc::clone(&shared);
@@ -141,113 +140,113 @@ impl Gateway {
         Self { address, shared, _stop: stop }
     }
 
-    /// Secrets Manager, by way of here.
+    /// The address for Secrets Manager.
     pub fn secrets_manager(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// A Runtime API, by way of here. Its address is part of this one, so that no request of a process that is dead by now
-    /// gets to the Runtime API of the next.
+    /// The address for a Runtime API. It contains the API's own address, so that no request of a dead process reaches the Runtime
+    /// API of the next one.
     pub fn runtime_api(&self, its_address: &str) -> String {
         format!("http://{}/{its_address}", self.address)
     }
 
-    /// The provider's token endpoint, by way of here.
+    /// The address for the provider's token endpoint.
     pub fn token_endpoint(&self) -> String {
         format!("http://{}/token", self.address)
     }
 
-    /// Strikes requests to come; there is one strike at a time.
-    pub fn strike(&self, when: When, strike: Strike) {
-        *self.shared.strike() = Some((when, strike));
+    /// Injects a fault into later requests. It replaces the fault that was set before.
+    pub fn inject(&self, when: When, fault: InjectedFault) {
+        *self.shared.fault() = Some((when, fault));
     }
 
-    /// Lets all requests through from now on, and forgets those that came.
-    pub fn mend(&self) {
-        *self.shared.strike() = None;
+    /// Removes the fault, and clears the list of requests.
+    pub fn reset(&self) {
+        *self.shared.fault() = None;
         self.shared.seen.send_replace(Vec::new());
-        self.shared.struck.send_replace(0);
+        self.shared.faulted.send_replace(0);
     }
 
-    /// The requests since the start or the last mending, in their order.
+    /// The requests since the start or the last reset, in order.
     pub fn seen(&self) -> Vec<Observed> {
         self.shared.seen.borrow().clone()
     }
 
-    /// How many requests have met the strike.
-    pub fn struck(&self) -> usize {
-        *self.shared.struck.borrow()
+    /// How many requests the fault has affected.
+    pub fn faulted(&self) -> usize {
+        *self.shared.faulted.borrow()
     }
 
-    /// Waits until a request has met the strike.
-    pub async fn until_struck(&self) {
-        let mut struck = self.shared.struck.subscribe();
-        let waited = tokio::time::timeout(Duration::from_secs(30), struck.wait_for(|&struck| struck > 0)).await;
-        assert!(waited.is_ok(), "the request to strike did not come; these did: {:?}", self.seen());
+    /// Waits until the fault has affected a request.
+    pub async fn until_faulted(&self) {
+        let mut faulted = self.shared.faulted.subscribe();
+        let waited = tokio::time::timeout(Duration::from_secs(30), faulted.wait_for(|&count| count > 0)).await;
+        assert!(waited.is_ok(), "no request met the fault; these arrived: {:?}", self.seen());
     }
 
-    /// Waits until so many requests of this name have come.
+    /// Waits until so many requests of this name have arrived.
     pub async fn until_seen(&self, name: &str, times: usize) {
         let mut seen = self.shared.seen.subscribe();
         let enough = seen.wait_for(|seen| seen.iter().filter(|seen| seen.name == name).count() >= times);
         let waited = tokio::time::timeout(Duration::from_secs(30), enough).await.is_ok();
-        assert!(waited, "{name} did not come; these did: {:?}", self.seen());
+        assert!(waited, "{name} did not arrive; these did: {:?}", self.seen());
     }
 }
 
 impl Shared {
-    fn strike(&self) -> MutexGuard<'_, Option<(When, Strike)>> {
-        self.strike.lock().expect("no one panicked with it")
+    fn fault(&self) -> MutexGuard<'_, Option<(When, InjectedFault)>> {
+        self.fault.lock().expect("no thread panicked with the lock")
     }
 
-    /// Notes a request; tells its number and what strikes it.
-    fn arrived(&self, peer: Peer, name: String) -> (usize, Option<Strike>) {
+    /// Records a request. Returns its number, and the fault that affects it, if any.
+    fn arrived(&self, peer: Peer, name: String) -> (usize, Option<InjectedFault>) {
         let mut number = 0;
-        let mut struck = None;
+        let mut injected = None;
         self.seen.send_modify(|seen| {
             number = seen.len();
             seen.push(Observed { peer, name, processed: false });
-            struck = self.strike().as_ref().filter(|(when, _)| when.meets(seen)).map(|(_, strike)| *strike);
+            injected = self.fault().as_ref().filter(|(when, _)| when.affects(seen)).map(|(_, fault)| *fault);
         });
-        (number, struck)
+        (number, injected)
     }
 
     fn processed(&self, number: usize) {
         self.seen.send_modify(|seen| {
-            // None: mended meanwhile.
+            // `None`: the list was cleared in between.
             if let Some(seen) = seen.get_mut(number) {
                 seen.processed = true;
             }
         });
     }
 
-    /// Hands a request on; the whole answer.
-    async fn forward(&self, http: &reqwest::Client, asked: &Asked) -> io::Result<(Response<()>, String)> {
-        let url = match asked.peer {
-            Peer::RuntimeApi => format!("http:/{}", asked.head.uri.path()),
+    /// Forwards a request to its peer. Returns the whole response.
+    async fn forward(&self, http: &reqwest::Client, received: &Received) -> io::Result<(Response<()>, String)> {
+        let url = match received.peer {
+            Peer::RuntimeApi => format!("http:/{}", received.head.uri.path()),
             Peer::SecretsManager => format!("{}/", self.upstreams.secrets_manager),
             Peer::Provider => self.upstreams.provider.clone(),
         };
-        let mut headers = asked.head.headers.clone();
+        let mut headers = received.head.headers.clone();
         headers.remove(header::HOST);
-        let request = http.request(asked.head.method.clone(), url).headers(headers).body(asked.body.clone());
-        let answer = request.send().await.map_err(io::Error::other)?;
+        let request = http.request(received.head.method.clone(), url).headers(headers).body(received.body.clone());
+        let response = request.send().await.map_err(io::Error::other)?;
         let mut head = Response::new(());
-        *head.status_mut() = answer.status();
-        *head.headers_mut() = answer.headers().clone();
-        Ok((head, answer.text().await.map_err(io::Error::other)?))
+        *head.status_mut() = response.status();
+        *head.headers_mut() = response.headers().clone();
+        Ok((head, response.text().await.map_err(io::Error::other)?))
     }
 }
 
-/// A request, read.
-struct Asked {
+/// A request with its whole body.
+struct Received {
     peer: Peer,
     name: String,
     head: hyper::http::request::Parts,
     body: String,
 }
 
-impl Asked {
+impl Received {
     async fn read(request: Request<Incoming>) -> io::Result<Self> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
@@ -279,43 +278,45 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         let (shared, http) = (Arc::clone(&shared), http.clone());
         let service = service_fn(move |request| respond(Arc::clone(&shared), http.clone(), request));
-        // An error is a process that went away, or a connection closed on purpose.
+        // An error means that the process died, or that the connection was closed on purpose.
         tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 
-/// An error makes hyper close the connection without an answer.
+/// If this returns an error, hyper closes the connection without a response.
 async fn respond(
     shared: Arc<Shared>,
     http: reqwest::Client,
     request: Request<Incoming>,
 ) -> io::Result<Response<Payload>> {
-    let asked = Asked::read(request).await?;
-    let (number, strike) = shared.arrived(asked.peer, asked.name.clone());
-    let answer = if strike.is_some_and(Strike::is_before) {
+    let received = Received::read(request).await?;
+    let (number, fault) = shared.arrived(received.peer, received.name.clone());
+    let peer_response = if fault.is_some_and(InjectedFault::is_before) {
         None
     } else {
-        let answer = shared.forward(&http, &asked).await?;
+        let response = shared.forward(&http, &received).await?;
         shared.processed(number);
-        Some(answer)
+        Some(response)
     };
-    if strike.is_some() {
-        shared.struck.send_modify(|struck| *struck += 1);
+    if fault.is_some() {
+        shared.faulted.send_modify(|count| *count += 1);
     }
-    let (status, text) = match (strike, answer) {
-        (Some(Strike::HoldBefore | Strike::HoldAfter), _) => return std::future::pending().await,
-        (Some(Strike::Refuse(status, code)), _) => {
-            // As both write it: awsJson1.1's error and RFC 6749's.
-            (status, Payload::whole(json!({"__type": code, "Message": "struck", "error": code}).to_string()))
+    let (status, text) = match (fault, peer_response) {
+        (Some(InjectedFault::HoldBefore | InjectedFault::HoldAfter), _) => return std::future::pending().await,
+        (Some(InjectedFault::Refuse(status, code)), _) => {
+            // The error members of both protocols: awsJson1.1 and RFC 6749.
+            (status, Payload::whole(json!({"__type": code, "Message": "an injected fault", "error": code}).to_string()))
         }
-        (Some(Strike::Truncate), Some((head, text))) => {
+        (Some(InjectedFault::Truncate), Some((head, text))) => {
             let head = head.status();
             let length = text.len();
             let response = Response::builder().status(head).header("content-length", length);
             return response.body(Payload::half_of(text)).map_err(io::Error::other);
         }
-        (Some(Strike::Html), _) => (200, Payload::whole("<html><body>Welcome to the hotel</body></html>".to_owned())),
-        (Some(Strike::Flood), _) => (200, Payload::huge(TOO_LONG)),
+        (Some(InjectedFault::Html), _) => {
+            (200, Payload::whole("<html><body>Welcome to the hotel</body></html>".to_owned()))
+        }
+        (Some(InjectedFault::Flood), _) => (200, Payload::huge(TOO_LONG)),
         (None, Some((head, text))) => {
             let mut response = head.map(|()| Payload::whole(text));
             response.headers_mut().remove(header::TRANSFER_ENCODING);

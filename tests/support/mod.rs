@@ -1,5 +1,5 @@
-//! Peers of the tests' own, over real sockets on port 0, and what the tests share.
-#![allow(dead_code, reason = "each integration test uses its own part of it")]
+//! What the integration tests share: simulated servers, over real sockets on port 0, and the search for secrets in output.
+#![allow(dead_code, reason = "each integration test uses a part of it")]
 
 pub mod gateway;
 pub mod output;

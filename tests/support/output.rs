@@ -1,19 +1,19 @@
-//! Whether output shows a secret, whole, in part or encoded. Knows no program and no token.
+//! Searches output for secrets: whole, in part or encoded.
 #![allow(dead_code, reason = "each integration test is a crate of its own and uses a part of this")]
 
 use std::collections::HashSet;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-/// How much of a secret must not be seen: 12 characters.
+/// The length of a piece of a secret that must not appear, in characters.
 const PIECE: usize = 12;
-/// The same piece in base64.
+/// The length of such a piece in base64.
 const PIECE_BASE64: usize = PIECE / 3 * 4;
 
-/// Fails when a secret, or any 12 characters in a row of one, can be read in the output: as it is, percent-encoded
-/// (also as a form encodes it), JSON-escaped (also twice) or in base64 (both alphabets, also within a longer text).
+/// Fails if the output contains a secret, or any 12 characters in a row of one: as it is, percent-encoded
+/// (also as in a form), JSON-escaped (also twice) or in base64 (both alphabets, also within a longer text).
 ///
-/// The message tells which secret by its index only, so that a failing test leaks nothing itself.
+/// The message names the secret by its index only, so that a failing test shows no secret.
 pub fn assert_no_secret(output: &str, secrets: &[String]) {
     let readings = readings(output);
     let texts: Vec<_> = readings.iter().map(|(how, text)| (how, pieces(text, PIECE))).collect();
@@ -24,7 +24,7 @@ pub fn assert_no_secret(output: &str, secrets: &[String]) {
         for (how, text) in &texts {
             assert!(pieces(secret, PIECE).is_disjoint(text), "the output shows secret {index} {how}");
         }
-        // In the middle of a longer text a secret may begin at any of the three bytes of a base64 group.
+        // Within a longer text a secret can begin at any of the three bytes of a base64 group.
         for offset in 0..3 {
             let groups = secret[offset..].chunks_exact(3).flatten().copied().collect::<Vec<_>>();
             let encoded = STANDARD.encode(groups).into_bytes();
@@ -33,7 +33,7 @@ pub fn assert_no_secret(output: &str, secrets: &[String]) {
     }
 }
 
-/// The output as it is and with each encoding undone.
+/// The output as it is, and with each encoding decoded.
 fn readings(output: &str) -> Vec<(&'static str, Vec<u8>)> {
     let once = unescaped(output.as_bytes());
     let twice = unescaped(&once);
@@ -70,7 +70,7 @@ fn percent_decoded(text: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Undoes the escapes of JSON strings, wherever they stand.
+/// Decodes the escapes of JSON strings anywhere in the text.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     decoded(text, |rest| match rest {
         [b'\\', b'u', digits @ ..] => {
@@ -85,7 +85,7 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Replaces what `decode` recognises at the start of the rest: by what, and how long it was.
+/// Decodes a text. `decode` gets the rest of the text, and returns the decoded bytes at its start and their encoded length.
 fn decoded(text: &[u8], decode: impl Fn(&[u8]) -> Option<(Vec<u8>, usize)>) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;

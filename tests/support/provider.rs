@@ -1,5 +1,5 @@
-//! An authorization server's token endpoint, over real HTTP/1.1 on a port of its own: rotating, replaying or misbehaving.
-//! Knows RFC 6749's refresh and keeps all it was asked; knows nothing of who asks.
+//! The token endpoint of an authorization server, over real HTTP/1.1 on its own port. It implements the refresh of RFC 6749, sends
+//! recorded responses, or misbehaves. It records every request.
 #![allow(dead_code, unused_imports, reason = "each integration test is a crate of its own and uses a part of this")]
 
 use std::{
@@ -11,19 +11,19 @@ use std::{
 };
 
 use http_body_util::BodyExt;
-use hyper::{Response, body::Incoming, service::service_fn};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{oneshot, watch};
 
-mod answer;
 mod client;
 mod endpoint;
 mod grants;
+mod response;
 pub use self::{
-    answer::{Answer, Payload},
     client::AuthMethod,
     endpoint::{CLIENT_ID, CLIENT_SECRET, Request},
     grants::World,
+    response::{Payload, Response},
 };
 use self::{
     client::Client,
@@ -31,7 +31,7 @@ use self::{
     grants::Pair,
 };
 
-/// A running token endpoint. Dropped, it closes its port and every connection.
+/// A running token endpoint. It closes its port and every connection when it is dropped.
 pub struct Provider {
     address: SocketAddr,
     endpoint: Arc<Mutex<Endpoint>>,
@@ -41,33 +41,33 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// One-time refresh tokens whose reuse kills the family: the world that forgives nothing.
+    /// With single-use refresh tokens. A second use revokes all tokens of the grant.
     pub fn rotating() -> Self {
-        Self::always(Answer::Exchange)
+        Self::always(Response::Exchange)
     }
 
-    /// The same answer to everyone.
-    pub fn answering(status: u16, content_type: &str, body: &str) -> Self {
-        Self::always(Answer::fixed(status, content_type, body))
+    /// Sends the same response to every request.
+    pub fn responding(status: u16, content_type: &str, body: &str) -> Self {
+        Self::always(Response::fixed(status, content_type, body))
     }
 
-    /// These answers in turn, then exchanges.
-    pub fn script(answers: impl IntoIterator<Item = Answer>) -> Self {
+    /// Sends these responses in order, then exchanges.
+    pub fn script(responses: impl IntoIterator<Item = Response>) -> Self {
         let provider = Self::rotating();
-        answers.into_iter().for_each(|answer| provider.answer_next(answer));
+        responses.into_iter().for_each(|response| provider.respond_next(response));
         provider
     }
 
-    /// This answer to every request that no script speaks for.
-    pub fn always(answer: Answer) -> Self {
+    /// Sends this response to every request, except to those of a script.
+    pub fn always(response: Response) -> Self {
         let (arrivals, arrived) = watch::channel(0);
-        let endpoint = Arc::new(Mutex::new(Endpoint::new(answer)));
+        let endpoint = Arc::new(Mutex::new(Endpoint::new(response)));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a socket for Tokio");
         let address = listener.local_addr().expect("a bound address");
         let (stop, stopped) = oneshot::channel();
         let its_endpoint = Arc::clone(&endpoint);
-        // A thread of its own: a test may block, waiting for a process, and may run more than one runtime.
+        // On its own thread, because a test can block while it waits for a process, and can use more than one runtime.
         let server = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
@@ -92,24 +92,25 @@ impl Provider {
         self
     }
 
-    /// The `expires_in` of an exchange, in seconds; 3600 unless told otherwise.
+    /// Sets the `expires_in` of an exchange, in seconds. The default is 3600.
     #[must_use]
     pub fn with_lifetime(self, seconds: u64) -> Self {
         self.endpoint().expires_in = seconds;
         self
     }
 
-    pub fn answer_next(&self, answer: Answer) {
-        self.endpoint().script.push_back(answer);
+    /// Adds a response to the script.
+    pub fn respond_next(&self, response: Response) {
+        self.endpoint().script.push_back(response);
     }
 
-    /// A person consents: an access token and a refresh token, to seed a secret with.
+    /// A person consents. Returns an access token and a refresh token, for a new secret.
     pub fn issue(&self) -> (String, String) {
         let Pair { access, refresh } = self.endpoint().grants.issue();
         (access, refresh)
     }
 
-    /// Every refresh token dies, as when a person removes the application from their account.
+    /// Revokes every refresh token, as when a person removes the application from their account.
     pub fn withdraw_consent(&self) {
         self.endpoint().grants.withdraw_consent();
     }
@@ -118,7 +119,7 @@ impl Provider {
         format!("http://{}/token", self.address)
     }
 
-    /// Whether this refresh token is the current one of a living family.
+    /// Whether this refresh token is valid: the newest one of a grant that is not revoked.
     pub fn is_alive(&self, refresh_token: &str) -> bool {
         self.endpoint().grants.is_alive(refresh_token)
     }
@@ -127,12 +128,12 @@ impl Provider {
         self.endpoint().requests.clone()
     }
 
-    /// How many requests have arrived, whatever became of them.
+    /// How many requests have arrived, including those that failed.
     pub fn exchanges(&self) -> usize {
         self.endpoint().requests.len()
     }
 
-    /// How many refreshes were granted, the answers that never arrived included.
+    /// How many exchanges issued tokens, including those whose response was lost.
     pub fn granted(&self) -> usize {
         self.endpoint().grants.granted
     }
@@ -142,13 +143,13 @@ impl Provider {
         self.endpoint().grants.reuses
     }
 
-    /// Every token seeded, exchanged or contained in a fixed answer: what no output may show.
+    /// Every token that was issued, or that is in a fixed response. No output may show one.
     pub fn every_token_issued(&self) -> Vec<String> {
         let endpoint = self.endpoint();
         [endpoint.grants.issued.as_slice(), &endpoint.replayed].concat()
     }
 
-    /// Waits until this many requests have arrived and were carried out, answered or not.
+    /// Waits until so many requests have arrived and were processed, with or without a response.
     pub async fn until_exchanges(&self, count: usize) {
         let mut arrived = self.arrived.clone();
         let enough = arrived.wait_for(|&arrived| arrived >= count);
@@ -174,17 +175,17 @@ async fn serve(listener: std::net::TcpListener, endpoint: Arc<Mutex<Endpoint>>, 
         let Ok((stream, _)) = listener.accept().await else { continue };
         let (endpoint, arrivals) = (Arc::clone(&endpoint), arrivals.clone());
         let service = service_fn(move |request| respond(Arc::clone(&endpoint), arrivals.clone(), request));
-        // An error is a client that went away or an answer that was to break off.
+        // An error means that the client disconnected, or that the response was cut off on purpose.
         tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 
-/// An error makes hyper close the connection without an answer.
+/// If this returns an error, hyper closes the connection without a response.
 async fn respond(
     endpoint: Arc<Mutex<Endpoint>>,
     arrivals: watch::Sender<usize>,
     request: hyper::Request<Incoming>,
-) -> io::Result<Response<Payload>> {
+) -> io::Result<hyper::Response<Payload>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -197,7 +198,7 @@ async fn respond(
     };
     let (delay, reply) = {
         let mut endpoint = endpoint.lock().expect("no request panicked");
-        let reply = endpoint.take(request);
+        let reply = endpoint.handle(request);
         arrivals.send_replace(endpoint.requests.len());
         reply
     };

@@ -1,5 +1,5 @@
-//! AWS Lambda's Runtime API, over real HTTP/1.1 on a port of its own, to drive a function's real binary.
-//! Knows what Lambda sends and expects; knows nothing of what the function does.
+//! AWS Lambda's Runtime API, over real HTTP/1.1 on its own port, to drive the real binary of a function. It knows nothing of what
+//! the function does.
 #![allow(dead_code, unused_imports, reason = "each integration test is a crate of its own and uses a part of this")]
 
 use std::{
@@ -28,20 +28,20 @@ mod function;
 pub use function::Function;
 
 /// How long an invocation may take before the function counts as gone.
-const PATIENCE: Duration = Duration::from_mins(2);
-/// How long an answer may still be on its way when the process that sent it is dead.
-const LAST_WORDS: Duration = Duration::from_millis(300);
+const INVOCATION_TIMEOUT: Duration = Duration::from_mins(2);
+/// How long to wait for a response that a process sent before it died.
+const RESPONSE_TIMEOUT_AFTER_DEATH: Duration = Duration::from_millis(300);
 
 /// When an invocation ends.
 #[derive(Clone, Copy, Debug)]
 pub enum Deadline {
     /// This many milliseconds after the function has fetched the event.
     InMs(u64),
-    /// At this time, milliseconds since the epoch; some emulators send one in 1970.
+    /// At this time, in milliseconds since the epoch. Some emulators send one in 1970.
     AtMs(u64),
 }
 
-/// What became of an invocation.
+/// The result of an invocation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Response(Value),
@@ -51,7 +51,7 @@ pub enum Outcome {
         /// The header `Lambda-Runtime-Function-Error-Type`.
         header: String,
     },
-    /// The process died, or nothing asked for the event or answered it within two minutes.
+    /// The process died, or no process fetched the event and responded within two minutes.
     Gone,
 }
 
@@ -61,7 +61,7 @@ struct Event {
     deadline: Deadline,
 }
 
-/// Processes that were started against one Runtime API, and how many of them are dead.
+/// How many processes were started with one Runtime API, and how many of them have exited.
 #[derive(Clone, Copy, Default)]
 struct Processes {
     started: usize,
@@ -70,13 +70,13 @@ struct Processes {
 
 struct State {
     events: tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>,
-    /// Who waits for which invocation.
+    /// The caller that waits for each invocation, by its id.
     waiting: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
     init_error: Mutex<Option<Value>>,
     processes: watch::Sender<Processes>,
 }
 
-/// A running Runtime API for one process at a time. Dropped, it closes its port and every connection.
+/// A running Runtime API for one process at a time. It closes its port and every connection when it is dropped.
 pub struct RuntimeApi {
     address: SocketAddr,
     state: Arc<State>,
@@ -99,7 +99,7 @@ impl RuntimeApi {
         let listener = listener.into_std().expect("a socket to hand over");
         let (stop, stopped) = oneshot::channel();
         let its_state = Arc::clone(&state);
-        // A thread of its own: a test may block, waiting for a process, and may run more than one runtime.
+        // On its own thread, because a test can block while it waits for a process, and can use more than one runtime.
         let server = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
@@ -112,17 +112,17 @@ impl RuntimeApi {
         Self { address, state, queue, stop: Some(stop), server: Some(server) }
     }
 
-    /// What `AWS_LAMBDA_RUNTIME_API` is to be.
+    /// The value for `AWS_LAMBDA_RUNTIME_API`.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// Hands the event to the function and waits for what becomes of it.
+    /// Sends the event to the function and waits for the result.
     pub async fn invoke(&self, payload: &str, deadline: Deadline) -> Outcome {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let id = format!("00000000-0000-4000-8000-{:012x}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let (answer, mut answered) = oneshot::channel();
-        self.state.waiting.lock().expect("no request panicked").insert(id.clone(), answer);
+        let (sender, mut result) = oneshot::channel();
+        self.state.waiting.lock().expect("no request panicked").insert(id.clone(), sender);
 
         let mut processes = self.state.processes.subscribe();
         let exited = processes.borrow().exited;
@@ -130,14 +130,18 @@ impl RuntimeApi {
         self.queue.send(Event { id, payload: payload.to_owned(), deadline }).unwrap_or_else(|_| panic!("no server"));
         tokio::select! {
             biased;
-            outcome = &mut answered => return outcome.unwrap_or(Outcome::Gone),
+            outcome = &mut result => return outcome.unwrap_or(Outcome::Gone),
             _ = processes.wait_for(is_dead) => {}
-            () = tokio::time::sleep(PATIENCE) => {}
+            () = tokio::time::sleep(INVOCATION_TIMEOUT) => {}
         }
-        tokio::time::timeout(LAST_WORDS, answered).await.ok().and_then(Result::ok).unwrap_or(Outcome::Gone)
+        tokio::time::timeout(RESPONSE_TIMEOUT_AFTER_DEATH, result)
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or(Outcome::Gone)
     }
 
-    /// What the function reported to `init/error`.
+    /// The error that the function sent to `init/error`.
     pub fn init_error(&self) -> Option<Value> {
         self.state.init_error.lock().expect("no request panicked").clone()
     }
@@ -156,12 +160,12 @@ async fn serve(listener: std::net::TcpListener, state: Arc<State>) {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let state = Arc::clone(&state);
         let service = service_fn(move |request| respond(Arc::clone(&state), request));
-        // An error is a function that went away.
+        // An error means that the function died.
         tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 
-/// An error makes hyper close the connection without an answer.
+/// If this returns an error, hyper closes the connection without a response.
 async fn respond(state: Arc<State>, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
@@ -170,7 +174,7 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> io::Result<Re
         (&Method::GET, ["invocation", "next"]) => next(&state).await,
         (&Method::POST, ["invocation", id, "response"]) => {
             let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
-            Ok(settle(&state, id, Outcome::Response(serde_json::from_slice(&body).unwrap_or_else(|_| text()))))
+            Ok(complete(&state, id, Outcome::Response(serde_json::from_slice(&body).unwrap_or_else(|_| text()))))
         }
         (&Method::POST, ["invocation", id, "error"]) => {
             let error: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -178,18 +182,18 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> io::Result<Re
             let header = head.headers.get("lambda-runtime-function-error-type").and_then(|value| value.to_str().ok());
             let header = header.unwrap_or_default().to_owned();
             let (error_type, message) = (member("errorType"), member("errorMessage"));
-            Ok(settle(&state, id, Outcome::Error { error_type, message, header }))
+            Ok(complete(&state, id, Outcome::Error { error_type, message, header }))
         }
         (&Method::POST, ["init", "error"]) => {
             let error = serde_json::from_slice(&body).unwrap_or_default();
             *state.init_error.lock().expect("no request panicked") = Some(error);
-            Ok(answer(202, &json!({"status": "OK"})))
+            Ok(response(202, &json!({"status": "OK"})))
         }
-        _ => Ok(answer(404, &json!({"errorType": "NotFound", "errorMessage": head.uri.path()}))),
+        _ => Ok(response(404, &json!({"errorType": "NotFound", "errorMessage": head.uri.path()}))),
     }
 }
 
-/// The long poll. It never answers with an error: without the request id's header `lambda_runtime` panics.
+/// The long poll. It never returns an error response, because `lambda_runtime` panics without the header of the request id.
 async fn next(state: &State) -> io::Result<Response<Full<Bytes>>> {
     let mut processes = state.processes.subscribe();
     let exited = processes.borrow().exited;
@@ -218,27 +222,27 @@ async fn next(state: &State) -> io::Result<Response<Full<Bytes>>> {
     Ok(response.body(event.payload.into()).expect("a response"))
 }
 
-/// The next event that someone still waits for.
+/// The next event whose caller still waits.
 async fn waited_for_event(state: &State) -> Event {
     let mut events = state.events.lock().await;
     loop {
         let Some(event) = events.recv().await else { return std::future::pending().await };
         let waiting = state.waiting.lock().expect("no request panicked");
-        if waiting.get(&event.id).is_some_and(|answer| !answer.is_closed()) {
+        if waiting.get(&event.id).is_some_and(|sender| !sender.is_closed()) {
             return event;
         }
     }
 }
 
-fn settle(state: &State, id: &str, outcome: Outcome) -> Response<Full<Bytes>> {
+fn complete(state: &State, id: &str, outcome: Outcome) -> Response<Full<Bytes>> {
     let waiting = state.waiting.lock().expect("no request panicked").remove(id);
     match waiting.map(|waiting| waiting.send(outcome)) {
-        Some(Ok(())) => answer(202, &json!({"status": "OK"})),
-        _ => answer(400, &json!({"errorType": "InvalidRequestID", "errorMessage": "no such invocation"})),
+        Some(Ok(())) => response(202, &json!({"status": "OK"})),
+        _ => response(400, &json!({"errorType": "InvalidRequestID", "errorMessage": "no such invocation"})),
     }
 }
 
-fn answer(status: u16, body: &Value) -> Response<Full<Bytes>> {
-    let response = Response::builder().status(status).header("content-type", "application/json");
-    response.body(body.to_string().into()).expect("a response")
+fn response(status: u16, body: &Value) -> Response<Full<Bytes>> {
+    let head = Response::builder().status(status).header("content-type", "application/json");
+    head.body(body.to_string().into()).expect("a response")
 }

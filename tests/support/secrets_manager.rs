@@ -1,7 +1,7 @@
 //! A Secrets Manager that follows AWS's documentation where the emulators do not: awsJson1.1 over a real socket, with
-//! faults on demand. Knows nothing of OAuth, and checks no signatures.
+//! fault injection. It knows nothing of OAuth, and checks no signatures.
 //!
-//! Errors have AWS's words where these are known; the texts of `LimitExceededException` and of a label moved from the
+//! Error messages are those of AWS if they are known. The texts of `LimitExceededException` and of a label moved from the
 //! wrong version are ours.
 
 #![allow(dead_code, reason = "each integration test uses a part of it")]
@@ -32,45 +32,45 @@ use token_refresher::{
 };
 use tokio::{net::TcpListener, sync::oneshot};
 
-/// The actions that it speaks.
+/// The actions that it implements.
 pub const GET: &str = "GetSecretValue";
 pub const PUT: &str = "PutSecretValue";
 pub const MOVE: &str = "UpdateSecretVersionStage";
 pub const LIST: &str = "ListSecretVersionIds";
 
-/// The server, on a thread of its own, so that a test may block while it answers. Ends when dropped.
+/// The server, on its own thread, so that a test can block while the server responds. It stops when it is dropped.
 pub struct FakeSecretsManager {
     shared: Arc<Shared>,
     url: String,
     _stop: oneshot::Sender<()>,
 }
 
-/// What went wrong, or goes differently, with a call.
+/// The effect of a fault on a call.
 #[derive(Clone, Copy, Debug)]
 pub enum Effect {
-    /// `ThrottlingException`; nothing done.
+    /// `ThrottlingException`. The call is not carried out.
     Throttle,
-    /// `InternalServiceError`, status 500; nothing done.
+    /// `InternalServiceError`, status 500. The call is not carried out.
     InternalError,
-    /// `AccessDeniedException`, as for a policy that allows too little.
+    /// `AccessDeniedException`, as for a policy that does not allow the action.
     AccessDenied,
-    /// `LimitExceededException`; nothing done.
+    /// `LimitExceededException`. The call is not carried out.
     LimitExceeded,
-    /// The connection is closed; nothing done.
+    /// The connection is closed. The call is not carried out.
     DropBefore,
-    /// A lost answer: the call is carried out, the connection closed.
+    /// A lost response: the call is carried out, then the connection is closed.
     DropAfter,
-    /// The call is carried out late, also when the caller has gone by then.
+    /// The call is carried out late, even if the caller has disconnected by then.
     DelayBefore(Duration),
-    /// The call is carried out at once and answered late.
+    /// The call is carried out at once. The response is late.
     DelayAfter(Duration),
-    /// A read answers as of before the last so many writes of the secret.
+    /// A read returns the state before the last so many writes of the secret.
     StaleRead(usize),
 }
 
-/// An [`Effect`] and the calls that it strikes: the next one, unless said otherwise.
+/// An [`Effect`] and the calls that it affects: by default the next one.
 ///
-/// Every call counts for every fault it matches; the first fault added that is ready to strike does.
+/// A call counts for every fault that it matches. If several faults apply, the one that was added first takes effect.
 pub struct Fault {
     matches: Box<dyn Fn(&Call) -> bool + Send>,
     after: usize,
@@ -79,33 +79,33 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Strikes calls of one action.
+    /// Affects calls of one action.
     pub fn on(action: &'static str, effect: Effect) -> Self {
         Self::on_any(effect).when(move |call| call.action == action)
     }
 
-    /// Strikes calls of any action.
+    /// Affects calls of any action.
     pub fn on_any(effect: Effect) -> Self {
         Self { matches: Box::new(|_| true), after: 0, times: 1, effect }
     }
 
-    /// Strikes only calls of which this holds as well.
+    /// Affects only calls that also match this condition.
     pub fn when(self, matches: impl Fn(&Call) -> bool + Send + 'static) -> Self {
         let before = self.matches;
         Self { matches: Box::new(move |call| before(call) && matches(call)), ..self }
     }
 
-    /// Lets so many calls pass first: `after(2)` strikes the third call from now on.
+    /// Lets so many calls pass first: `after(2)` affects the third call from now on.
     pub fn after(self, calls: usize) -> Self {
         Self { after: calls, ..self }
     }
 
-    /// Strikes so many times.
+    /// Affects so many calls.
     pub fn times(self, times: usize) -> Self {
         Self { times, ..self }
     }
 
-    /// Strikes for ever.
+    /// Affects all calls from then on.
     pub fn always(self) -> Self {
         self.times(usize::MAX)
     }
@@ -136,12 +136,12 @@ fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error
 }
 
 impl FakeSecretsManager {
-    /// Starts it with the machine's clock.
+    /// Starts a server with the machine's clock.
     pub async fn start() -> Self {
         Self::start_with(Clock::system()).await
     }
 
-    /// Starts it with a clock, which also waits for [`Effect::DelayBefore`] and [`Effect::DelayAfter`].
+    /// Starts a server with this clock. The waits of [`Effect::DelayBefore`] and [`Effect::DelayAfter`] use it too.
     pub async fn start_with(clock: Clock) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
@@ -163,28 +163,28 @@ impl FakeSecretsManager {
         Self { shared, url, _stop: stop }
     }
 
-    /// Where it answers: `http://127.0.0.1:PORT`.
+    /// Its address: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Makes its time run ahead of the clock.
+    /// Moves the server's time ahead of the clock.
     pub fn advance(&self, duration: Duration) {
         self.state().ahead += TimeDelta::from_std(duration).expect("a duration of some years at most");
     }
 
-    /// What time it is there.
+    /// The server's time.
     pub fn now(&self) -> DateTime<Utc> {
         let state = self.state();
         self.shared.now(&state)
     }
 
-    /// Makes a secret with a first version.
+    /// Creates a secret with a first version.
     pub fn create(&self, name: &str, json: impl fmt::Display) -> VersionId {
         self.create_aged(name, json, Duration::ZERO)
     }
 
-    /// Makes a secret whose first version is of a certain age.
+    /// Creates a secret whose first version has this age.
     pub fn create_aged(&self, name: &str, json: impl fmt::Display, age: Duration) -> VersionId {
         self.create_empty(name);
         let id = random_id();
@@ -193,7 +193,7 @@ impl FakeSecretsManager {
         id
     }
 
-    /// Makes a secret that has no value yet.
+    /// Creates a secret without a value.
     pub fn create_empty(&self, name: &str) {
         let suffix: String = (0..6).map(|_| fastrand::alphanumeric()).collect();
         let arn = format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-{suffix}");
@@ -201,32 +201,32 @@ impl FakeSecretsManager {
         assert!(before.is_none(), "there is a secret {name} already");
     }
 
-    /// Makes a secret whose value is bytes, not text.
+    /// Creates a secret whose value is bytes, not text.
     pub fn create_binary(&self, name: &str, bytes: &[u8]) -> VersionId {
-        let id = self.create(name, "its bytes are kept apart");
+        let id = self.create(name, "its bytes are in `binary`");
         self.held(name, |held| held.binary.insert(id.clone(), bytes.to_vec()));
         id
     }
 
-    /// Schedules a secret's deletion: from now on most calls are refused.
+    /// Schedules a secret's deletion: from now on most calls return an error.
     pub fn schedule_deletion(&self, name: &str) {
         self.held(name, |held| held.deleted = true);
     }
 
-    /// Puts a version as a person does in the console.
-    pub fn human_put(&self, name: &str, json: impl fmt::Display) -> VersionId {
+    /// Puts a version, as a person does in the console.
+    pub fn user_put(&self, name: &str, json: impl fmt::Display) -> VersionId {
         let id = random_id();
         self.edit(name, |versions, now| versions.put(&id, &json.to_string().into(), None, now))
             .expect("a version put by hand");
         id
     }
 
-    /// Makes the previous version current, as a person does who rolls back.
-    pub fn human_roll_back(&self, name: &str) -> VersionId {
+    /// Makes the previous version current, as a person does to roll back.
+    pub fn user_roll_back(&self, name: &str) -> VersionId {
         self.edit(name, |versions, _| versions.roll_back()).expect("a previous version")
     }
 
-    /// Changes a secret by hand in any way; counts as one write. `change` must not use the server.
+    /// Changes a secret in any way. It counts as one write. `change` must not use the server.
     pub fn edit<T>(&self, name: &str, change: impl FnOnce(&mut Versions, DateTime<Utc>) -> T) -> T {
         let now = self.now();
         self.held(name, |held| held.write(|versions| change(versions, now)))
@@ -248,49 +248,49 @@ impl FakeSecretsManager {
         self.held(name, |held| held.versions.get(Some(id), None)).ok().map(|version| version.body.expose().to_owned())
     }
 
-    /// The same server, to look at from elsewhere.
+    /// A handle to read the server's secrets from another thread.
     pub fn handle(&self) -> Handle {
         Handle(Arc::clone(&self.shared))
     }
 
-    /// On which version each label is.
+    /// The version that has each label.
     pub fn labels(&self, name: &str) -> BTreeMap<String, VersionId> {
         self.held(name, |held| held.versions.labels().clone())
     }
 
-    /// How many versions the secret has, unlabelled ones too.
+    /// The number of versions of the secret, including those without a label.
     pub fn version_count(&self, name: &str) -> usize {
         self.held(name, |held| held.versions.list(true).len())
     }
 
-    /// The calls that arrived, in their order, whatever became of them.
+    /// The calls that arrived, in order, including those that failed.
     pub fn calls(&self) -> Vec<Call> {
         self.state().calls.clone()
     }
 
-    /// The calls' actions, in their order.
+    /// The actions of these calls, in order.
     pub fn actions(&self) -> Vec<String> {
         self.state().calls.iter().map(|call| call.action.clone()).collect()
     }
 
-    /// Forgets the calls that arrived.
+    /// Clears the list of calls.
     pub fn reset_calls(&self) {
         self.state().calls.clear();
     }
 
-    /// Adds a fault to the script.
+    /// Adds a fault.
     pub fn fault(&self, fault: Fault) {
         self.state().faults.push(fault);
     }
 
-    /// How many faults have not struck as often as they could.
+    /// The number of faults that still have calls to affect.
     pub fn faults_left(&self) -> usize {
         self.state().faults.len()
     }
 
     /// Changes a secret right before the `nth` call of an action from now on (1 is the next one) is carried out.
     ///
-    /// Nothing comes between the change and the call. It is done under the server's lock: it must not use the server.
+    /// No other call comes between the change and this call. `change` runs under the server's lock, so it must not use the server.
     pub fn before(
         &self,
         action: &'static str,
@@ -301,9 +301,9 @@ impl FakeSecretsManager {
         self.state().edits.push(Edit { action, nth, change: Box::new(change) });
     }
 
-    /// Answers a move of a label that is on another version with this error, not with `InvalidParameterException`: AWS
-    /// does not document which one it is.
-    pub fn answer_lost_moves_with(&self, code: &'static str) {
+    /// Returns this error for a move of a label that is on another version, in place of `InvalidParameterException`. AWS does not
+    /// document which one it returns.
+    pub fn fail_lost_moves_with(&self, code: &'static str) {
         self.state().lost_move = code;
     }
 
@@ -311,20 +311,20 @@ impl FakeSecretsManager {
         self.shared.state()
     }
 
-    fn held<T>(&self, name: &str, look: impl FnOnce(&mut Held) -> T) -> T {
+    fn held<T>(&self, name: &str, access: impl FnOnce(&mut Held) -> T) -> T {
         let mut state = self.state();
-        let Some(held) = state.secrets.get_mut(name) else { panic!("the test made no secret {name}") };
-        look(held)
+        let Some(held) = state.secrets.get_mut(name) else { panic!("the test created no secret {name}") };
+        access(held)
     }
 }
 
-/// Looks into the server.
+/// Reads the server's secrets.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
 impl Handle {
-    /// A version's id and text, by its id or a label; `None` where there is none.
-    pub fn look(&self, name: &str, id: Option<&str>, label: Option<&str>) -> Option<(String, String)> {
+    /// The id and text of a version, by its id or a label. `None` if there is no such version.
+    pub fn version(&self, name: &str, id: Option<&str>, label: Option<&str>) -> Option<(String, String)> {
         let state = self.0.state();
         let version = state.secrets.get(name)?.versions.get(id.map(VersionId::from).as_ref(), label).ok()?;
         Some((version.id.to_string(), version.body.expose().to_owned()))
@@ -357,50 +357,51 @@ struct Edit {
 struct Held {
     name: String,
     versions: Versions,
-    /// As of before each write.
+    /// The state before each write.
     history: Vec<Versions>,
     binary: BTreeMap<VersionId, Vec<u8>>,
     deleted: bool,
 }
 
-struct Refusal {
+/// An error response.
+struct ErrorResponse {
     status: u16,
     code: &'static str,
     message: String,
 }
 
-fn refuse<T>(code: &'static str, message: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { status: 400, code, message: message.into() })
+fn error<T>(code: &'static str, message: impl Into<String>) -> Result<T, ErrorResponse> {
+    Err(ErrorResponse { status: 400, code, message: message.into() })
 }
 
 async fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         let shared = Arc::clone(shared);
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(Arc::clone(&shared), request));
-            // An error here is a caller that has gone, or a connection closed on purpose.
+            let service = service_fn(|request| respond(Arc::clone(&shared), request));
+            // An error here means that the caller disconnected, or that the connection was closed on purpose.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-/// An error makes hyper close the connection without an answer.
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
+/// If this returns an error, hyper closes the connection without a response.
+async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let action = target.strip_prefix("secretsmanager.").unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
-    let answer = match serde_json::from_slice::<Call>(&body) {
-        // Not serde's text: it quotes what it stumbled over.
-        Err(_) => refuse("SerializationException", "the body is not what the action takes"),
+    let result = match serde_json::from_slice::<Call>(&body) {
+        // Not the text of serde: it quotes the input.
+        Err(_) => error("SerializationException", "the body does not fit the action"),
         Ok(call) => {
-            // A task of its own goes on when the caller leaves, as the service does.
-            let answered = tokio::spawn(async move { shared.answer(Call { action, ..call }).await }).await;
-            answered.ok().flatten().ok_or_else(|| io::Error::other("closed on purpose"))?
+            // A separate task continues if the caller disconnects, as the real service does.
+            let handled = tokio::spawn(async move { shared.handle(Call { action, ..call }).await }).await;
+            handled.ok().flatten().ok_or_else(|| io::Error::other("closed on purpose"))?
         }
     };
-    let (status, body) = match answer {
+    let (status, body) = match result {
         Ok(body) => (200, body),
-        Err(Refusal { status, code, message }) => (status, json!({ "__type": code, "Message": message })),
+        Err(ErrorResponse { status, code, message }) => (status, json!({ "__type": code, "Message": message })),
     };
     Response::builder()
         .status(status)
@@ -419,13 +420,13 @@ impl Shared {
         self.clock.now() + state.ahead
     }
 
-    /// `None`: no answer.
-    async fn answer(&self, call: Call) -> Option<Result<Value, Refusal>> {
+    /// `None`: no response.
+    async fn handle(&self, call: Call) -> Option<Result<Value, ErrorResponse>> {
         let (effect, edits) = self.state().arrived(&call);
         if let Some(Effect::DelayBefore(duration)) = effect {
             self.clock.sleep(duration).await;
         }
-        let answer = {
+        let result = {
             let mut state = self.state();
             let now = self.now(&state);
             state.carry_out(&call, effect, edits, now)
@@ -435,12 +436,12 @@ impl Shared {
             Some(Effect::DelayAfter(duration)) => self.clock.sleep(duration).await,
             _ => (),
         }
-        Some(answer)
+        Some(result)
     }
 }
 
 impl State {
-    /// Notes a call; answers what strikes it, and which edits come before it.
+    /// Records a call. Returns the fault's effect on it, if any, and the edits that come before it.
     fn arrived(&mut self, call: &Call) -> (Option<Effect>, Vec<Edit>) {
         self.calls.push(call.clone());
         for edit in self.edits.iter_mut().filter(|edit| edit.action == call.action) {
@@ -466,7 +467,7 @@ impl State {
         effect: Option<Effect>,
         edits: Vec<Edit>,
         now: DateTime<Utc>,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, ErrorResponse> {
         let id = &call.secret_id;
         let mut held = self.secrets.values_mut().find(|held| held.name == *id || held.versions.arn() == id);
         if let Some(held) = &mut held {
@@ -475,32 +476,32 @@ impl State {
             }
         }
         let writes_ago = if let Some(Effect::StaleRead(writes)) = effect { writes } else { 0 };
-        effect.map_or(Ok(()), |effect| effect.refusal(call))?;
+        effect.map_or(Ok(()), |effect| effect.before_call(call))?;
         let Some(held) = held else {
-            return refuse("ResourceNotFoundException", "Secrets Manager can't find the specified secret.");
+            return error("ResourceNotFoundException", "Secrets Manager can't find the specified secret.");
         };
         if held.deleted && call.action != LIST {
             let message = "You can't perform this operation on the secret because it was marked for deletion.";
-            return refuse("InvalidRequestException", message);
+            return error("InvalidRequestException", message);
         }
         match call.action.as_str() {
             GET => held.get(call, writes_ago),
             PUT => held.put(call, now),
             MOVE => held.move_label(call, self.lost_move),
             LIST => held.list(call, writes_ago),
-            _ => refuse("UnknownOperationException", "this server does not speak that action"),
+            _ => error("UnknownOperationException", "this server does not implement that action"),
         }
     }
 }
 
 impl Effect {
-    /// What keeps a call from being carried out.
-    fn refusal(self, call: &Call) -> Result<(), Refusal> {
+    /// The error of an effect that prevents the call.
+    fn before_call(self, call: &Call) -> Result<(), ErrorResponse> {
         match self {
-            Self::Throttle => refuse("ThrottlingException", "Rate exceeded"),
+            Self::Throttle => error("ThrottlingException", "Rate exceeded"),
             Self::InternalError => {
                 let message = "An error occurred on the server side.".to_owned();
-                Err(Refusal { status: 500, code: "InternalServiceError", message })
+                Err(ErrorResponse { status: 500, code: "InternalServiceError", message })
             }
             Self::AccessDenied => {
                 let Call { action, secret_id, .. } = call;
@@ -509,10 +510,10 @@ impl Effect {
                      secretsmanager:{action} on resource: {secret_id} because no identity-based policy allows the \
                      secretsmanager:{action} action"
                 );
-                refuse("AccessDeniedException", message)
+                error("AccessDeniedException", message)
             }
-            Self::LimitExceeded => refuse("LimitExceededException", "The quota is exceeded."),
-            Self::DropBefore => refuse("", "never sent"),
+            Self::LimitExceeded => error("LimitExceededException", "The quota is exceeded."),
+            Self::DropBefore => error("", "never sent"),
             Self::DropAfter | Self::DelayBefore(_) | Self::DelayAfter(_) | Self::StaleRead(_) => Ok(()),
         }
     }
@@ -540,7 +541,7 @@ impl Held {
         }
     }
 
-    fn get(&self, call: &Call, stale: usize) -> Result<Value, Refusal> {
+    fn get(&self, call: &Call, stale: usize) -> Result<Value, ErrorResponse> {
         let versions = self.as_of(stale);
         let (id, label) = (call.version_id.as_deref().map(VersionId::from), call.version_stage.as_deref());
         let version = match versions.get(id.as_ref(), label) {
@@ -551,14 +552,14 @@ impl Held {
                     None => format!("staging label: {}", label.unwrap_or("AWSCURRENT")),
                 };
                 let message = format!("Secrets Manager can't find the specified secret value for {sought}");
-                return refuse("ResourceNotFoundException", message);
+                return error("ResourceNotFoundException", message);
             }
             Err(_) => {
                 let message = "You provided a VersionStage that is not associated to the provided VersionId.";
-                return refuse("InvalidRequestException", message);
+                return error("InvalidRequestException", message);
             }
         };
-        let mut answer = json!({
+        let mut response = json!({
             "ARN": version.arn,
             "Name": self.name,
             "VersionId": version.id.as_str(),
@@ -566,26 +567,26 @@ impl Held {
             "CreatedDate": epoch_seconds(version.created),
         });
         match self.binary.get(&version.id) {
-            Some(bytes) => answer["SecretBinary"] = BASE64.encode(bytes).into(),
-            None => answer["SecretString"] = version.body.expose().into(),
+            Some(bytes) => response["SecretBinary"] = BASE64.encode(bytes).into(),
+            None => response["SecretString"] = version.body.expose().into(),
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    fn put(&mut self, call: &Call, now: DateTime<Utc>) -> Result<Value, Refusal> {
+    fn put(&mut self, call: &Call, now: DateTime<Utc>) -> Result<Value, ErrorResponse> {
         let Some(token) = &call.client_request_token else {
             let message = "You must provide a ClientRequestToken value. We recommend a UUID-type value.";
-            return refuse("InvalidRequestException", message);
+            return error("InvalidRequestException", message);
         };
         if !(32..=64).contains(&token.len()) {
-            return refuse("InvalidParameterException", "ClientRequestToken must be 32-64 characters long.");
+            return error("InvalidParameterException", "ClientRequestToken must be 32-64 characters long.");
         }
         let Some(text) = &call.secret_string else {
-            return refuse("InvalidParameterException", "this server takes a SecretString only");
+            return error("InvalidParameterException", "this server takes a SecretString only");
         };
         let labels = call.version_stages.as_deref();
         if labels.is_some_and(<[String]>::is_empty) {
-            return refuse("ValidationException", invalid("versionStages", "greater than or equal to 1"));
+            return error("ValidationException", invalid("versionStages", "greater than or equal to 1"));
         }
         let id = VersionId::from(token);
         match self.write(|versions| versions.put(&id, text, labels, now)) {
@@ -601,19 +602,19 @@ impl Held {
                     "You can't use ClientRequestToken {token} because that value is already in use for a version of \
                      secret {arn}."
                 );
-                refuse("ResourceExistsException", message)
+                error("ResourceExistsException", message)
             }
-            Err(StoreError::Quota { detail }) => refuse("LimitExceededException", detail),
+            Err(StoreError::Quota { detail }) => error("LimitExceededException", detail),
             Err(_) if text.expose().is_empty() => {
-                refuse("ValidationException", invalid("secretString", "greater than or equal to 1"))
+                error("ValidationException", invalid("secretString", "greater than or equal to 1"))
             }
-            Err(_) => refuse("ValidationException", invalid("secretString", "less than or equal to 65536")),
+            Err(_) => error("ValidationException", invalid("secretString", "less than or equal to 65536")),
         }
     }
 
-    fn move_label(&mut self, call: &Call, lost_move: &'static str) -> Result<Value, Refusal> {
+    fn move_label(&mut self, call: &Call, lost_move: &'static str) -> Result<Value, ErrorResponse> {
         let (Some(label), Some(to)) = (&call.version_stage, &call.move_to_version_id) else {
-            return refuse("InvalidParameterException", "this server wants VersionStage and MoveToVersionId");
+            return error("InvalidParameterException", "this server wants VersionStage and MoveToVersionId");
         };
         let from = call.remove_from_version_id.as_deref().map(VersionId::from);
         match self.write(|versions| versions.move_label(label, from.as_ref(), &VersionId::from(to))) {
@@ -624,26 +625,26 @@ impl Held {
                         "The parameter RemoveFromVersionId can't be empty. Staging label {label} is currently attached \
                          to version {holder}, so you must explicitly reference that version in RemoveFromVersionId."
                     );
-                    refuse("InvalidParameterException", message)
+                    error("InvalidParameterException", message)
                 }
-                _ => refuse(lost_move, format!("The staging label {label} is not on RemoveFromVersionId.")),
+                _ => error(lost_move, format!("The staging label {label} is not on RemoveFromVersionId.")),
             },
             Err(_) => {
                 let message = format!("Secrets Manager can't find the specified secret value for VersionId: {to}");
-                refuse("ResourceNotFoundException", message)
+                error("ResourceNotFoundException", message)
             }
         }
     }
 
-    fn list(&self, call: &Call, stale: usize) -> Result<Value, Refusal> {
+    fn list(&self, call: &Call, stale: usize) -> Result<Value, ErrorResponse> {
         let versions = self.as_of(stale);
         let max = call.max_results.unwrap_or(100);
         if !(1..=100).contains(&max) {
-            return refuse("ValidationException", invalid("maxResults", "less than or equal to 100"));
+            return error("ValidationException", invalid("maxResults", "less than or equal to 100"));
         }
         // The token is the number of versions already listed.
         let Ok(start) = call.next_token.as_deref().map_or(Ok(0), str::parse::<usize>) else {
-            return refuse("InvalidNextTokenException", "The NextToken value is invalid.");
+            return error("InvalidNextTokenException", "The NextToken value is invalid.");
         };
         let all = versions.list(call.include_deprecated);
         let page = all.iter().skip(start).take(max).map(|listed| {
@@ -654,11 +655,11 @@ impl Held {
             entry
         });
         let page: Vec<Value> = page.collect();
-        let mut answer = json!({ "ARN": versions.arn(), "Name": self.name, "Versions": page });
+        let mut response = json!({ "ARN": versions.arn(), "Name": self.name, "Versions": page });
         if start + max < all.len() {
-            answer["NextToken"] = (start + max).to_string().into();
+            response["NextToken"] = (start + max).to_string().into();
         }
-        Ok(answer)
+        Ok(response)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Speaks TLS in front of a plain server: a certificate authority of its own, one certificate for 127.0.0.1, and every
-//! connection's bytes carried on. Knows no HTTP.
+//! A TLS proxy in front of a server without TLS. It has its own certificate authority and one certificate for 127.0.0.1, and
+//! forwards the bytes of every connection.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// The proxy; dropped, it ends.
+/// The proxy. It stops when it is dropped.
 pub struct TlsProxy {
     url: String,
     authority: NamedTempFile,
@@ -38,7 +38,7 @@ impl TlsProxy {
             while let Ok((connection, _)) = listener.accept().await {
                 let (acceptor, upstream) = (acceptor.clone(), upstream.clone());
                 tokio::spawn(async move {
-                    // A client that does not trust the certificate goes away here.
+                    // A client that does not trust the certificate disconnects here.
                     let Ok(mut client) = acceptor.accept(connection).await else { return };
                     let mut server = TcpStream::connect(upstream).await.expect("the server behind the proxy");
                     let _ = copy_bidirectional(&mut client, &mut server).await;
@@ -49,12 +49,12 @@ impl TlsProxy {
         Self { url: format!("https://127.0.0.1:{port}{path}"), authority, serving }
     }
 
-    /// The address that speaks TLS.
+    /// The `https` address.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// A PEM file of the authority to trust.
+    /// A PEM file with the certificate authority to trust.
     pub fn authority_file(&self) -> &str {
         self.authority.path().to_str().expect("a path in UTF-8")
     }

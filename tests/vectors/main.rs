@@ -1,8 +1,7 @@
-//! The formats that outlive a version of this program, compared to the letter with what is kept in this folder: see
-//! `docs/compatibility.md`. A vector is never changed; a new one may be added.
+//! The formats that later versions of this program must read and write: see `docs/compatibility.md`. Each is compared with the
+//! vectors in this folder, byte by byte. A vector is never changed. A new one may be added.
 //!
-//! A test that fails writes what the code makes of the inputs below `target/tmp`. To add a vector, add its inputs and copy its
-//! results from there.
+//! A test that fails writes its results below `target/tmp`. To add a vector, add its inputs, and copy its results from there.
 
 use std::{fs, path::Path};
 
@@ -27,14 +26,14 @@ fn vectors(name: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Compares the vectors of a file with what the code makes of their inputs.
+/// Compares the vectors of a file with the results that the code computes from their inputs.
 fn assert_unchanged(name: &str, computed: &Value) {
-    let kept = vectors(name);
-    if kept != *computed {
+    let vectors = vectors(name);
+    if vectors != *computed {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
         let text = serde_json::to_string_pretty(computed).unwrap() + "\n";
         fs::write(&path, text).unwrap();
-        panic!("tests/vectors/{name}.json no longer holds: the code makes {} of its inputs", path.display());
+        panic!("the results differ from tests/vectors/{name}.json: they are in {}", path.display());
     }
 }
 
@@ -60,7 +59,7 @@ fn client_digest(case: &Value) -> ClientDigest {
     ClientDigest::of(&Client::new(ClientSettings::read(&document).unwrap()).unwrap())
 }
 
-/// All ids that are derived from the tokens and the client of a case.
+/// All ids derived from the tokens and the client of a case.
 fn ids(case: &Value) -> Value {
     let (key, client) = (key(case), client_digest(case));
     json!({
@@ -77,7 +76,7 @@ fn ids(case: &Value) -> Value {
 }
 
 #[test]
-fn ids_are_what_they_have_always_been() {
+fn ids_never_change() {
     let mut computed = vectors("ids");
     for case in computed["cases"].as_array_mut().unwrap() {
         case["ids"] = ids(case);
@@ -90,7 +89,7 @@ fn ids_are_what_they_have_always_been() {
     assert_unchanged("ids", &computed);
 }
 
-/// A record as it is read by a run that holds the tokens of the first case of `ids.json`.
+/// The record that a run with the tokens of the first case of `ids.json` reads from a text.
 fn record(text: &str) -> Value {
     match Record::read(&text.into(), &key(&vectors("ids")["cases"][0])) {
         RecordRead::Record(Record::Claim(claim)) => json!({
@@ -111,7 +110,7 @@ fn record(text: &str) -> Value {
 }
 
 #[test]
-fn records_are_written_as_they_have_always_been() {
+fn the_text_of_written_records_never_changes() {
     let (records, key) = (vectors("records"), key(&vectors("ids")["cases"][0]));
     for name in ["a claim of version 1", "a refused grant of version 1"] {
         let case = records["read"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap();
@@ -122,7 +121,7 @@ fn records_are_written_as_they_have_always_been() {
 }
 
 #[test]
-fn records_are_read_as_they_have_always_been() {
+fn old_records_are_still_read() {
     let mut computed = vectors("records");
     for case in computed["read"].as_array_mut().unwrap() {
         case["record"] = record(text(case, "text").unwrap());
@@ -130,7 +129,7 @@ fn records_are_read_as_they_have_always_been() {
     assert_unchanged("records", &computed);
 }
 
-/// A directory store over a copy of the kept state files, and the folder of the copy.
+/// A copy of the folder with the state files, and a directory store over it.
 fn directory_store() -> (tempfile::TempDir, DirectoryStore) {
     let folder = tempfile::TempDir::new().unwrap();
     for file in fs::read_dir("tests/vectors/directory").unwrap() {
@@ -142,7 +141,7 @@ fn directory_store() -> (tempfile::TempDir, DirectoryStore) {
 }
 
 #[tokio::test]
-async fn state_files_of_the_directory_store_are_read_as_they_have_always_been() {
+async fn old_state_files_of_the_directory_store_are_still_read() {
     let (_folder, store) = directory_store();
     let [first, claim, staged] = [
         "95f52372-bcc0-40af-a413-6131cf190522",
@@ -175,15 +174,15 @@ async fn state_files_of_the_directory_store_are_read_as_they_have_always_been() 
 }
 
 #[tokio::test]
-async fn state_files_of_the_directory_store_are_written_as_they_have_always_been() {
+async fn the_text_of_written_state_files_never_changes() {
     let (folder, store) = directory_store();
     for name in ["crm/prod/oauth", "one-version"] {
         let file = format!("{}.json", name.replace('/', "%2F"));
         let current = store.get(name, Selector::Label(Label::Current)).await.unwrap();
-        // The same text under the same id again changes nothing, and writes the file.
+        // A put of the same text under the same id changes nothing, but writes the file.
         store.put(name, &current.id, Label::Staged, &current.body).await.unwrap();
-        let [kept, written] =
+        let [vector, written] =
             [Path::new("tests/vectors/directory"), folder.path()].map(|folder| fs::read(folder.join(&file)));
-        assert_eq!(String::from_utf8(written.unwrap()), String::from_utf8(kept.unwrap()), "{file}");
+        assert_eq!(String::from_utf8(written.unwrap()), String::from_utf8(vector.unwrap()), "{file}");
     }
 }

@@ -1,4 +1,4 @@
-//! A Lambda function that reads one token and answers its version.
+//! A Lambda function that reads one token and returns its version.
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};

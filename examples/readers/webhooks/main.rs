@@ -1,18 +1,19 @@
-//! A Lambda function in Rust that takes signed webhooks of Stripe, Slack and GitHub, each at the path of its name.
+//! A Lambda function in Rust that receives signed webhooks of Stripe, Slack and GitHub, at the paths `/stripe`, `/slack`
+//! and `/github`.
 //!
 //! Runtime provided.al2023, built with `cargo lambda build --release --arm64`, behind a Function URL (auth type NONE:
-//! the signature is the proof) or an API Gateway route. Its role needs:
+//! the signature authenticates the sender) or an API Gateway route. The role needs:
 //!
 //! ```json
 //! {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": ["<each secret's ARN>"]}
 //! ```
 //!
-//! Settings: `STRIPE_SECRET_ID`, `SLACK_SECRET_ID`, `GITHUB_SECRET_ID`, as many as it shall take. Each secret is the
-//! sender's signing secret, as text.
+//! Environment variables: `STRIPE_SECRET_ID`, `SLACK_SECRET_ID`, `GITHUB_SECRET_ID`, one for each sender that you use.
+//! Each secret holds the sender's signing secret, as text.
 //!
-//! To replace one: put the new one into the secret, wait a minute, then change it at the sender. What the old one has
-//! signed goes on being taken until the label AWSPREVIOUS is taken off it: `aws secretsmanager
-//! update-secret-version-stage --secret-id … --version-stage AWSPREVIOUS --remove-from-version-id …`
+//! To replace a signing secret: put the new one into the secret, wait a minute, then change it at the sender. The old one
+//! is accepted until you remove the label AWSPREVIOUS from it: `aws secretsmanager update-secret-version-stage
+//! --secret-id … --version-stage AWSPREVIOUS --remove-from-version-id …`
 
 mod signature;
 
@@ -29,10 +30,10 @@ use serde_json::{Value, json};
 use signature::{Refusal, Sender};
 use token_refresher::reader::{ReadError, SecretReader, SecretText, Source};
 
-/// How long a signing secret is used before it is read again.
+/// How long a signing secret is cached.
 const TTL: Duration = Duration::from_mins(1);
 
-/// An HTTP request as Function URLs and API Gateway hand it over, in either version of the payload.
+/// An HTTP request from a Function URL or from API Gateway, in either version of the payload.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Request {
@@ -50,14 +51,14 @@ impl Request {
         headers.find(|(each, _)| each.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The bytes that were sent, and signed.
+    /// The bytes that the sender has sent and signed. `None` if the base64 is invalid.
     fn body(&self) -> Option<Vec<u8>> {
         let body = self.body.as_deref().unwrap_or_default();
         if self.is_base64_encoded { STANDARD.decode(body).ok() } else { Some(body.as_bytes().to_vec()) }
     }
 }
 
-/// A sender's signing secret, and the one before it.
+/// A sender's signing secret, and the previous one.
 struct Keys {
     current: SecretReader<SecretText>,
     previous: SecretReader<SecretText>,
@@ -69,7 +70,7 @@ impl Keys {
         Self { current: builder.clone().text(), previous: builder.previous().text() }
     }
 
-    /// Whether the sender has signed this, with either of them.
+    /// Whether the sender signed the body with one of the two keys.
     async fn verify(&self, sender: Sender, request: &Request, body: &[u8]) -> Result<Result<(), Refusal>, ReadError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let verify = |key: &SecretText| sender.verify(|name| request.header(name), body, &[key.as_bytes()], now);
@@ -84,38 +85,38 @@ impl Keys {
     }
 }
 
-/// What is done with a webhook: here it is logged. Answer within seconds, and do the work elsewhere: put it into a
+/// Handles a webhook: this example logs it. Respond within seconds, and do longer work elsewhere, for example through a
 /// queue.
-fn take(sender: Sender, body: &[u8]) -> Value {
+fn accept(sender: Sender, body: &[u8]) -> Value {
     println!("{sender:?} sent {} bytes", body.len());
     let document: Value = serde_json::from_slice(body).unwrap_or_default();
     match (sender, document["type"].as_str(), document["challenge"].as_str()) {
-        // Asked once, when the address is given to Slack.
-        (Sender::Slack, Some("url_verification"), Some(challenge)) => answer(200, challenge),
-        _ => answer(200, "taken"),
+        // Slack sends this once, when you register the URL.
+        (Sender::Slack, Some("url_verification"), Some(challenge)) => response(200, challenge),
+        _ => response(200, "accepted"),
     }
 }
 
 async fn respond(webhooks: &HashMap<Sender, Keys>, request: &Request) -> Value {
     let Some((sender, keys)) = Sender::at(&request.raw_path).and_then(|sender| webhooks.get_key_value(&sender)) else {
-        return answer(404, "no webhook is taken here");
+        return response(404, "no webhook has this path");
     };
-    let Some(body) = request.body() else { return answer(400, "the body is not what it is said to be") };
+    let Some(body) = request.body() else { return response(400, "the body is not valid base64") };
     match keys.verify(*sender, request, &body).await {
-        Ok(Ok(())) => take(*sender, &body),
+        Ok(Ok(())) => accept(*sender, &body),
         Ok(Err(refusal)) => {
-            println!("not taken from {sender:?}: {refusal:?}");
-            answer(401, "not signed as it must be")
+            println!("rejected a webhook of {sender:?}: {refusal:?}");
+            response(401, "the signature is not valid")
         }
-        // The sender tries again.
+        // The sender retries after a 503.
         Err(error) => {
             println!("{error}");
-            answer(503, "not now")
+            response(503, "try again later")
         }
     }
 }
 
-fn answer(status: u16, text: &str) -> Value {
+fn response(status: u16, text: &str) -> Value {
     json!({"statusCode": status, "headers": {"content-type": "text/plain"}, "body": text})
 }
 

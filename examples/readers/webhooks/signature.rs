@@ -1,13 +1,12 @@
-//! Whether a webhook was signed by its sender: Stripe, Slack and GitHub. Knows headers, bodies and keys; reads
-//! neither secrets nor the clock.
+//! Verifies the signatures of webhooks of Stripe, Slack and GitHub. Reads neither secrets nor the clock.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// How far a signature's time may be from ours, in seconds: what Stripe and Slack recommend against replays.
+/// The allowed difference between a signature's time and now, in seconds. Stripe and Slack recommend it against replays.
 pub const TOLERANCE_SECONDS: u64 = 300;
 
-/// Who sends webhooks, each with its own way to sign them.
+/// The senders of webhooks. Each signs them in its own way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sender {
     /// `Stripe-Signature: t=…,v1=…,v1=…`, over `t.body`: <https://docs.stripe.com/webhooks#verify-manually>.
@@ -15,34 +14,34 @@ pub enum Sender {
     /// `X-Slack-Signature: v0=…` and `X-Slack-Request-Timestamp`, over `v0:timestamp:body`:
     /// <https://docs.slack.dev/authentication/verifying-requests-from-slack>.
     Slack,
-    /// `X-Hub-Signature-256: sha256=…`, over the body. Without a time: whoever must not do a thing twice keeps the
-    /// ids of `X-GitHub-Delivery`. <https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries>.
+    /// `X-Hub-Signature-256: sha256=…`, over the body, without a time. To detect replays, store the ids in
+    /// `X-GitHub-Delivery`. <https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries>.
     GitHub,
 }
 
-/// Why a webhook is not taken. For the log: the sender is told nothing.
+/// Why a webhook is rejected. For the log only: the response does not contain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// This header is missing or not as the sender writes it.
+    /// This header is missing or malformed.
     Header(&'static str),
-    /// Signed too long ago, or in the future.
+    /// It was signed too long ago, or in the future.
     Time,
-    /// Signed by someone else, or changed on the way.
+    /// It was signed with another key, or changed after it was signed.
     Signature,
 }
 
-/// What a sender claims.
-struct Claim<'a> {
-    /// Seconds since the epoch, as written; it is part of what is signed.
+/// The signatures in the headers, and the signed text except the body.
+struct Signed<'a> {
+    /// Seconds since the epoch, as in the header: it is part of the signed text.
     timestamp: Option<&'a str>,
-    /// What is signed before the body.
+    /// The signed text before the body.
     prefix: String,
     /// In hexadecimal. Stripe sends two while a key is replaced.
     signatures: Vec<&'a str>,
 }
 
 impl Sender {
-    /// The sender whose webhooks come to this path: by its last segment, as a stage's name may stand before it.
+    /// The sender by the last segment of the path. API Gateway can put the name of a stage before it.
     pub fn at(path: &str) -> Option<Self> {
         match path.rsplit('/').next()? {
             "stripe" => Some(Self::Stripe),
@@ -52,8 +51,8 @@ impl Sender {
         }
     }
 
-    /// Whether one of the keys has signed this body, at a time near `now` (seconds since the epoch) where the sender
-    /// tells it.
+    /// Verifies that one of the keys signed this body. If the sender signs a time, it must be near `now` (seconds since the
+    /// epoch).
     ///
     /// `header` gets names in lower case.
     pub fn verify<'a>(
@@ -63,7 +62,7 @@ impl Sender {
         keys: &[&[u8]],
         now: u64,
     ) -> Result<(), Refusal> {
-        let Claim { timestamp, prefix, signatures } = self.claim(header)?;
+        let Signed { timestamp, prefix, signatures } = self.signed(header)?;
         if let Some(timestamp) = timestamp {
             let is_number = timestamp.bytes().all(|byte| byte.is_ascii_digit());
             let signed_at: u64 = timestamp.parse().ok().filter(|_| is_number).ok_or(Refusal::Time)?;
@@ -72,11 +71,11 @@ impl Sender {
             }
         }
         let signatures: Vec<_> = signatures.iter().filter_map(|signature| hex::decode(signature).ok()).collect();
-        // With an empty key anyone could sign.
+        // Anyone can sign with an empty key.
         for key in keys.iter().filter(|key| !key.is_empty()) {
             let mac = Hmac::<Sha256>::new_from_slice(key).map_err(|_| Refusal::Signature)?;
             let mac = mac.chain_update(prefix.as_bytes()).chain_update(body);
-            // In constant time: how long it takes must not tell how many bytes were right.
+            // In constant time: the duration must not depend on the number of correct bytes.
             if signatures.iter().any(|signature| mac.clone().verify_slice(signature).is_ok()) {
                 return Ok(());
             }
@@ -84,7 +83,7 @@ impl Sender {
         Err(Refusal::Signature)
     }
 
-    fn claim<'a>(self, header: impl Fn(&str) -> Option<&'a str>) -> Result<Claim<'a>, Refusal> {
+    fn signed<'a>(self, header: impl Fn(&str) -> Option<&'a str>) -> Result<Signed<'a>, Refusal> {
         let required = |name| header(name).ok_or(Refusal::Header(name));
         match self {
             Self::Stripe => {
@@ -93,18 +92,18 @@ impl Sender {
                 let all = |wanted| members.clone().filter(move |(name, _)| *name == wanted).map(|(_, value)| value);
                 let timestamp = all("t").next().ok_or(Refusal::Header(name))?;
                 let prefix = format!("{timestamp}.");
-                Ok(Claim { timestamp: Some(timestamp), prefix, signatures: all("v1").collect() })
+                Ok(Signed { timestamp: Some(timestamp), prefix, signatures: all("v1").collect() })
             }
             Self::Slack => {
                 let (timestamp, name) = (required("x-slack-request-timestamp")?, "x-slack-signature");
                 let signature = required(name)?.strip_prefix("v0=").ok_or(Refusal::Header(name))?;
                 let prefix = format!("v0:{timestamp}:");
-                Ok(Claim { timestamp: Some(timestamp), prefix, signatures: vec![signature] })
+                Ok(Signed { timestamp: Some(timestamp), prefix, signatures: vec![signature] })
             }
             Self::GitHub => {
                 let name = "x-hub-signature-256";
                 let signature = required(name)?.strip_prefix("sha256=").ok_or(Refusal::Header(name))?;
-                Ok(Claim { timestamp: None, prefix: String::new(), signatures: vec![signature] })
+                Ok(Signed { timestamp: None, prefix: String::new(), signatures: vec![signature] })
             }
         }
     }

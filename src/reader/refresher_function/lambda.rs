@@ -1,5 +1,5 @@
-//! A function deployed in Lambda, invoked by one signed request: all that Lambda's SDK, the largest of AWS's, would be used
-//! for. Knows nothing of events and reports.
+//! Invokes a function in Lambda with one signed request. The Lambda SDK would be used for nothing else, and it is the largest of
+//! the AWS SDKs. Knows nothing about events and reports.
 //!
 //! Facts: "Invoke" in the Lambda API Reference.
 
@@ -26,10 +26,10 @@ use crate::{
     sanitize::sanitize_line,
 };
 
-/// No report or error of a refresher is longer.
-const MAX_ANSWER_BYTES: usize = 256 * 1024;
+/// Reports and errors of a refresher are shorter.
+const MAX_RESPONSE_BYTES: usize = 256 * 1024;
 
-/// How much of Lambda's own text is shown.
+/// How much of Lambda's text a message contains.
 const MAX_DETAIL_CHARS: usize = 300;
 
 pub(super) struct Lambda {
@@ -40,16 +40,19 @@ pub(super) struct Lambda {
 }
 
 impl RefresherFunction {
-    /// A function in Lambda, by its name or ARN, as Lambda's environment says: `AWS_REGION` (or the Region in the ARN), the
-    /// credentials in `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, and where it is set the endpoint
-    /// `AWS_ENDPOINT_URL_LAMBDA` or `AWS_ENDPOINT_URL`. Needs `lambda:InvokeFunction` on it. Makes no call.
+    /// A function in Lambda, by its name or ARN, with settings from the environment that Lambda sets:
     ///
-    /// Elsewhere than in Lambda, where credentials come from other places and change, use `lambda_with` (feature
-    /// `secrets-manager`).
+    /// - Region: the one in the ARN, else `AWS_REGION`.
+    /// - Credentials: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`.
+    /// - Endpoint: `AWS_ENDPOINT_URL_LAMBDA`, else `AWS_ENDPOINT_URL`, else that of the Region.
+    ///
+    /// Needs `lambda:InvokeFunction` on the function. Makes no call.
+    ///
+    /// Outside Lambda credentials have other sources and change: use `lambda_with` (feature `secrets-manager`).
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`] when one of these is missing or wrong.
+    /// [`InvalidSetting`] if one of these is missing or wrong.
     ///
     /// ```
     /// # use token_refresher::reader::RefresherFunction;
@@ -63,16 +66,16 @@ impl RefresherFunction {
         Self::lambda_from_vars(function.into(), |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    /// A function in Lambda, by its name or ARN, with Region, credentials and endpoint of an SDK configuration.
+    /// A function in Lambda, by its name or ARN, with the Region, credentials and endpoint of an SDK configuration.
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`] when it has no Region, or no credentials provider.
+    /// [`InvalidSetting`] if the configuration has no Region or no credentials provider.
     ///
     /// ```
     /// # use token_refresher::reader::RefresherFunction;
     /// # use aws_config::{Region, SdkConfig};
-    /// // `aws_config::load_defaults(…).await`, as everywhere.
+    /// // Usually `aws_config::load_defaults(…).await`.
     /// let config = SdkConfig::builder().region(Region::new("eu-central-1")).build();
     /// let problem = RefresherFunction::lambda_with("token-refresher", &config).unwrap_err();
     /// assert_eq!(problem.to_string(), "the SDK's configuration has no credentials provider");
@@ -85,13 +88,13 @@ impl RefresherFunction {
         let endpoint = config.endpoint_url().map(str::to_owned);
         Self::lambda_at(function.into(), region, credentials, |name| {
             let set = std::env::var(name).ok().filter(|value| !value.is_empty());
-            // The SDK's own order: the variable for all services is in its configuration already.
+            // The same order as in the SDK. Its configuration already contains the variable for all services.
             if name == "AWS_ENDPOINT_URL" { endpoint.clone().or(set) } else { set }
         })
     }
 
     fn lambda_from_vars(function: String, var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
-        check(&function)?;
+        check_function(&function)?;
         let key = |name: &str| {
             var(name).ok_or_else(|| {
                 InvalidSetting::new(format!(
@@ -115,10 +118,10 @@ impl RefresherFunction {
         credentials: SharedCredentialsProvider,
         var: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, InvalidSetting> {
-        check(&function)?;
+        check_function(&function)?;
         // arn:aws:lambda:REGION:ACCOUNT:function:NAME
-        let of_arn = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).map(str::to_owned);
-        let region = of_arn.or(region).unwrap_or_default();
+        let arn_region = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).map(str::to_owned);
+        let region = arn_region.or(region).unwrap_or_default();
         region::check(&region, "the function")?;
         let endpoint =
             ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| Some((name, var(name)?)));
@@ -137,7 +140,7 @@ impl RefresherFunction {
     }
 }
 
-fn check(function: &str) -> Result<(), InvalidSetting> {
+fn check_function(function: &str) -> Result<(), InvalidSetting> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:$.".contains(&byte);
     if (1..=170).contains(&function.len()) && function.bytes().all(allowed) {
         return Ok(());
@@ -146,10 +149,10 @@ fn check(function: &str) -> Result<(), InvalidSetting> {
 }
 
 impl Lambda {
-    /// Invokes it and waits for its answer.
+    /// Invokes the function and waits for its response.
     pub(super) async fn invoke(&self, payload: String) -> Result<Reply, NotRefreshed> {
         let unavailable = |detail: &str| NotRefreshed::Unavailable { detail: detail.to_owned() };
-        let request = self.signed(payload).await.map_err(&unavailable)?;
+        let request = self.signed_request(payload).await.map_err(&unavailable)?;
         let response = self.http.execute(request).await.map_err(|error| {
             let error = error.without_url();
             let mut cause: &dyn std::error::Error = &error;
@@ -159,11 +162,12 @@ impl Lambda {
             unavailable(&format!("Lambda cannot be reached: {}", sanitize_line(&cause.to_string(), MAX_DETAIL_CHARS)))
         })?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = read_bounded(response, MAX_ANSWER_BYTES).await;
-        reply(status, &headers, &body.map_err(|what| unavailable(&format!("Lambda was asked, and {what}")))?)
+        let body = read_bounded(response, MAX_RESPONSE_BYTES).await;
+        let body = body.map_err(|problem| unavailable(&format!("the function was invoked, but {problem}")))?;
+        read_response(status, &headers, &body)
     }
 
-    async fn signed(&self, payload: String) -> Result<reqwest::Request, &'static str> {
+    async fn signed_request(&self, payload: String) -> Result<reqwest::Request, &'static str> {
         let credentials = self.credentials.provide_credentials().await.map_err(|_| "there are no credentials")?;
         let identity = credentials.into();
         let params = v4::SigningParams::builder()
@@ -189,15 +193,15 @@ impl Lambda {
     }
 }
 
-/// What Lambda's answer means.
-fn reply(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Reply, NotRefreshed> {
+/// Interprets Lambda's response.
+fn read_response(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Reply, NotRefreshed> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if status.is_success() {
-        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+        let payload: Value = serde_json::from_slice(body).unwrap_or_default();
         return Ok(match header("x-amz-function-error") {
-            None => Reply::Report(answer),
+            None => Reply::Report(payload),
             Some(kind) => {
-                let member = |name: &str| answer[name].as_str().map(str::to_owned);
+                let member = |name: &str| payload[name].as_str().map(str::to_owned);
                 Reply::Error {
                     error_type: member("errorType").unwrap_or_else(|| kind.to_owned()),
                     message: member("errorMessage").unwrap_or_default(),
@@ -209,13 +213,13 @@ fn reply(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Reply, 
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Ok(Reply::Busy);
     }
-    let message: LambdaError = serde_json::from_slice(body).unwrap_or_default();
+    let error: LambdaError = serde_json::from_slice(body).unwrap_or_default();
     let code = header("x-amzn-errortype").and_then(|kind| kind.split(':').next()).unwrap_or("no error type");
     let detail = format!(
         "{}, {}: {}",
         status.as_u16(),
         sanitize_line(code, 64),
-        sanitize_line(&message.message, MAX_DETAIL_CHARS)
+        sanitize_line(&error.message, MAX_DETAIL_CHARS)
     );
     Err(match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NotRefreshed::AccessDenied { detail },
@@ -240,17 +244,17 @@ mod tests {
 
     fn url(function: &str, more: &[(&str, &str)]) -> Result<String, String> {
         let var = |name: &str| more.iter().chain(&KEYS).find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
-        let made = RefresherFunction::lambda_from_vars(function.to_owned(), |name| {
+        let function = RefresherFunction::lambda_from_vars(function.to_owned(), |name| {
             var(name).filter(|value| !value.is_empty())
         });
-        match made.map_err(|problem| problem.to_string())?.invoke {
+        match function.map_err(|problem| problem.to_string())?.invoke {
             Invoke::Lambda(lambda) => Ok(lambda.url.clone()),
             Invoke::Function(_) => panic!("not Lambda"),
         }
     }
 
     #[test]
-    fn the_endpoint_is_that_of_the_region_in_the_arn_or_else_of_the_environment() {
+    fn the_endpoint_follows_the_region_in_the_arn_or_the_environment() {
         for (function, more, expected) in [
             (
                 "token-refresher",
@@ -279,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_named() {
+    fn a_missing_or_wrong_setting_is_named() {
         for (function, more, expected) in [
             ("", &[][..], "the refresher function is \"\"; allowed is a function's name or ARN"),
             ("a/b", &[], "the refresher function is \"a/b\"; allowed is a function's name or ARN"),
@@ -305,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn each_answer_of_lambda_has_its_meaning() {
+    fn each_response_of_lambda_becomes_a_reply_or_an_error() {
         let failed = |error_type: &str, message: &str| Reply::Error {
             error_type: error_type.to_owned(),
             message: message.to_owned(),
@@ -346,7 +350,7 @@ mod tests {
                 headers.insert(name, value.parse().unwrap());
             }
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(reply(status, &headers, body.as_bytes()), expected, "{status} {body}");
+            assert_eq!(read_response(status, &headers, body.as_bytes()), expected, "{status} {body}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The HTTP contract of the agents on this machine: the AWS Parameters and Secrets Lambda Extension and the
-//! aws-secretsmanager-agent. One connection for each read: they end idle ones, and Lambda freezes both sides.
+//! The HTTP interface of the agents on this machine: the AWS Parameters and Secrets Lambda Extension and the
+//! aws-secretsmanager-agent. Each read opens a connection: the agents close idle ones, and Lambda freezes both sides.
 //!
 //! Facts: "Use AWS Secrets Manager secrets in AWS Lambda functions" in the Secrets Manager User Guide; README and source of
 //! `aws_secretsmanager_agent` 2.1.0.
@@ -23,49 +23,49 @@ use crate::{
     store::{StoreError, aws::GET},
 };
 
-mod answer;
-use answer::Failure;
+mod response;
+use response::Failure;
 
-/// Where both listen, unless told otherwise.
+/// The default port of both.
 const DEFAULT_PORT: u16 = 2773;
 
-/// No answer is longer: 64 KiB of text with every character escaped, and what is around it.
-const MAX_ANSWER_BYTES: usize = 512 * 1024;
+/// Responses are shorter: 64 KiB of text with every character escaped, and the rest of the JSON.
+const MAX_RESPONSE_BYTES: usize = 512 * 1024;
 
-/// No token is longer; Lambda's session tokens have up to some thousand characters.
+/// Agent tokens are shorter: Lambda's session tokens have up to a few thousand characters.
 const MAX_TOKEN_BYTES: u64 = 16 * 1024;
 
-/// The pauses before it is asked again while it starts.
-const PAUSES_AT_START: [Duration; 3] =
-    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(600)];
+/// The pauses between attempts while the agent is starting.
+const START_PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(600)];
 
 #[derive(Clone)]
 pub(super) struct LocalHttp {
     port: u16,
     token: Token,
-    /// Whether it knows the parameter `refreshNow`.
-    agent: bool,
+    /// True: the agent, which accepts the parameter `refreshNow`. False: the extension.
+    is_agent: bool,
 }
 
-/// What every request must carry, so that no other site can have a browser or proxy send one.
+/// The token of the agent, which every request must contain. So another site cannot use a browser or a proxy to send a request.
 #[derive(Clone)]
 enum Token {
     Text(Secret),
-    /// Read at each request: the agent's start script makes a new one.
+    /// Read again for each request: the agent's start script creates a new token.
     File(PathBuf),
 }
 
 impl Source {
-    /// The AWS Parameters and Secrets Lambda Extension, as Lambda's environment says: its port is
-    /// `PARAMETERS_SECRETS_EXTENSION_HTTP_PORT`, or 2773; its token `AWS_SESSION_TOKEN` (under `SnapStart`
-    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN`).
+    /// The AWS Parameters and Secrets Lambda Extension, with settings from the environment that Lambda sets:
     ///
-    /// It has a cache of its own (`SECRETS_MANAGER_TTL`, 300 s) and no way to be told to read past it. For tokens that live for less
-    /// than about 20 minutes make that time shorter: a third of the lifetime at most.
+    /// - Port: `PARAMETERS_SECRETS_EXTENSION_HTTP_PORT`, 2773 by default.
+    /// - Token: `AWS_SESSION_TOKEN` (under `SnapStart` `AWS_CONTAINER_AUTHORIZATION_TOKEN`).
+    ///
+    /// The extension has its own cache (`SECRETS_MANAGER_TTL`, 300 s), which a request cannot bypass. If tokens live for less than
+    /// about 20 minutes, set that time to a third of the lifetime at most.
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`] when the token is not set, or the port is none.
+    /// [`InvalidSetting`] if the token is not set or the port is invalid.
     ///
     /// ```
     /// # use token_refresher::reader::Source;
@@ -79,7 +79,7 @@ impl Source {
         Self::extension_from_vars(|name| std::env::var(name).ok())
     }
 
-    /// The AWS Parameters and Secrets Lambda Extension on a port of this machine, which takes this token.
+    /// The AWS Parameters and Secrets Lambda Extension on this port of this machine, with this token.
     ///
     /// ```
     /// # use token_refresher::reader::Source;
@@ -88,15 +88,18 @@ impl Source {
     /// ```
     #[must_use]
     pub fn extension(port: u16, token: impl Into<Secret>) -> Self {
-        Self(Kind::LocalHttp(LocalHttp { port, token: Token::Text(token.into()), agent: false }))
+        Self(Kind::LocalHttp(LocalHttp { port, token: Token::Text(token.into()), is_agent: false }))
     }
 
-    /// The aws-secretsmanager-agent, as its own environment says: on port 2773, its token in `AWS_TOKEN`, `AWS_SESSION_TOKEN` or
-    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN`, the first that is set, or in the file that one names: `file:///var/run/awssmatoken`.
+    /// The aws-secretsmanager-agent, with settings from the agent's own environment variables:
+    ///
+    /// - Port: 2773.
+    /// - Token: the first that is set of `AWS_TOKEN`, `AWS_SESSION_TOKEN` and `AWS_CONTAINER_AUTHORIZATION_TOKEN`. The value may
+    ///   name a file that contains the token: `file:///var/run/awssmatoken`.
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`] when none is set.
+    /// [`InvalidSetting`] if none of them is set.
     ///
     /// ```
     /// # use token_refresher::reader::Source;
@@ -109,8 +112,8 @@ impl Source {
         Self::agent_from_vars(|name| std::env::var(name).ok())
     }
 
-    /// The aws-secretsmanager-agent on a port of this machine (`http_port` in its configuration), which takes this token; or
-    /// the one in a file: `file:///var/run/awssmatoken`.
+    /// The aws-secretsmanager-agent on this port of this machine (`http_port` in its configuration), with this token. `token` may
+    /// name a file that contains the token: `file:///var/run/awssmatoken`.
     ///
     /// ```
     /// # use token_refresher::reader::Source;
@@ -119,7 +122,7 @@ impl Source {
     /// ```
     #[must_use]
     pub fn agent(port: u16, token: impl Into<Secret>) -> Self {
-        Self(Kind::LocalHttp(LocalHttp { port, token: Token::of(token.into()), agent: true }))
+        Self(Kind::LocalHttp(LocalHttp { port, token: Token::from_setting(token.into()), is_agent: true }))
     }
 
     fn extension_from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
@@ -131,20 +134,20 @@ impl Source {
                 _ => return Err(InvalidSetting::found(PORT, &found, "a port from 1 to 65535")),
             },
         };
-        Ok(Self::extension(port, first(var, &["AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"])?))
+        Ok(Self::extension(port, first_set(var, &["AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"])?))
     }
 
     fn agent_from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
         let names = ["AWS_TOKEN", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
-        Ok(Self::agent(DEFAULT_PORT, first(var, &names)?))
+        Ok(Self::agent(DEFAULT_PORT, first_set(var, &names)?))
     }
 }
 
-fn first(var: impl Fn(&str) -> Option<String>, names: &[&str]) -> Result<Secret, InvalidSetting> {
+fn first_set(var: impl Fn(&str) -> Option<String>, names: &[&str]) -> Result<Secret, InvalidSetting> {
     let found = names.iter().find_map(|name| var(name).filter(|value| !value.is_empty()));
     found.map(Secret::from).ok_or_else(|| {
         InvalidSetting::new(format!(
-            "neither {} is set; it is the token that the agent on this machine wants to see in every request, and Lambda \
+            "neither {} is set; it is the token that the agent on this machine requires in every request, and Lambda \
              sets it",
             names.join(" nor ")
         ))
@@ -152,7 +155,7 @@ fn first(var: impl Fn(&str) -> Option<String>, names: &[&str]) -> Result<Secret,
 }
 
 impl Token {
-    fn of(text: Secret) -> Self {
+    fn from_setting(text: Secret) -> Self {
         match text.expose().strip_prefix("file://") {
             Some(path) => Self::File(path.into()),
             None => Self::Text(text),
@@ -176,7 +179,7 @@ impl Token {
             action: GET,
             detail: format!("the agent's token cannot be read from {}: {problem}", path.display()),
         };
-        read.await.map_err(|_| detail("cut short".to_owned()))?.map_err(|error| detail(error.to_string()))
+        read.await.map_err(|_| detail("the read was cancelled".to_owned()))?.map_err(|error| detail(error.to_string()))
     }
 }
 
@@ -188,17 +191,17 @@ impl fmt::Display for LocalHttp {
 
 impl LocalHttp {
     const fn name(&self) -> &'static str {
-        if self.agent { "agent" } else { "extension" }
+        if self.is_agent { "agent" } else { "extension" }
     }
 
     pub(super) async fn read(&self, query: &Query) -> Result<SecretVersion, StoreError> {
         let token = self.token.text().await?;
-        let mut pauses = PAUSES_AT_START.into_iter();
+        let mut pauses = START_PAUSES.into_iter();
         loop {
-            match self.ask(query, &token).await {
+            match self.read_once(query, &token).await {
                 Ok(version) => return Ok(version),
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Starting(detail)) => match pauses.next() {
+                Err(Failure::NotReady(detail)) => match pauses.next() {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => return Err(StoreError::Unavailable { action: GET, detail }),
                 },
@@ -206,25 +209,25 @@ impl LocalHttp {
         }
     }
 
-    /// One request.
-    async fn ask(&self, query: &Query, token: &Secret) -> Result<SecretVersion, Failure> {
+    /// Sends one request.
+    async fn read_once(&self, query: &Query, token: &Secret) -> Result<SecretVersion, Failure> {
         let detail = |what: &str| format!("the {self} {what}");
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await;
-        let stream = stream.map_err(|error| Failure::Starting(detail(&format!("cannot be reached: {error}"))))?;
-        let broken = |what: &str| Failure::Final(StoreError::Unavailable { action: GET, detail: detail(what) });
+        let stream = stream.map_err(|error| Failure::NotReady(detail(&format!("cannot be reached: {error}"))))?;
+        let failed = |what: &str| Failure::Final(StoreError::Unavailable { action: GET, detail: detail(what) });
         let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (mut connection, driver) = handshake.map_err(|_| broken("speaks no HTTP"))?;
+        let (mut connection, driver) = handshake.map_err(|_| failed("does not speak HTTP"))?;
         // Ends when `connection` is dropped.
         tokio::spawn(driver);
         let request = Request::get(self.path(query))
             .header("host", format!("localhost:{}", self.port))
             .header("x-aws-parameters-secrets-token", token.expose())
             .body(Empty::<Bytes>::new())
-            .map_err(|_| broken("wants a token that no header can carry"))?;
-        let response = connection.send_request(request).await.map_err(|_| broken("broke off"))?;
+            .map_err(|_| failed("cannot be called: its token has a character that no header may have"))?;
+        let response = connection.send_request(request).await.map_err(|_| failed("closed the connection"))?;
         let status = response.status().as_u16();
-        let answer = read_bounded(response).await.map_err(|what| broken(&what))?;
-        answer::version(&self.to_string(), status, &answer)
+        let body = read_bounded(response).await.map_err(|problem| failed(&problem))?;
+        response::read(&self.to_string(), status, &body)
     }
 
     fn path(&self, query: &Query) -> String {
@@ -232,7 +235,7 @@ impl LocalHttp {
         let mut text = form_urlencoded::Serializer::for_suffix(PATH.to_owned(), PATH.len());
         text.append_pair("secretId", &query.secret_id);
         match &query.wanted {
-            Wanted::CurrentNow if self.agent => {
+            Wanted::CurrentNow if self.is_agent => {
                 text.append_pair("versionStage", "AWSCURRENT").append_pair("refreshNow", "true")
             }
             Wanted::Current | Wanted::CurrentNow => text.append_pair("versionStage", "AWSCURRENT"),
@@ -247,10 +250,10 @@ async fn read_bounded(response: Response<Incoming>) -> Result<Zeroizing<Vec<u8>>
     let mut body = response.into_body();
     let mut read = Zeroizing::new(Vec::with_capacity(8192));
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err("broke off".to_owned()) };
+        let Ok(frame) = frame else { return Err("closed the connection".to_owned()) };
         let Some(chunk) = frame.data_ref() else { continue };
-        if read.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(format!("answered over {MAX_ANSWER_BYTES} bytes"));
+        if read.len() + chunk.len() > MAX_RESPONSE_BYTES {
+            return Err(format!("answered over {MAX_RESPONSE_BYTES} bytes"));
         }
         append(&mut read, chunk);
     }
@@ -266,15 +269,15 @@ mod tests {
     }
 
     fn agent() -> LocalHttp {
-        LocalHttp { port: 1, token: Token::Text("t".into()), agent: true }
+        LocalHttp { port: 1, token: Token::Text("t".into()), is_agent: true }
     }
 
     fn extension() -> LocalHttp {
-        LocalHttp { agent: false, ..agent() }
+        LocalHttp { is_agent: false, ..agent() }
     }
 
     #[test]
-    fn a_request_names_the_version_and_only_the_agent_is_told_to_read_past_its_cache() {
+    fn a_request_names_the_version_and_only_the_agent_gets_refresh_now() {
         let id = "secretId=arn%3Aaws%3Asecretsmanager%3Aeu-central-1%3A1%3Asecret%3Amyapp%2Fprod%2Fa%2Bb-AbCdEf";
         for (local, wanted, rest) in [
             (agent(), Wanted::Current, "versionStage=AWSCURRENT"),
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_names_port_and_token() {
+    fn port_and_token_come_from_the_environment() {
         let vars = |set: &'static [(&str, &str)]| {
             move |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
         };
@@ -310,7 +313,7 @@ mod tests {
             (
                 &[("AWS_SESSION_TOKEN", "")],
                 "neither AWS_SESSION_TOKEN nor AWS_CONTAINER_AUTHORIZATION_TOKEN is set; it is the token that the agent on \
-                 this machine wants to see in every request, and Lambda sets it",
+                 this machine requires in every request, and Lambda sets it",
             ),
         ] {
             assert_eq!(described(Source::extension_from_vars(vars(set))), expected);

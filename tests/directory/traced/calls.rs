@@ -1,4 +1,4 @@
-//! Which system calls act on files, and on which file one does, as the machine's registers tell. Changes nothing.
+//! The system calls that act on files, and the file of each, from the registers of a stopped thread. Changes nothing.
 
 use std::{fs, fs::File, os::unix::fs::FileExt, path::Path};
 
@@ -10,27 +10,27 @@ use nix::{
 /// A call on the store's folder, or on a file there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Its name, and `create` for an `open` that makes the file.
+    /// Its name; `create` for an `open` that creates the file.
     pub name: &'static str,
-    /// The ending of the file's name, or of the name it gets; `folder` for the folder itself.
+    /// The extension of the file's name, or of its new name; `folder` for the folder itself.
     pub file: String,
 }
 
-/// Where a call's file is told.
+/// The argument of a call that names its file.
 #[derive(Clone, Copy)]
-enum Told {
-    /// By a descriptor, the first argument.
+enum FileArgument {
+    /// A descriptor, the first argument.
     Descriptor,
-    /// By a path, the argument of this number.
+    /// A path, the argument with this number.
     Path(usize),
-    /// The same, and flags follow.
+    /// A path, the argument with this number, followed by the flags of `open`.
     Open(usize),
 }
 
-use Told::{Descriptor, Open, Path as Named};
+use FileArgument::{Descriptor, Open, Path as Named};
 
-/// The calls that read, write or lock files, change what a file is called, or make one.
-const CALLS: &[(c_long, &str, Told)] = &[
+/// The calls that read, write, lock, rename, create or remove files.
+const CALLS: &[(c_long, &str, FileArgument)] = &[
     (libc::SYS_openat, "open", Open(1)),
     (libc::SYS_read, "read", Descriptor),
     (libc::SYS_pread64, "read", Descriptor),
@@ -69,7 +69,7 @@ const CALLS: &[(c_long, &str, Told)] = &[
     (libc::SYS_symlink, "symlink", Named(1)),
 ];
 
-/// The call a thread is about to make, where it is one on files.
+/// A call on a file that a thread is about to make.
 pub struct FileCall {
     name: &'static str,
     pub path: String,
@@ -78,10 +78,10 @@ pub struct FileCall {
 impl FileCall {
     pub fn of(thread: Pid, registers: &user_regs_struct) -> Option<Self> {
         let (number, arguments) = arguments(registers);
-        let (_, name, told) = CALLS.iter().find(|(known, ..)| u64::try_from(*known) == Ok(number))?;
+        let (_, name, argument) = CALLS.iter().find(|(known, ..)| u64::try_from(*known) == Ok(number))?;
         let creates = |flags: u64| flags & u64::from(libc::O_CREAT.unsigned_abs()) != 0;
-        let (path, creates) = match told {
-            // Only the low half is the descriptor.
+        let (path, creates) = match argument {
+            // The descriptor is in the low half only.
             Descriptor => (descriptor(thread, arguments[0] & 0xffff_ffff)?, false),
             Named(at) => (text(thread, arguments[*at])?, false),
             Open(at) => (text(thread, arguments[*at])?, creates(arguments[at + 1])),
@@ -89,11 +89,11 @@ impl FileCall {
         Some(Self { name: if creates { "create" } else { name }, path })
     }
 
-    /// The same as a call on the store, if it is one.
+    /// The call on the store's folder, if it is one.
     pub fn on(&self, folder: &Path) -> Option<Call> {
         let within = Path::new(&self.path).strip_prefix(folder).ok()?;
-        let ending = within.extension().map(|ending| ending.to_string_lossy().into_owned());
-        Some(Call { name: self.name, file: ending.unwrap_or_else(|| "folder".to_owned()) })
+        let extension = within.extension().map(|extension| extension.to_string_lossy().into_owned());
+        Some(Call { name: self.name, file: extension.unwrap_or_else(|| "folder".to_owned()) })
     }
 }
 
@@ -107,7 +107,7 @@ fn descriptor(thread: Pid, number: u64) -> Option<String> {
     Some(fs::read_link(format!("/proc/{thread}/fd/{number}")).ok()?.to_string_lossy().into_owned())
 }
 
-/// The text that ends with a zero byte at this address.
+/// The zero-terminated text at this address.
 fn text(thread: Pid, address: u64) -> Option<String> {
     let memory = File::open(format!("/proc/{thread}/mem")).ok()?;
     let mut bytes = vec![0; libc::PATH_MAX.unsigned_abs() as usize];
@@ -127,21 +127,21 @@ fn arguments(registers: &user_regs_struct) -> (u64, [u64; 4]) {
     (registers.regs[8], [a, b, c, d])
 }
 
-/// The same call with arguments no call takes (a descriptor of −1, a path at the end of memory): it does nothing. For a
-/// call that is to fail; the number is left alone, for only some machines let a tracer change that.
+/// The same call with invalid arguments (a descriptor of −1, a path at the end of memory), so that it does nothing. This makes a
+/// call fail. The call's number is unchanged, because only some architectures let a tracer change it.
 #[cfg(target_arch = "x86_64")]
-pub fn made_void(mut registers: user_regs_struct) -> user_regs_struct {
+pub fn with_invalid_arguments(mut registers: user_regs_struct) -> user_regs_struct {
     (registers.rdi, registers.rsi, registers.rdx, registers.r10) = (u64::MAX, u64::MAX, u64::MAX, u64::MAX);
     registers
 }
 
 #[cfg(target_arch = "aarch64")]
-pub fn made_void(mut registers: user_regs_struct) -> user_regs_struct {
+pub fn with_invalid_arguments(mut registers: user_regs_struct) -> user_regs_struct {
     registers.regs[..4].fill(u64::MAX);
     registers
 }
 
-/// The registers as they were before a call that has ended so.
+/// The registers after a call, with this result.
 #[cfg(target_arch = "x86_64")]
 pub fn with_result(mut registers: user_regs_struct, result: i64) -> user_regs_struct {
     registers.rax = result.cast_unsigned();

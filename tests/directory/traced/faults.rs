@@ -1,5 +1,5 @@
-//! Each call on the store fails in turn, once or from then on: a full disk, a full quota, a dying disk, a file system that
-//! became read-only, permissions taken away, a signal.
+//! Each call on the store fails in turn, once or from then on: a full disk, a full quota, a failing disk, a file system that
+//! became read-only, missing permissions, a signal.
 
 use std::io;
 
@@ -8,62 +8,62 @@ use nix::errno::Errno;
 
 use super::{
     calls::Call,
-    kills::Course,
+    kills::Recording,
     tracer::{Tracer, permitted},
 };
 use crate::{
-    act::{Act, ended, process},
-    scene::{Scene, TestClock, block_on},
+    action::{Action, process, result},
     summary,
+    world::{TestClock, World, block_on},
 };
 
 const ERRORS: [Errno; 6] = [Errno::ENOSPC, Errno::EDQUOT, Errno::EIO, Errno::EROFS, Errno::EACCES, Errno::EINTR];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HowLong {
+enum Lasts {
     Once,
-    /// Until the process says that the disk is mended.
+    /// Until the process creates the file `repaired`.
     FromThenOn,
 }
 
-/// A process whose n-th call on the store fails; what is left, and how it says it ended.
-fn failed(act: Act, before: &Scene, n: usize, error: Errno, how_long: HowLong) -> (Scene, String) {
-    let scene = before.copy();
-    let mut tracer = Tracer::new(scene.folder());
-    let process = tracer.start(process(&scene, &format!("{act:?}"), 0));
+/// Runs a process whose n-th call on the store fails. Returns the world after it, and its result.
+fn run_with_fault(action: Action, before: &World, n: usize, error: Errno, lasts: Lasts) -> (World, String) {
+    let world = before.copy();
+    let mut tracer = Tracer::new(world.folder());
+    let process = tracer.start(process(&world, &format!("{action:?}"), 0));
     let mut at = 0;
     while tracer.next(process).is_some() {
-        if at == n || at > n && how_long == HowLong::FromThenOn && !tracer.mended {
+        if at == n || at > n && lasts == Lasts::FromThenOn && !tracer.repaired {
             tracer.fail(process, error);
         } else {
             tracer.make(process);
         }
         at += 1;
     }
-    let said = ended(&scene, 0).unwrap_or_else(|| panic!("{act:?} does not end: {error} at call {n}, {how_long:?}"));
-    (scene, said)
+    let result = result(&world, 0).unwrap_or_else(|| panic!("{action:?} does not end: {error} at call {n}, {lasts:?}"));
+    (world, result)
 }
 
-/// Each error at each call: once; and from then on, but for a signal, which is over by the next try.
-fn every_fault(course: &Course) -> impl Iterator<Item = (usize, Errno, HowLong)> {
-    (0..course.calls.len()).flat_map(|n| {
+/// Each error at each call, once and from then on. A signal occurs only once.
+fn every_fault(recording: &Recording) -> impl Iterator<Item = (usize, Errno, Lasts)> {
+    (0..recording.calls.len()).flat_map(|n| {
         ERRORS.into_iter().flat_map(move |error| {
-            let lasting = (error != Errno::EINTR).then_some((n, error, HowLong::FromThenOn));
-            [(n, error, HowLong::Once)].into_iter().chain(lasting)
+            let from_then_on = (error != Errno::EINTR).then_some((n, error, Lasts::FromThenOn));
+            [(n, error, Lasts::Once)].into_iter().chain(from_then_on)
         })
     })
 }
 
-/// What an operation says of an error at this call.
-fn expected(scene: &Scene, call: &Call, error: Errno) -> String {
+/// The result of an operation after an error at this call.
+fn expected(world: &World, call: &Call, error: Errno) -> String {
     if error == Errno::EINTR && ["open", "create", "read", "write", "fsync"].contains(&call.name) {
-        // Tried again.
+        // These calls are repeated.
         return "ok".to_owned();
     }
     let path = match call.file.as_str() {
-        "lock" => scene.file("lock"),
-        _ if call.name == "mkdir" => scene.folder(),
-        _ => scene.file("json"),
+        "lock" => world.file("lock"),
+        _ if call.name == "mkdir" => world.folder(),
+        _ => world.file("json"),
     };
     let path = path.display();
     let system = io::Error::from_raw_os_error(error as i32);
@@ -78,79 +78,82 @@ fn expected(scene: &Scene, call: &Call, error: Errno) -> String {
 }
 
 #[test]
-fn an_operation_that_fails_says_which_file_and_why_and_the_old_state_stands() {
+fn a_failed_operation_names_the_file_and_the_error_and_leaves_the_old_state() {
     if !permitted() {
         return;
     }
     let mut faults = 0;
-    for act in Act::OPERATIONS {
-        let before = act.scene();
-        let course = Course::of(act, &before);
-        for (n, error, how_long) in every_fault(&course) {
-            let call = &course.calls[n];
-            let case = format!("{act:?}, {error:?} at call {n}, {call}, {how_long:?}");
-            let (scene, said) = failed(act, &before, n, error, how_long);
-            assert_eq!(said, expected(&scene, call, error), "{case}");
-            let stands = if said == "ok" { course.calls.len() } else { n };
-            assert_eq!(scene.shape(), course.shapes[stands], "{case}");
-            if scene.folder().exists() {
-                scene.assert_private(how_long == HowLong::FromThenOn);
+    for action in Action::OPERATIONS {
+        let before = action.world();
+        let recording = Recording::of(action, &before);
+        for (n, error, lasts) in every_fault(&recording) {
+            let call = &recording.calls[n];
+            let case = format!("{action:?}, {error:?} at call {n}, {call}, {lasts:?}");
+            let (world, result) = run_with_fault(action, &before, n, error, lasts);
+            assert_eq!(result, expected(&world, call, error), "{case}");
+            let expected_state = if result == "ok" { recording.calls.len() } else { n };
+            assert_eq!(world.shape(), recording.shapes[expected_state], "{case}");
+            if world.folder().exists() {
+                world.assert_private(lasts == Lasts::FromThenOn);
             }
-            let next = if scene.shape().is_some() { Act::PutValue } else { Act::Create };
-            assert_eq!(block_on(next.perform(&scene)), "ok", "{case}");
-            scene.assert_private(false);
+            let next = if world.shape().is_some() { Action::PutValue } else { Action::Create };
+            assert_eq!(block_on(next.perform(&world)), "ok", "{case}");
+            world.assert_private(false);
             faults += 1;
         }
     }
-    summary(&format!("directory: {faults} failing system calls of {} operations", Act::OPERATIONS.len()));
+    summary(&format!("directory: {faults} failing system calls of {} operations", Action::OPERATIONS.len()));
 }
 
 #[test]
-fn a_refresh_that_meets_a_failing_disk_loses_nothing_and_sends_a_token_once() {
+fn a_refresh_with_a_failing_disk_loses_nothing_and_sends_each_token_once() {
     if !permitted() {
         return;
     }
-    let before = Act::Refresh.scene();
-    let course = Course::of(Act::Refresh, &before);
-    let exchanged = course.sent.iter().position(|sent| *sent == 1).expect("an exchange");
-    // The call after the renaming belongs to it: until the folder is synced the write may fail.
+    let before = Action::Refresh.world();
+    let recording = Recording::of(Action::Refresh, &before);
+    let exchanged = recording.sent.iter().position(|sent| *sent == 1).expect("an exchange");
+    // The write is complete only after the call that follows the rename, the `fsync` of the folder.
     let staged = (exchanged..)
-        .take(course.calls.len())
-        .find(|n| course.shapes[*n] != course.shapes[exchanged])
+        .take(recording.calls.len())
+        .find(|n| recording.shapes[*n] != recording.shapes[exchanged])
         .expect("a staging");
     let mut faults = 0;
     let mut not_stored = 0;
-    for (n, error, how_long) in every_fault(&course) {
-        let call = &course.calls[n];
-        let case = format!("{error:?} at call {n}, {call}, {how_long:?}");
-        let (scene, said) = failed(Act::Refresh, &before, n, error, how_long);
-        let harmless = said == "Refreshed";
-        let sent = scene.senders_of("refresh-1").len();
-        if n < exchanged && (how_long == HowLong::FromThenOn || !harmless) {
-            assert_eq!(sent, 0, "{case}: nothing is sent where the claim failed: {said}");
+    for (n, error, lasts) in every_fault(&recording) {
+        let call = &recording.calls[n];
+        let case = format!("{error:?} at call {n}, {call}, {lasts:?}");
+        let (world, result) = run_with_fault(Action::Refresh, &before, n, error, lasts);
+        let harmless = result == "Refreshed";
+        let sent = world.senders_of("refresh-1").len();
+        if n < exchanged && (lasts == Lasts::FromThenOn || !harmless) {
+            assert_eq!(sent, 0, "{case}: nothing is sent if the claim failed: {result}");
         }
         if (exchanged..=staged).contains(&n) {
-            let lasting = how_long == HowLong::FromThenOn;
-            let ended = said.split_once('\n').map(|(first, then)| (first.starts_with("TokenNotStored: "), then));
+            let lasting = lasts == Lasts::FromThenOn;
+            let runs = result.split_once('\n').map(|(first, next)| (first.starts_with("TokenNotStored: "), next));
             let expected = lasting.then_some((true, "Recovered"));
-            assert_eq!(ended, expected, "{case}: {said}");
-            assert!(lasting || harmless, "{case}: a staging is tried again: {said}");
+            assert_eq!(runs, expected, "{case}: {result}");
+            assert!(lasting || harmless, "{case}: the staging is retried: {result}");
             not_stored += usize::from(lasting);
         } else if !harmless {
-            let (kind, _) = said.split_once(": ").expect("an error");
-            assert!(["AccessDenied", "Unavailable", "StoreUnavailable"].contains(&kind), "{case}: {said}");
-            assert!(said.contains(scene.folder().to_str().expect("UTF-8")), "{case}: it names the file: {said}");
+            let (kind, _) = result.split_once(": ").expect("an error");
+            assert!(["AccessDenied", "Unavailable", "StoreUnavailable"].contains(&kind), "{case}: {result}");
+            assert!(
+                result.contains(world.folder().to_str().expect("UTF-8")),
+                "{case}: the error does not name the file: {result}"
+            );
         }
         let clock = TestClock::new();
         clock.advance(TimeDelta::seconds(63));
-        block_on(scene.run(&clock)).expect(&case);
-        assert_eq!(scene.generation(), "refresh-2", "{case}");
-        assert_eq!(scene.senders_of("refresh-1").len(), 1, "{case}");
-        scene.assert_private(false);
+        block_on(world.run(&clock)).expect(&case);
+        assert_eq!(world.generation(), "refresh-2", "{case}");
+        assert_eq!(world.senders_of("refresh-1").len(), 1, "{case}");
+        world.assert_private(false);
         faults += 1;
     }
-    assert!(not_stored > 0, "there were tokens that could not be stored");
+    assert!(not_stored > 0, "no case had unstored tokens");
     summary(&format!(
-        "directory: {faults} failing system calls of a refresh, {not_stored} of them left the tokens in memory alone"
+        "directory: {faults} failing system calls of a refresh, {not_stored} of them left unstored tokens"
     ));
 }

@@ -1,7 +1,7 @@
-//! Leads processes from one call on the store's folder to the next. Knows how to let a call through, fail it, and end the
-//! process before or after it; not what should come of it.
+//! Runs processes from one call on the store's folder to the next. It can let a call through, make it fail, and kill the process
+//! before or after it. It checks nothing.
 //!
-//! A traced process belongs to the thread that started it, and ends with it.
+//! A traced process belongs to the thread that started it, and ends with that thread.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,25 +20,25 @@ use nix::{
     unistd::Pid,
 };
 
-use super::calls::{Call, FileCall, made_void, result, with_result};
-use crate::{act::process, scene::Scene, summary};
+use super::calls::{Call, FileCall, result, with_invalid_arguments, with_result};
+use crate::{action::process, summary, world::World};
 
-/// Called by the process that is to be traced: it goes on when the tracer says so.
-pub fn offer_to_be_traced() {
+/// Called by the process to trace. It stops until the tracer continues it.
+pub fn request_tracing() {
     ptrace::traceme().expect("a process may ask its parent to trace it");
     signal::raise(Signal::SIGSTOP).expect("a signal");
 }
 
-/// Whether this machine lets us trace; some containers do not. Says so where it does not.
+/// Whether this machine allows tracing; some containers do not. Prints a line if it does not.
 pub fn permitted() -> bool {
-    let scene = Scene::empty();
-    let mut tracer = Tracer::new(scene.folder());
-    let child = process(&scene, "Create", 0).env("TRACED", "1").stderr(Stdio::null()).spawn().expect("a process");
-    tracer.processes.push(Traced { child, stopped: Stopped::Nowhere, to_come: VecDeque::new() });
+    let world = World::empty();
+    let mut tracer = Tracer::new(world.folder());
+    let child = process(&world, "Create", 0).env("TRACED", "1").stderr(Stdio::null()).spawn().expect("a process");
+    tracer.processes.push(Traced { child, stopped: Stopped::Not, pending: VecDeque::new() });
     let permitted = matches!(wait(), WaitStatus::Stopped(..));
     if !permitted {
         tracer.processes.clear();
-        summary("directory: not explored: no process may be traced here (ptrace)");
+        summary("directory: system calls not tested: ptrace is not allowed here");
     }
     permitted
 }
@@ -50,16 +50,16 @@ pub struct Process(pub usize);
 struct Traced {
     child: Child,
     stopped: Stopped,
-    /// Calls that other threads of it came to meanwhile: a write goes on when its future is dropped.
-    to_come: VecDeque<(Pid, Call)>,
+    /// Calls that other threads of the process reached in the meantime: a write continues after its future is dropped.
+    pending: VecDeque<(Pid, Call)>,
 }
 
 enum Stopped {
-    /// Running, or not yet at a call on the store.
-    Nowhere,
-    /// This thread is about to make a call; its registers.
+    /// Not stopped: it has not reached a call on the store.
+    Not,
+    /// This thread is about to make a call. It has these registers.
     Before(Pid, Box<user_regs_struct>),
-    /// It has made it, and nothing after it.
+    /// This thread has just made a call.
     After(Pid),
     Ended,
 }
@@ -72,23 +72,23 @@ enum Event {
 
 pub struct Tracer {
     folder: PathBuf,
-    /// Set when a process makes a file of that name outside of the store: its disk is mended.
-    pub mended: bool,
+    /// Set when a process creates a file of that name outside of the store. Faults end then.
+    pub repaired: bool,
     processes: Vec<Traced>,
-    /// The threads that are in a system call, and whether it is one on the store.
+    /// The threads that are in a system call, and whether the call is on the store.
     in_a_call: BTreeMap<Pid, bool>,
 }
 
 impl Tracer {
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, mended: false, processes: Vec::new(), in_a_call: BTreeMap::new() }
+        Self { folder, repaired: false, processes: Vec::new(), in_a_call: BTreeMap::new() }
     }
 
-    /// Starts a process that offers to be traced.
+    /// Starts a process that calls [`request_tracing`].
     pub fn start(&mut self, mut command: Command) -> Process {
         let child = command.env("TRACED", "1").spawn().expect("a process");
         let process = Process(self.processes.len());
-        self.processes.push(Traced { child, stopped: Stopped::Nowhere, to_come: VecDeque::new() });
+        self.processes.push(Traced { child, stopped: Stopped::Not, pending: VecDeque::new() });
         loop {
             match wait() {
                 WaitStatus::Stopped(thread, Signal::SIGSTOP) => {
@@ -98,19 +98,19 @@ impl Tracer {
                     resume(thread, None);
                     return process;
                 }
-                other => assert!(self.note(other).is_none(), "it did not offer to be traced"),
+                other => assert!(self.handle(other).is_none(), "the process did not request tracing"),
             }
         }
     }
 
-    /// Lets the process run to its next call on the store, which it has not made yet. `None`: it has ended.
+    /// Lets the process run until just before its next call on the store. `None` if it ended.
     pub fn next(&mut self, process: Process) -> Option<Call> {
         match self.processes[process.0].stopped {
-            Stopped::Nowhere => {}
+            Stopped::Not => {}
             Stopped::After(thread) => resume(thread, None),
-            Stopped::Before(..) | Stopped::Ended => panic!("there is no next call before this one is made"),
+            Stopped::Before(..) | Stopped::Ended => panic!("the process is before a call, or has ended"),
         }
-        let event = match self.processes[process.0].to_come.pop_front() {
+        let event = match self.processes[process.0].pending.pop_front() {
             Some((thread, call)) => Event::Before(thread, call),
             None => self.wait_for_event(),
         };
@@ -128,36 +128,36 @@ impl Tracer {
         }
     }
 
-    /// Makes the call, and stops right after it. What the kernel answered.
+    /// Lets the process make the call, and stops it right after. Returns the call's result.
     pub fn make(&mut self, process: Process) -> i64 {
         let Stopped::Before(thread, _) = self.processes[process.0].stopped else { panic!("no call to make") };
         resume(thread, None);
         loop {
             match self.wait_for_event() {
-                Event::Before(other, call) => self.processes[process.0].to_come.push_back((other, call)),
+                Event::Before(other, call) => self.processes[process.0].pending.push_back((other, call)),
                 Event::After => break,
-                Event::Ended => panic!("it did not come back from the call"),
+                Event::Ended => panic!("the process ended in the call"),
             }
         }
         self.processes[process.0].stopped = Stopped::After(thread);
         result(&ptrace::getregs(thread).expect("registers"))
     }
 
-    /// Answers the call with an error, and does not make it.
+    /// Makes the call fail with this error. The real call does nothing.
     pub fn fail(&mut self, process: Process, error: Errno) {
         let Stopped::Before(thread, registers) = &self.processes[process.0].stopped else { panic!("no call to fail") };
         let (thread, registers) = (*thread, **registers);
-        ptrace::setregs(thread, made_void(registers)).expect("registers");
-        // `flock` with a command that is none answers 0.
-        assert!(self.make(process) <= 0, "a call was made that was to fail");
+        ptrace::setregs(thread, with_invalid_arguments(registers)).expect("registers");
+        // `flock` with an invalid command returns 0.
+        assert!(self.make(process) <= 0, "a call succeeded that should fail");
         ptrace::setregs(thread, with_result(registers, -i64::from(error as i32))).expect("registers");
     }
 
-    /// Ends the process where it stands, as `kill -9` does.
+    /// Kills the process, as `kill -9` does.
     pub fn kill(&mut self, process: Process) {
         let id = Pid::from_raw(self.id(process).cast_signed());
         signal::kill(id, Signal::SIGKILL).expect("the process");
-        assert!(matches!(self.wait_for_event(), Event::Ended), "it went on after it was killed");
+        assert!(matches!(self.wait_for_event(), Event::Ended), "the process continued after it was killed");
         self.processes[process.0].stopped = Stopped::Ended;
     }
 
@@ -167,14 +167,14 @@ impl Tracer {
 
     fn wait_for_event(&mut self) -> Event {
         loop {
-            if let Some(event) = self.note(wait()) {
+            if let Some(event) = self.handle(wait()) {
                 return event;
             }
         }
     }
 
-    /// What the tracer is told, made an event where it is one. Else the thread goes on.
-    fn note(&mut self, status: WaitStatus) -> Option<Event> {
+    /// Turns a wait status into an event. If it is none, lets the thread continue.
+    fn handle(&mut self, status: WaitStatus) -> Option<Event> {
         match status {
             WaitStatus::PtraceSyscall(thread) => match self.in_a_call.remove(&thread) {
                 None => {
@@ -195,7 +195,7 @@ impl Tracer {
             _ => {}
         }
         match status {
-            // A new thread starts with a stop that no one asked for.
+            // A new thread starts with a stop.
             WaitStatus::Stopped(thread, Signal::SIGSTOP) => resume(thread, None),
             WaitStatus::Stopped(thread, signal) => resume(thread, Some(signal)),
             status => resume(status.pid().expect("a thread"), None),
@@ -204,22 +204,22 @@ impl Tracer {
     }
 
     fn file_call(&mut self, thread: Pid) -> Option<Call> {
-        // A thread that was killed meanwhile has no registers.
+        // A thread that was killed in the meantime has no registers.
         let call = FileCall::of(thread, &ptrace::getregs(thread).ok()?)?;
-        self.mended |= call.path.ends_with("/mended");
+        self.repaired |= call.path.ends_with("/repaired");
         call.on(&self.folder)
     }
 }
 
 impl Drop for Tracer {
-    /// Leaves no process behind, also where a test fails.
+    /// Leaves no process behind, also if a test fails.
     fn drop(&mut self) {
         for process in &mut self.processes {
             if !matches!(process.stopped, Stopped::Ended) {
                 let _ = process.child.kill();
             }
         }
-        // Its traced threads, too: a process is not gone before they are.
+        // Also the traced threads: a process ends only after all its threads.
         while waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)).is_ok() {}
         for process in &mut self.processes {
             let _ = process.child.wait();
@@ -227,15 +227,15 @@ impl Drop for Tracer {
     }
 }
 
-/// Waits for this thread's processes alone: other tests have theirs.
+/// Waits for processes of this thread only: other tests have their own.
 fn wait() -> WaitStatus {
     waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)).expect("a process to wait for")
 }
 
 fn resume(thread: Pid, signal: Option<Signal>) {
     match ptrace::syscall(thread, signal) {
-        // It was killed.
+        // `ESRCH`: the thread was killed.
         Ok(()) | Err(Errno::ESRCH) => {}
-        Err(error) => panic!("a thread does not go on: {error}"),
+        Err(error) => panic!("a thread does not continue: {error}"),
     }
 }

@@ -1,8 +1,8 @@
-// What Lambda runs a Node handler with, and a clock that the test sets. Knows no handler.
+// Runs a Node handler like Lambda, with a clock that the test sets.
 //
 //   node runtime.mjs <file with a handler>
 //
-// The time is what the file CLOCK_FILE says, in milliseconds since the epoch.
+// The time is in the file CLOCK_FILE, in milliseconds since the epoch.
 
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';

@@ -1,8 +1,8 @@
-# What Lambda runs a Python handler with, and a clock that the test sets. Knows no handler.
+# Runs a Python handler like Lambda, with a clock that the test sets.
 """
     python runtime.py <file with a handler>
 
-The time is what the file CLOCK_FILE says, in milliseconds since the epoch.
+The time is in the file CLOCK_FILE, in milliseconds since the epoch.
 """
 
 import importlib.util

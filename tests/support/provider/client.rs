@@ -1,10 +1,10 @@
-//! The client an authorization server knows, and whether a request proves to come from it. Judges no token.
+//! The client of the authorization server, and its authentication. Checks no token.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::endpoint::Request;
 
-/// The client authentication methods of RFC 7591 that a provider can ask for.
+/// The client authentication methods of RFC 7591 that the provider supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMethod {
     ClientSecretPost,
@@ -19,8 +19,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Exactly the configured method and nothing besides: RFC 6749 2.3 allows one method a request.
-    pub fn is_proven_by(&self, request: &Request) -> bool {
+    /// Whether the request uses exactly the configured method: RFC 6749 2.3 allows one method in each request.
+    pub fn authenticates(&self, request: &Request) -> bool {
         let posted = (request.field("client_id"), request.field("client_secret"));
         let (id, secret) = (self.id.as_str(), self.secret.as_str());
         match (self.method, request.header("authorization")) {
@@ -35,14 +35,14 @@ impl Client {
     }
 }
 
-/// Id and secret of a Basic header, form-decoded (RFC 6749 2.3.1).
+/// The id and secret in a Basic header, form-decoded (RFC 6749 2.3.1).
 fn basic(header: &str) -> Option<(String, String)> {
     let decoded = String::from_utf8(STANDARD.decode(header.strip_prefix("Basic ")?).ok()?).ok()?;
     let (id, secret) = decoded.split_once(':')?;
     Some((form_decoded(id)?, form_decoded(secret)?))
 }
 
-/// `None` for what is not form-encoded: a server that takes its standard seriously refuses it.
+/// `None` if the text is not form-encoded: a strict server rejects it.
 fn form_decoded(text: &str) -> Option<String> {
     let is_encoded = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"*-._%+~".contains(&byte));
     is_encoded.then(|| form_urlencoded::parse(text.as_bytes()).next().unwrap_or_default().0.into_owned())

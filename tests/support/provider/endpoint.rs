@@ -1,19 +1,19 @@
-//! What a token endpoint makes of one request, given its script and what it has granted. Opens no socket.
+//! The response of the token endpoint to one request, from its script and the grants. Opens no socket.
 
 use std::{collections::VecDeque, time::Duration};
 
-use hyper::{Response, http::response};
+use hyper::http::response;
 use serde_json::{Value, json};
 
 use super::{
-    answer::{Answer, Payload},
     client::{AuthMethod, Client},
     grants::{Grants, Pair, World},
+    response::{Payload, Response},
 };
 
-/// The client a provider knows unless told otherwise.
+/// The default client of a provider.
 pub const CLIENT_ID: &str = "refresher:1+test";
-/// Its secret: every character that Basic authentication must form-encode first.
+/// Its secret, with every character that must be form-encoded for Basic authentication.
 pub const CLIENT_SECRET: &str = "unseen-s3cr3t+/=&% :cf81a4d70b6e4f9f";
 
 /// One request as it arrived.
@@ -23,7 +23,7 @@ pub struct Request {
     pub path: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The form's fields, decoded, in their order.
+    /// The fields of the form, decoded, in order.
     pub form: Vec<(String, String)>,
     pub body: String,
 }
@@ -42,79 +42,80 @@ pub struct Endpoint {
     pub grants: Grants,
     pub client: Client,
     pub expires_in: u64,
-    pub script: VecDeque<Answer>,
-    pub otherwise: Answer,
+    pub script: VecDeque<Response>,
+    /// The response when the script is empty.
+    pub default_response: Response,
     pub requests: Vec<Request>,
-    /// Tokens in the fixed answers that were sent.
+    /// Tokens in the fixed responses that were sent.
     pub replayed: Vec<String>,
 }
 
-/// What goes back: an answer, or none.
+/// What the server does with the connection.
 pub enum Reply {
-    Send(Response<Payload>),
+    Send(hyper::Response<Payload>),
     Close,
     Never,
 }
 
 impl Endpoint {
-    pub fn new(otherwise: Answer) -> Self {
+    pub fn new(default_response: Response) -> Self {
         let (id, secret) = (CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned());
         Self {
             grants: Grants::new(World::ReuseKillsFamily),
             client: Client { id, secret, method: AuthMethod::ClientSecretPost },
             expires_in: 3600,
             script: VecDeque::new(),
-            otherwise,
+            default_response,
             requests: Vec::new(),
             replayed: Vec::new(),
         }
     }
 
-    /// Does at once all that a request does; only the reply may be late.
-    pub fn take(&mut self, request: Request) -> (Duration, Reply) {
-        let answer = self.script.pop_front().unwrap_or_else(|| self.otherwise.clone());
-        let reply = self.carry_out(answer, &request);
+    /// Processes a request at once. Returns the reply, and how long to wait before it is sent.
+    pub fn handle(&mut self, request: Request) -> (Duration, Reply) {
+        let response = self.script.pop_front().unwrap_or_else(|| self.default_response.clone());
+        let reply = self.process(response, &request);
         self.requests.push(request);
         reply
     }
 
-    fn carry_out(&mut self, answer: Answer, request: &Request) -> (Duration, Reply) {
-        self.replayed.extend(answer.tokens());
-        let (head, payload) = match answer {
-            Answer::Exchange => {
+    fn process(&mut self, response: Response, request: &Request) -> (Duration, Reply) {
+        self.replayed.extend(response.tokens());
+        let (head, payload) = match response {
+            Response::Exchange => {
                 let (status, body) = self.exchange(request);
                 (json_head(status), Payload::whole(body.to_string()))
             }
-            Answer::BreaksOff => {
+            Response::BreaksOff => {
                 let (status, body) = self.exchange(request);
                 let body = body.to_string();
                 (json_head(status).header("content-length", body.len()), Payload::half_of(body))
             }
-            Answer::Fixed { status, headers, body } => {
-                let head = Response::builder().status(status);
+            Response::Fixed { status, headers, body } => {
+                let head = hyper::Response::builder().status(status);
                 let head = headers.into_iter().fold(head, |head, (name, value)| head.header(name, value));
                 (head, Payload::whole(body))
             }
-            Answer::Redirect(to) => {
-                (Response::builder().status(307).header("location", to), Payload::whole(String::new()))
+            Response::Redirect(to) => {
+                (hyper::Response::builder().status(307).header("location", to), Payload::whole(String::new()))
             }
-            Answer::Huge(bytes) => (json_head(200), Payload::huge(bytes)),
-            Answer::RetryAfter429(seconds) => {
-                let head = Response::builder().status(429).header("retry-after", seconds);
+            Response::Huge(bytes) => (json_head(200), Payload::huge(bytes)),
+            Response::RetryAfter429(seconds) => {
+                let head = hyper::Response::builder().status(429).header("retry-after", seconds);
                 (head, Payload::whole("too many requests".to_owned()))
             }
-            Answer::Delay(delay, answer) => {
-                let (more, reply) = self.carry_out(*answer, request);
+            Response::Delay(delay, response) => {
+                let (more, reply) = self.process(*response, request);
                 return (delay + more, reply);
             }
-            Answer::CloseAfterProcessing => {
+            Response::CloseAfterProcessing => {
                 self.exchange(request);
                 return (Duration::ZERO, Reply::Close);
             }
-            Answer::CloseBeforeAnswer => return (Duration::ZERO, Reply::Close),
-            Answer::NeverAnswers => return (Duration::ZERO, Reply::Never),
+            Response::CloseBeforeProcessing => return (Duration::ZERO, Reply::Close),
+            Response::NeverResponds => return (Duration::ZERO, Reply::Never),
         };
-        (Duration::ZERO, Reply::Send(head.body(payload).expect("an answer that HTTP can carry")))
+        (Duration::ZERO, Reply::Send(head.body(payload).expect("a valid HTTP response")))
     }
 
     /// RFC 6749 section 6: status and body.
@@ -129,7 +130,7 @@ impl Endpoint {
         if request.form.iter().any(|(name, _)| repeats(name)) {
             return refusal(400, "invalid_request", "a parameter is repeated");
         }
-        if !self.client.is_proven_by(request) {
+        if !self.client.authenticates(request) {
             return refusal(401, "invalid_client", "client authentication failed");
         }
         if request.field("grant_type") != Some("refresh_token") {
@@ -155,8 +156,8 @@ fn refusal(status: u16, error: &str, description: &str) -> (u16, Value) {
 }
 
 fn json_head(status: u16) -> response::Builder {
-    let head = Response::builder().status(status);
+    let head = hyper::Response::builder().status(status);
     let head = head.header("content-type", "application/json").header("cache-control", "no-store");
-    // Only a client that failed to authenticate gets a 401 (RFC 6749 5.2).
+    // 401 is only for a client that fails to authenticate (RFC 6749 5.2).
     if status == 401 { head.header("www-authenticate", "Basic realm=\"token\"") } else { head }
 }

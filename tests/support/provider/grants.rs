@@ -1,20 +1,19 @@
-//! Which refresh tokens an authorization server still takes, and what it makes of one it has seen before.
-//! Opens no socket and knows no client.
+//! The refresh tokens that the authorization server accepts, and its reaction to a second use. Opens no socket and knows no client.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// What becomes of a refresh token that is used.
+/// What a provider does with a refresh token that is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum World {
-    /// Rotates; a spent refresh token kills the whole family, the winner's tokens too (oidc-provider, Okta).
+    /// Rotates. A spent refresh token revokes all tokens of the grant, the newest ones too (oidc-provider, Okta).
     ReuseKillsFamily,
-    /// Rotates; the refresh token before the current one answers the current pair again (Xero, Atlassian).
+    /// Rotates. For the refresh token before the current one it returns the current pair again (Xero, Atlassian).
     Grace,
-    /// Rotates; a spent refresh token is `invalid_grant`, the family lives (Django OAuth Toolkit's default).
+    /// Rotates. A spent refresh token returns `invalid_grant` and revokes nothing (Django OAuth Toolkit's default).
     NoReuseDetection,
-    /// Echoes the same refresh token with a new access token.
+    /// Returns the same refresh token each time, with a new access token.
     Echo,
-    /// Answers the same refresh token and the same access token each time.
+    /// Returns the same refresh token and the same access token each time.
     RepeatAll,
 }
 
@@ -25,7 +24,7 @@ pub struct Pair {
     pub refresh: String,
 }
 
-/// All tokens that descend from one consent.
+/// All tokens of one consent.
 struct Family {
     alive: bool,
     current: Pair,
@@ -36,9 +35,9 @@ struct Family {
 pub struct Grants {
     pub world: World,
     families: Vec<Family>,
-    /// Every token ever given out.
+    /// Every token that was issued.
     pub issued: Vec<String>,
-    /// How many refreshes were granted.
+    /// How many exchanges issued tokens.
     pub granted: usize,
     /// How many times a spent refresh token was used again.
     pub reuses: usize,
@@ -49,14 +48,14 @@ impl Grants {
         Self { world, families: Vec::new(), issued: Vec::new(), granted: 0, reuses: 0 }
     }
 
-    /// A person consents: a new family.
+    /// A person consents: starts a new family.
     pub fn issue(&mut self) -> Pair {
         let current = Pair { access: self.new_token("access"), refresh: self.new_token("refresh") };
         self.families.push(Family { alive: true, current: current.clone(), spent: Vec::new() });
         current
     }
 
-    /// Uses a refresh token; `None` is `invalid_grant`.
+    /// Exchanges a refresh token. `None` is `invalid_grant`.
     pub fn refresh(&mut self, token: &str) -> Option<Pair> {
         let index = self.families.iter().position(|family| family.knows(token))?;
         if self.families[index].current.refresh == token {
@@ -95,18 +94,17 @@ impl Grants {
         self.families[index].current.clone()
     }
 
-    /// Every family dies, as when a person removes the application from their account.
+    /// Revokes every family, as when a person removes the application from their account.
     pub fn withdraw_consent(&mut self) {
         self.families.iter_mut().for_each(|family| family.alive = false);
     }
 
-    /// Whether this refresh token is the current one of a living family.
+    /// Whether this refresh token is the current one of a family that is not revoked.
     pub fn is_alive(&self, token: &str) -> bool {
         self.families.iter().any(|family| family.alive && family.current.refresh == token)
     }
 
-    /// A token no one has seen before. Its end must be form-encoded to arrive as it is; its start is what `tests/check-no-secrets`
-    /// searches all output for.
+    /// A new token. Its end must be form-encoded to arrive unchanged. `tests/check-no-secrets` searches all output for its start.
     fn new_token(&mut self, kind: &str) -> String {
         let random = || {
             let mut hasher = RandomState::new().build_hasher();

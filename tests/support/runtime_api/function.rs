@@ -1,4 +1,4 @@
-//! The process of a function under test: its environment, its output, its end. Knows no HTTP.
+//! The process of a function under test: its environment, its output, its exit status.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::RuntimeApi;
 
-/// The function's process, and all it has printed. Dropped, it is killed.
+/// The function's process and all its output. The process is killed when this is dropped.
 pub struct Function {
     child: Arc<Mutex<Child>>,
     output: NamedTempFile,
@@ -22,14 +22,14 @@ pub struct Function {
 }
 
 impl Function {
-    /// Starts the program with this environment, what Lambda itself sets, and nothing else.
+    /// Starts the program with this environment, the variables that Lambda sets, and no others.
     pub fn spawn(binary: impl AsRef<Path>, runtime_api: &RuntimeApi, environment: &[(&str, &str)]) -> Self {
         Self::run(Command::new(binary.as_ref()), runtime_api, environment)
     }
 
-    /// The same with a program that takes arguments.
+    /// Like [`Function::spawn`], for a program with arguments.
     pub fn run(mut command: Command, runtime_api: &RuntimeApi, environment: &[(&str, &str)]) -> Self {
-        // A file keeps all that was printed, in order, when the process is killed; a pipe would have to be emptied.
+        // A file keeps all output in order, even if the process is killed. A pipe would have to be read all the time.
         let output = NamedTempFile::new().expect("a file for the output");
         let stdout = output.reopen().expect("the output file");
         let stderr = stdout.try_clone().expect("the output file");
@@ -42,7 +42,7 @@ impl Function {
             .env("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/token-refresher")
             .env("AWS_LAMBDA_LOG_STREAM_NAME", "2026/01/01/[$LATEST]0123456789abcdef0123456789abcdef")
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
-            // The most it can be made to say: all of it is searched for secrets.
+            // The most verbose level: all output is searched for secrets.
             .env("AWS_LAMBDA_LOG_LEVEL", "TRACE")
             .env("RUST_LOG", "trace")
             .env("RUST_BACKTRACE", "full")
@@ -58,9 +58,9 @@ impl Function {
         std::thread::spawn({
             let (child, state) = (Arc::clone(&child), Arc::clone(&runtime_api.state));
             move || {
-                // Waiting in the call itself would keep the lock that `kill` needs.
+                // A blocking wait would hold the lock that `kill` needs.
                 let status = loop {
-                    match child.lock().expect("no one panicked").try_wait() {
+                    match child.lock().expect("no thread panicked").try_wait() {
                         Ok(None) => {}
                         Ok(status) => break status,
                         Err(error) => panic!("waiting for the function: {error}"),
@@ -74,19 +74,19 @@ impl Function {
         Self { child, output, status }
     }
 
-    /// All it has printed so far, to stdout and stderr.
+    /// All output so far, to stdout and stderr.
     pub fn output(&self) -> String {
         let bytes = std::fs::read(self.output.path()).expect("the output file");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// SIGKILL, as when Lambda ends a process; returns when it is dead.
+    /// Sends SIGKILL, as Lambda does, and waits until the process has exited.
     pub async fn kill(&self) {
-        self.child.lock().expect("no one panicked").kill().expect("a process of ours");
+        self.child.lock().expect("no thread panicked").kill().expect("a process of ours");
         assert!(self.exited(Duration::from_secs(10)).await.is_some(), "the function survived SIGKILL");
     }
 
-    /// How it ended, if it does within this time.
+    /// Waits for the exit status. `None` if the process does not exit within this time.
     pub async fn exited(&self, timeout: Duration) -> Option<ExitStatus> {
         let mut status = self.status.clone();
         let exited = tokio::time::timeout(timeout, status.wait_for(Option::is_some)).await;
@@ -99,10 +99,10 @@ impl Drop for Function {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = child.kill();
         let _ = child.wait();
-        // For `tests/check-no-secrets` and `tests/template`, when all tests are done.
+        // `tests/check-no-secrets` and `tests/template` read this log after all tests.
         if let Some(log) = env::var_os("FUNCTIONS_LOG") {
             let log = std::fs::OpenOptions::new().create(true).append(true).open(log);
-            // A process that was killed may not have ended its last line.
+            // The last line of a killed process may be incomplete.
             let _ = log.and_then(|mut log| log.write_all(&[&std::fs::read(self.output.path())?[..], b"\n"].concat()));
         }
     }

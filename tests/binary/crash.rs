@@ -1,4 +1,4 @@
-//! What the process leaves behind when it dies of a bug: nothing of what it held.
+//! A process that crashes because of a bug leaves no secret behind: no core dump, no panic text.
 
 use std::{
     io::{Read, Write},
@@ -15,7 +15,7 @@ use crate::{
     support::runtime_api::{Deadline, Function, RuntimeApi},
 };
 
-/// A process whose Runtime API is this address, allowed to leave cores in this folder.
+/// Starts the binary with this address as Runtime API, in this folder, with core dumps allowed.
 fn start(address: &str, folder: &std::path::Path) -> Child {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "ulimit -S -c $(ulimit -H -c) && exec \"$0\"", &binary()]);
@@ -31,11 +31,11 @@ fn start(address: &str, folder: &std::path::Path) -> Child {
 }
 
 #[test]
-fn a_process_that_is_aborted_leaves_no_core() {
+fn an_aborted_process_leaves_no_core_dump() {
     let folder = tempfile::TempDir::new().unwrap();
     let api = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut process = start(&api.local_addr().unwrap().to_string(), folder.path());
-    // It asks for its first event: the start is over.
+    // The process asks for its first event, so its start is complete.
     let (mut stream, _) = api.accept().unwrap();
     let _ = stream.read(&mut [0; 1024]);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
@@ -46,12 +46,12 @@ fn a_process_that_is_aborted_leaves_no_core() {
     let status = process.wait().unwrap();
     assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&status), "{status}");
     let left = std::fs::read_dir(folder.path()).unwrap().count();
-    assert_eq!(left, 0, "something is left in its folder");
+    assert_eq!(left, 0, "the process left a file in its folder");
 }
 
-/// A Runtime API that names no invocation is one of the few things that make the process panic.
+/// A response of the Runtime API without an invocation's id is one of the few things that make the process panic.
 #[test]
-fn a_panic_says_where_it_was_and_nothing_else() {
+fn a_panic_prints_its_place_in_the_code_and_nothing_else() {
     let folder = tempfile::TempDir::new().unwrap();
     let api = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let process = start(&api.local_addr().unwrap().to_string(), folder.path());
@@ -63,16 +63,17 @@ fn a_panic_says_where_it_was_and_nothing_else() {
         .unwrap();
     let output = process.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(101));
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(said.starts_with("Panicked: at ") && said.contains("lambda_runtime") && said.ends_with('\n'), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let place = printed.strip_prefix("Panicked: at ").expect(&printed);
+    assert!(place.contains("lambda_runtime") && place.ends_with('\n'), "{printed}");
+    assert_eq!(printed.lines().count(), 1, "{printed}");
 }
 
-/// `lambda_runtime` would answer a panic with its text.
+/// `lambda_runtime` alone would return the text of the panic.
 #[tokio::test]
-async fn a_run_that_panics_is_answered_without_its_text_and_the_next_event_is_taken() {
+async fn a_run_that_panics_returns_an_error_without_the_panic_text_and_the_next_event_is_handled() {
     let api = RuntimeApi::start().await;
-    // The SDK panics at its first call where a profile names an empty endpoint.
+    // The SDK panics at its first call if a profile names an empty endpoint.
     let profile = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(profile.path(), "[default]\nendpoint_url =\n").unwrap();
     let function = Function::spawn(

@@ -1,5 +1,5 @@
-//! A folder with one secret whose token is due, a provider and a clock; and what must hold whatever happened to them.
-//! Everything is in files, so that processes share it.
+//! A folder with one secret whose token is due, a provider and a clock; and the checks of what must always hold. All state is in
+//! files, so that processes share it.
 
 use std::{
     collections::BTreeSet,
@@ -27,47 +27,50 @@ use token_refresher::{
 /// The secret of every test.
 pub const NAME: &str = "crm/prod/oauth";
 
-/// A clock that stands still but for pauses, and may jump once, when it has been looked at so often.
+/// A clock that moves only during pauses. It can jump once, at a given read.
 #[derive(Clone)]
-pub struct TestClock(Arc<Mutex<Hand>>);
+pub struct TestClock(Arc<Mutex<ClockState>>);
 
-struct Hand {
+struct ClockState {
     now: DateTime<Utc>,
-    looks: usize,
+    /// How often the clock was read.
+    reads: usize,
+    /// The number of the read at which the clock jumps, and by how much.
     jump: Option<(usize, TimeDelta)>,
 }
 
 impl TestClock {
     pub fn new() -> Self {
         let now = "2026-01-02T03:04:05.678Z".parse().expect("a time");
-        Self(Arc::new(Mutex::new(Hand { now, looks: 0, jump: None })))
+        Self(Arc::new(Mutex::new(ClockState { now, reads: 0, jump: None })))
     }
 
-    pub fn jumping(self, look: usize, by: TimeDelta) -> Self {
-        self.hand().jump = Some((look, by));
+    /// Jumps at the read with this number, counted from 0.
+    pub fn jumping(self, read: usize, by: TimeDelta) -> Self {
+        self.state().jump = Some((read, by));
         self
     }
 
     pub fn now(&self) -> DateTime<Utc> {
-        let mut hand = self.hand();
-        if let Some((look, by)) = hand.jump
-            && look == hand.looks
+        let mut state = self.state();
+        if let Some((read, by)) = state.jump
+            && read == state.reads
         {
-            hand.now += by;
+            state.now += by;
         }
-        hand.looks += 1;
-        hand.now
+        state.reads += 1;
+        state.now
     }
 
-    pub fn looks(&self) -> usize {
-        self.hand().looks
+    pub fn reads(&self) -> usize {
+        self.state().reads
     }
 
     pub fn advance(&self, by: TimeDelta) {
-        self.hand().now += by;
+        self.state().now += by;
     }
 
-    /// Pauses move it; a wait for a deadline, which is longer, never ends by itself.
+    /// Pauses move the clock. A wait for a deadline is longer than a pause, and never ends.
     pub fn clock(&self) -> Clock {
         let (reader, sleeper) = (self.clone(), self.clone());
         let sleep = move |duration| {
@@ -83,51 +86,51 @@ impl TestClock {
         Clock::new(move || reader.now(), sleep)
     }
 
-    fn hand(&self) -> MutexGuard<'_, Hand> {
-        self.0.lock().expect("no one panicked with it")
+    fn state(&self) -> MutexGuard<'_, ClockState> {
+        self.0.lock().expect("no thread panicked with the lock")
     }
 }
 
-/// A state file, as far as two runs of the same operations have it alike: each version's labels, and a digest of its
-/// text, so that no failing test shows one.
+/// The parts of a state file that are the same after the same operations: each version's labels, and a digest of its text. A
+/// digest, so that a failing test shows no secret.
 pub type Shape = Vec<(Vec<String>, u64)>;
 
 pub type TestRefresher = Refresher<DirectoryStore>;
 
-/// The folder, and beside it the provider's book and what processes tell.
-pub struct Scene {
-    beside: PathBuf,
+/// A directory that holds the store's folder, the list of requests to the provider, and the results of processes.
+pub struct World {
+    directory: PathBuf,
     _kept: Option<TempDir>,
 }
 
-impl Scene {
-    /// No secret yet, nor its folder.
+impl World {
+    /// Without a secret, and without the store's folder.
     pub fn empty() -> Self {
-        // In memory where there is such a place: a disk that others keep busy takes its time for each `fsync`.
+        // In memory if possible: on a busy disk each `fsync` is slow.
         let kept = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).expect("a directory");
-        Self { beside: kept.path().canonicalize().expect("the directory"), _kept: Some(kept) }
+        Self { directory: kept.path().canonicalize().expect("the directory"), _kept: Some(kept) }
     }
 
-    /// As another process has made it.
-    pub fn at(beside: &Path) -> Self {
-        Self { beside: beside.to_owned(), _kept: None }
+    /// The world that another process has created in this directory.
+    pub fn at(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), _kept: None }
     }
 
-    /// A secret with a previous version, a current one (2) whose token is due, and a staged one (3).
+    /// With a secret that has a previous version, a current version (2) whose token is due, and a staged version (3).
     pub async fn new() -> Self {
-        let scene = Self::empty();
+        let world = Self::empty();
         let clock = TestClock::new();
-        let store = scene.store(&clock);
+        let store = world.store(&clock);
         clock.advance(TimeDelta::hours(-2));
         let previous = store.create(NAME, &"previous".into()).await.expect("a secret");
         let document = document(&clock).to_string();
         store.put(NAME, &id(2), Label::Staged, &document.into()).await.expect("a version");
         store.move_current(NAME, &previous, &id(2)).await.expect("the current version");
         store.put(NAME, &id(3), Label::Staged, &"staged".into()).await.expect("a version");
-        scene
+        world
     }
 
-    /// Another scene like this one.
+    /// A copy of this world.
     pub fn copy(&self) -> Self {
         let copy = Self::empty();
         if !self.folder().exists() {
@@ -135,24 +138,27 @@ impl Scene {
         }
         fs::DirBuilder::new().create(copy.folder()).expect("a folder");
         fs::set_permissions(copy.folder(), fs::Permissions::from_mode(0o700)).expect("its mode");
-        for ending in ["json", "lock"] {
-            if self.file(ending).exists() {
-                fs::copy(self.file(ending), copy.file(ending)).expect("a copy");
+        for extension in ["json", "lock"] {
+            if self.file(extension).exists() {
+                fs::copy(self.file(extension), copy.file(extension)).expect("a copy");
             }
         }
         copy
     }
 
-    pub fn beside(&self, name: &str) -> PathBuf {
-        self.beside.join(name)
+    /// A path outside the store's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
+    /// The store's folder.
     pub fn folder(&self) -> PathBuf {
-        self.beside("folder")
+        self.path("folder")
     }
 
-    pub fn file(&self, ending: &str) -> PathBuf {
-        self.folder().join(format!("{}.{ending}", NAME.replace('/', "%2F")))
+    /// The secret's file with this extension.
+    pub fn file(&self, extension: &str) -> PathBuf {
+        self.folder().join(format!("{}.{extension}", NAME.replace('/', "%2F")))
     }
 
     pub fn open(&self, clock: &TestClock) -> Result<DirectoryStore, StoreError> {
@@ -163,43 +169,43 @@ impl Scene {
         self.open(clock).expect("a folder")
     }
 
-    /// Refreshes with a provider that answers `refresh-N` with `refresh-N+1`, however often it is asked (a grace
-    /// period), and writes down each request.
+    /// A refresher whose provider returns `refresh-N+1` for `refresh-N`, any number of times (a grace period), and records each
+    /// request in a file.
     pub fn refresher(&self, store: DirectoryStore, clock: &TestClock) -> TestRefresher {
-        let (book, told_the_time) = (self.beside("book"), clock.clone());
+        let (requests, provider_clock) = (self.path("requests"), clock.clone());
         let exchanger = Exchanger::from_fn(move |exchange| {
-            let (book, now) = (book.clone(), told_the_time.now());
+            let (requests, now) = (requests.clone(), provider_clock.now());
             async move {
                 let sent = exchange.grant.identity();
-                let mut book = OpenOptions::new().create(true).append(true).open(book).expect("the book");
-                book.write_all(format!("{sent} {}\n", std::process::id()).as_bytes()).expect("an entry");
+                let mut requests = OpenOptions::new().create(true).append(true).open(requests).expect("the file");
+                requests.write_all(format!("{sent} {}\n", std::process::id()).as_bytes()).expect("an entry");
                 let next: u32 = sent.strip_prefix("refresh-").and_then(|n| n.parse().ok()).expect("a number");
-                let answer = json!({
+                let response = json!({
                     "access_token": format!("access-{}", next + 1),
                     "refresh_token": format!("refresh-{}", next + 1),
                     "token_type": "bearer",
                     "expires_in": 3600,
                 });
-                response::read(200, None, answer.to_string().as_bytes(), now, &[])
+                response::read(200, None, response.to_string().as_bytes(), now, &[])
             }
         });
-        let settings = Settings::from_vars(|_| None).expect("settings in order");
+        let settings = Settings::from_vars(|_| None).expect("valid settings");
         Refresher::new(store, exchanger, clock.clock(), settings.options)
     }
 
-    /// A scheduled run in this process, of a minute.
+    /// A scheduled run in this process, with a deadline in one minute.
     pub async fn run(&self, clock: &TestClock) -> Result<Completed, Error> {
         run(&self.refresher(self.store(clock), clock), clock).await
     }
 
-    /// How often this token was sent, and by which processes.
+    /// The process ids that sent this token, one for each request.
     pub fn senders_of(&self, token: &str) -> Vec<u32> {
-        let book = fs::read_to_string(self.beside("book")).unwrap_or_default();
-        let entries = book.lines().filter_map(|line| line.split_once(' '));
+        let requests = fs::read_to_string(self.path("requests")).unwrap_or_default();
+        let entries = requests.lines().filter_map(|line| line.split_once(' '));
         entries.filter(|(sent, _)| *sent == token).map(|(_, by)| by.parse().expect("a process")).collect()
     }
 
-    /// The secret as any reader gets it: whole. `None`: there is none yet.
+    /// The secret in the state file, which must be whole and consistent. `None` if there is no secret yet.
     pub fn versions(&self) -> Option<Versions> {
         let text = match fs::read(self.file("json")) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
@@ -219,12 +225,12 @@ impl Scene {
         TokenSecret::parse(current.body.expose()).expect("a token secret")
     }
 
-    /// The number of the tokens in place.
+    /// The current refresh token, such as `refresh-2`.
     pub fn generation(&self) -> String {
         self.current().tokens.refresh_token.expose().to_owned()
     }
 
-    /// Everything in the folder is for its owner alone, and nothing is there that does not belong there.
+    /// Fails unless only the owner has access to the folder and its files, and the folder holds no other file.
     pub fn assert_private(&self, temporary_allowed: bool) {
         let mode = |path: &Path| fs::symlink_metadata(path).expect("a file").permissions().mode() & 0o777;
         assert_eq!(mode(&self.folder()), 0o700);
@@ -238,7 +244,7 @@ impl Scene {
         if temporary_allowed {
             found.remove(&self.file("tmp"));
         }
-        assert!(found.is_empty(), "left behind: {found:?}");
+        assert!(found.is_empty(), "other files: {found:?}");
     }
 }
 
@@ -271,7 +277,8 @@ pub fn shape(versions: &Versions) -> Shape {
         let mut digest = DefaultHasher::new();
         match serde_json::from_str::<Value>(text.expose()) {
             Ok(mut record) if record.get("holder").is_some() => {
-                record["holder"] = "another at each run".into();
+                // It differs in each run.
+                record["holder"] = "a holder".into();
                 record.to_string().hash(&mut digest);
             }
             _ => text.expose().hash(&mut digest),
@@ -281,7 +288,7 @@ pub fn shape(versions: &Versions) -> Shape {
     versions.list(true).iter().map(|listed| of(&listed.id)).collect()
 }
 
-/// Runs a future to its end, and what it has begun on other threads.
+/// Runs a future to its end. Work that it started on other threads finishes too.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(work)
 }

@@ -1,6 +1,5 @@
-//! All that a reading function talks to, on one port: Secrets Manager and the extension (moto behind both), Lambda's
-//! Invoke (the refresher behind it) and the API that takes the tokens. Keeps what it was asked, in order; knows no
-//! function.
+//! All services that a reader function calls, on one port: Secrets Manager and the extension (both with moto behind them), Lambda's
+//! Invoke API (with the refresher behind it), and the API that accepts the tokens. Records all requests in order.
 
 use std::{
     collections::HashMap,
@@ -34,34 +33,35 @@ use super::super::{functions::Lambda, support::provider::Provider};
 pub const ACCESS_KEY_ID: &str = "test";
 pub const SECRET_ACCESS_KEY: &str = "unseen-secret-access-key";
 pub const SESSION_TOKEN: &str = "unseen-session-token";
-/// With characters that a path and its signature encode differently.
+/// An ARN has characters that a path and its signature encode differently.
 pub const REFRESHER: &str = "arn:aws:lambda:eu-central-1:123456789012:function:token-refresher";
+
 /// How the store behaves.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Store {
     Works,
-    /// 500 to everything.
+    /// Returns 500 to every request.
     Fails,
-    /// 400, as for a role that may not read.
+    /// Returns 400, as for a role without the permission.
     Denies,
 }
 
-/// Which tokens the API takes.
+/// The tokens that the API accepts.
 #[derive(Clone, PartialEq)]
-pub enum Takes {
+pub enum Accepts {
     /// The one that the provider issued last.
     Newest,
-    /// The same, unless it is this one.
+    /// The one that the provider issued last, unless it is this one.
     NewestBut(String),
     Nothing,
 }
 
-pub struct Surroundings {
+pub struct Services {
     pub port: u16,
     shared: Arc<Shared>,
 }
 
-/// How long the extension keeps what it has read: the default of `SECRETS_MANAGER_TTL`.
+/// How long the extension caches a secret: the default of `SECRETS_MANAGER_TTL`.
 const EXTENSION_TTL_MS: u64 = 300_000;
 
 struct Shared {
@@ -71,15 +71,15 @@ struct Shared {
     provider: Arc<Provider>,
     seen: Mutex<Vec<String>>,
     store: Mutex<Store>,
-    takes: Mutex<Takes>,
-    /// The next request to refresh finds another's under way, which has the only place there is.
+    accepts: Mutex<Accepts>,
+    /// Whether the next request for a refresh finds another one in progress, with reserved concurrency 1.
     is_busy: AtomicBool,
     now_ms: AtomicU64,
-    /// What the extension has cached, by its query, and when.
+    /// The cache of the extension: for each query the time and the response.
     extension: Mutex<HashMap<String, (u64, Bytes)>>,
 }
 
-impl Surroundings {
+impl Services {
     pub async fn start(moto: &str, refresher: Arc<Lambda>, provider: Arc<Provider>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
@@ -90,17 +90,17 @@ impl Surroundings {
             provider,
             seen: Mutex::default(),
             store: Mutex::new(Store::Works),
-            takes: Mutex::new(Takes::Newest),
+            accepts: Mutex::new(Accepts::Newest),
             is_busy: AtomicBool::new(false),
             now_ms: AtomicU64::new(0),
             extension: Mutex::default(),
         });
-        let its = Arc::clone(&shared);
+        let server_state = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let shared = Arc::clone(&its);
+                let shared = Arc::clone(&server_state);
                 let service = service_fn(move |request| Arc::clone(&shared).respond(request));
-                // An error is a function that went away.
+                // An error means that the function disconnected.
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
                 );
@@ -110,67 +110,66 @@ impl Surroundings {
     }
 
     pub fn set_store(&self, store: Store) {
-        *self.shared.store.lock().expect("no one panicked") = store;
+        *self.shared.store.lock().expect("no thread panicked") = store;
     }
 
-    pub fn set_api(&self, takes: Takes) {
-        *self.shared.takes.lock().expect("no one panicked") = takes;
+    pub fn set_api(&self, accepts: Accepts) {
+        *self.shared.accepts.lock().expect("no thread panicked") = accepts;
     }
 
-    /// The API no longer takes the token that is the newest now.
-    pub fn refuse_the_newest(&self) {
-        self.set_api(Takes::NewestBut(self.shared.newest()));
+    /// From now on the API rejects the token that is the newest now.
+    pub fn reject_newest(&self) {
+        self.set_api(Accepts::NewestBut(self.shared.newest()));
     }
 
     pub fn be_busy_once(&self) {
         self.shared.is_busy.store(true, Relaxed);
     }
 
-    /// The time by which the extension's cache ages.
+    /// Sets the time of the extension's cache.
     pub fn set_time(&self, now_ms: u64) {
         self.shared.now_ms.store(now_ms, Relaxed);
     }
 
-    /// What was asked since the last time, in order.
+    /// The requests since the last call, in order.
     pub fn seen(&self) -> Vec<String> {
-        std::mem::take(&mut self.shared.seen.lock().expect("no one panicked"))
+        std::mem::take(&mut self.shared.seen.lock().expect("no thread panicked"))
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+type HttpResponse = Response<Full<Bytes>>;
 
 impl Shared {
-    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Result<HttpResponse, Infallible> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.expect("a whole request").to_bytes();
         let path = head.uri.path();
-        let mut answer = if let Some(path) = path.strip_prefix("/api") {
+        let mut response = if let Some(path) = path.strip_prefix("/api") {
             self.api(&head, path).await
         } else if path == "/secretsmanager/get" {
             self.extension(&head).await
         } else if path.starts_with("/2015-03-31/functions/") {
             self.invoke(&head, &body).await
         } else {
-            let asked: Value = serde_json::from_slice(&body).expect("JSON");
-            self.saw(format!(
-                "read {}",
-                asked["VersionStage"].as_str().or(asked["VersionId"].as_str()).expect("which")
-            ));
+            let call: Value = serde_json::from_slice(&body).expect("JSON");
+            let version = call["VersionStage"].as_str().or(call["VersionId"].as_str()).expect("a label or an id");
+            self.record(format!("read {version}"));
             self.get_secret_value(&body).await
         };
-        // The SDK for Node mends its clock by this, and tries again.
+        // The SDK for Node corrects its clock by this header, and retries.
         let now_ms = i64::try_from(self.now_ms.load(Relaxed)).expect("a time");
         let now = DateTime::from_timestamp_millis(now_ms).expect("a time").format("%a, %d %b %Y %H:%M:%S GMT");
-        answer.headers_mut().insert("date", now.to_string().parse().expect("a header's value"));
-        Ok(answer)
+        response.headers_mut().insert("date", now.to_string().parse().expect("a header's value"));
+        Ok(response)
     }
 
-    fn saw(&self, what: String) {
-        self.seen.lock().expect("no one panicked").push(what);
+    fn record(&self, request: String) {
+        self.seen.lock().expect("no thread panicked").push(request);
     }
 
-    fn has_answered(&self) -> bool {
-        let seen = self.seen.lock().expect("no one panicked");
+    /// Whether the API has accepted a request.
+    fn has_accepted_one(&self) -> bool {
+        let seen = self.seen.lock().expect("no thread panicked");
         seen.iter().any(|call| call.starts_with("GET") && call.ends_with("200"))
     }
 
@@ -179,25 +178,26 @@ impl Shared {
         issued.into_iter().rfind(|token| token.starts_with("unseen-access")).expect("a token")
     }
 
-    /// A refusal of `/late` comes when another call has had its answer.
-    async fn api(&self, head: &Parts, path: &str) -> Answer {
+    /// The API. A 401 for `/late` is sent only after another call was accepted.
+    async fn api(&self, head: &Parts, path: &str) -> HttpResponse {
         let newest = self.newest();
-        let takes = self.takes.lock().expect("no one panicked").clone();
+        let accepts = self.accepts.lock().expect("no thread panicked").clone();
         let given = head.headers.get("authorization").and_then(|value| value.to_str().ok());
-        let is_taken = given == Some(&format!("Bearer {newest}"));
-        let status = if is_taken && takes != Takes::Nothing && takes != Takes::NewestBut(newest) { 200 } else { 401 };
-        while path == "/late" && status == 401 && !self.has_answered() {
+        let is_newest = given == Some(&format!("Bearer {newest}"));
+        let status =
+            if is_newest && accepts != Accepts::Nothing && accepts != Accepts::NewestBut(newest) { 200 } else { 401 };
+        while path == "/late" && status == 401 && !self.has_accepted_one() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.saw(format!("GET {path} {status}"));
-        answer(status, &json!({"path": path}).to_string())
+        self.record(format!("GET {path} {status}"));
+        response(status, &json!({"path": path}).to_string())
     }
 
-    async fn get_secret_value(&self, body: &[u8]) -> Answer {
-        match *self.store.lock().expect("no one panicked") {
+    async fn get_secret_value(&self, body: &[u8]) -> HttpResponse {
+        match *self.store.lock().expect("no thread panicked") {
             Store::Works => {}
-            Store::Fails => return answer(500, r#"{"__type":"InternalServiceError","Message":"try later"}"#),
-            Store::Denies => return answer(400, r#"{"__type":"AccessDeniedException","Message":"not you"}"#),
+            Store::Fails => return response(500, r#"{"__type":"InternalServiceError","Message":"try later"}"#),
+            Store::Denies => return response(400, r#"{"__type":"AccessDeniedException","Message":"not you"}"#),
         }
         let credential = format!("{ACCESS_KEY_ID}/20260101/eu-central-1/secretsmanager/aws4_request");
         let request = self.http.post(&self.moto).body(body.to_vec());
@@ -206,26 +206,26 @@ impl Shared {
             .header("content-type", "application/x-amz-json-1.1")
             .header("authorization", format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=, Signature="));
         let got = request.send().await.expect("moto");
-        answer(got.status().as_u16(), &got.text().await.expect("a body"))
+        response(got.status().as_u16(), &got.text().await.expect("a body"))
     }
 
     /// The extension, as AWS documents it ("Use AWS Secrets Manager secrets in AWS Lambda functions"): the header, the
-    /// query's three members, the default stage, the cache. Its answer to a wrong header is not documented.
-    async fn extension(&self, head: &Parts) -> Answer {
+    /// query's three members, the default stage, the cache. Its response to a wrong header is not documented.
+    async fn extension(&self, head: &Parts) -> HttpResponse {
         let token = head.headers.get("x-aws-parameters-secrets-token");
         if token.is_none_or(|token| token != SESSION_TOKEN) {
-            return answer(401, "the header is missing or wrong");
+            return response(401, "the header is missing or wrong");
         }
         let query = head.uri.query().unwrap_or_default();
         let members: HashMap<_, _> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let which = members.get("versionId").or(members.get("versionStage")).map_or("AWSCURRENT", String::as_str);
         let now_ms = self.now_ms.load(Relaxed);
-        let cached = self.extension.lock().expect("no one panicked").get(query).cloned();
+        let cached = self.extension.lock().expect("no thread panicked").get(query).cloned();
         if let Some((_, body)) = cached.filter(|(since_ms, _)| now_ms < since_ms + EXTENSION_TTL_MS) {
-            self.saw(format!("extension {which}, cached"));
+            self.record(format!("extension {which}, cached"));
             return Response::new(body.into());
         }
-        self.saw(format!("extension {which}"));
+        self.record(format!("extension {which}"));
         let mut call = json!({"SecretId": members["secretId"]});
         for (member, name) in [("versionId", "VersionId"), ("versionStage", "VersionStage")] {
             if let Some(value) = members.get(member) {
@@ -237,46 +237,46 @@ impl Shared {
             return got;
         }
         let body = got.into_body().collect().await.expect("a body in memory").to_bytes();
-        self.extension.lock().expect("no one panicked").insert(query.to_owned(), (now_ms, body.clone()));
+        self.extension.lock().expect("no thread panicked").insert(query.to_owned(), (now_ms, body.clone()));
         Response::new(body.into())
     }
 
-    async fn invoke(self: &Arc<Self>, head: &Parts, body: &Bytes) -> Answer {
+    async fn invoke(self: &Arc<Self>, head: &Parts, body: &Bytes) -> HttpResponse {
         assert_signed(head, body);
         let function = head.uri.path().split('/').nth(3).expect("a name").replace("%3A", ":");
         assert_eq!(function, REFRESHER);
         let event = String::from_utf8(body.to_vec()).expect("UTF-8");
         let mut shown: Value = serde_json::from_str(&event).expect("JSON");
         shown.as_object_mut().expect("an object").remove("secretId").expect("the secret's name");
-        self.saw(format!("invoke {shown}"));
+        self.record(format!("invoke {shown}"));
         if self.is_busy.swap(false, Relaxed) {
-            // The other's request is carried out meanwhile.
-            let its = Arc::clone(self);
-            tokio::spawn(async move { its.refresher.invoke(&event).await });
+            // The other request is processed in the meantime.
+            let shared = Arc::clone(self);
+            tokio::spawn(async move { shared.refresher.invoke(&event).await });
             let reason = r#"{"Reason":"ReservedFunctionConcurrentInvocationLimitExceeded","message":"Rate Exceeded."}"#;
-            return with_header(answer(429, reason), "x-amzn-errortype", "TooManyRequestsException");
+            return with_header(response(429, reason), "x-amzn-errortype", "TooManyRequestsException");
         }
         match self.refresher.invoke(&event).await {
-            Ok(report) => answer(200, &report.to_string()),
+            Ok(report) => response(200, &report.to_string()),
             Err(failure) => {
                 let error = json!({"errorType": failure.error_type, "errorMessage": failure.message});
-                with_header(answer(200, &error.to_string()), "x-amz-function-error", "Unhandled")
+                with_header(response(200, &error.to_string()), "x-amz-function-error", "Unhandled")
             }
         }
     }
 }
 
-fn answer(status: u16, body: &str) -> Answer {
+fn response(status: u16, body: &str) -> HttpResponse {
     let response = Response::builder().status(status).header("content-type", "application/json");
     response.body(body.to_owned().into()).expect("a response")
 }
 
-fn with_header(mut answer: Answer, name: &'static str, value: &'static str) -> Answer {
-    answer.headers_mut().insert(name, value.parse().expect("a header's value"));
-    answer
+fn with_header(mut response: HttpResponse, name: &'static str, value: &'static str) -> HttpResponse {
+    response.headers_mut().insert(name, value.parse().expect("a header's value"));
+    response
 }
 
-/// Fails unless the request carries the signature that AWS's own implementation gives it.
+/// Fails unless the request has the signature that AWS's own implementation computes.
 fn assert_signed(head: &Parts, body: &[u8]) {
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let time = NaiveDateTime::parse_from_str(header("x-amz-date"), "%Y%m%dT%H%M%SZ").expect("a date").and_utc();
@@ -300,5 +300,5 @@ fn assert_signed(head: &Parts, body: &[u8]) {
         SignableRequest::new(head.method.as_str(), &url, signed, SignableBody::Bytes(body)).expect("a request");
     let (instructions, signature) = sign(request, &parameters).expect("a signature").into_parts();
     let expected = instructions.headers().find(|(name, _)| *name == "authorization").expect("a header").1;
-    assert!(authorization.ends_with(&signature), "signed otherwise than {expected}");
+    assert!(authorization.ends_with(&signature), "the signature differs from {expected}");
 }

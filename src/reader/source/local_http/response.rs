@@ -1,4 +1,4 @@
-//! What an agent's answer means: a version, or why there is none. Opens no socket.
+//! Interprets an agent's response: a version, or a failure. Opens no socket.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
@@ -13,39 +13,40 @@ use crate::{
     },
 };
 
-/// How much of an answer's own text is shown.
+/// How much of a response's text a message contains.
 const MAX_DETAIL_CHARS: usize = 300;
 
-/// Why a try gave no version.
+/// Why an attempt gave no version.
 pub(super) enum Failure {
-    /// It is not there yet, or says that it is not ready: Lambda starts it beside the function.
-    Starting(String),
+    /// The agent does not listen yet, or responds that it is not ready: Lambda starts it in parallel with the function.
+    NotReady(String),
     Final(StoreError),
 }
 
-/// Reads an answer; `who` gave it.
-pub(super) fn version(who: &str, status: u16, answer: &[u8]) -> Result<SecretVersion, Failure> {
+/// Reads a response. `agent`: its sender, for messages.
+pub(super) fn read(agent: &str, status: u16, body: &[u8]) -> Result<SecretVersion, Failure> {
     if status == 200 {
-        let unreadable = || StoreError::Unavailable { action: GET, detail: format!("the {who} answered no secret") };
-        let got: Got = serde_json::from_slice(answer).map_err(|_| Failure::Final(unreadable()))?;
-        return got.version().ok_or_else(|| Failure::Final(unreadable()));
+        let unreadable =
+            || StoreError::Unavailable { action: GET, detail: format!("the {agent} did not return a secret") };
+        let value: SecretValueResponse = serde_json::from_slice(body).map_err(|_| Failure::Final(unreadable()))?;
+        return value.into_version().ok_or_else(|| Failure::Final(unreadable()));
     }
-    Err(failure(who, status, answer))
+    Err(failure(agent, status, body))
 }
 
-/// What an answer of another status means. The extension's texts are not documented: what is not known is taken for something
-/// that passes, so that it cannot take away a token that is good.
-fn failure(who: &str, status: u16, answer: &[u8]) -> Failure {
-    let error: ServiceError = serde_json::from_slice(answer).unwrap_or_default();
-    let text = String::from_utf8_lossy(answer);
+/// Interprets a response with another status. The extension's texts are not documented. An unknown one counts as temporary, so
+/// the reader continues to use a valid cached token.
+fn failure(agent: &str, status: u16, body: &[u8]) -> Failure {
+    let error: ServiceError = serde_json::from_slice(body).unwrap_or_default();
+    let text = String::from_utf8_lossy(body);
     let message = if error.message.is_empty() { &*text } else { &error.message };
-    // "not ready to serve traffic, please wait", as users of the extension report it.
+    // Users of the extension report the text "not ready to serve traffic, please wait".
     if message.contains("not ready") {
-        return Failure::Starting(format!("the {who} is not ready"));
+        return Failure::NotReady(format!("the {agent} is not ready"));
     }
     let code = error.code.rsplit('#').next().unwrap_or_default();
     let detail = match code {
-        "" => format!("the {who} answered {status}: {}", sanitize_line(message, MAX_DETAIL_CHARS)),
+        "" => format!("the {agent} answered {status}: {}", sanitize_line(message, MAX_DETAIL_CHARS)),
         code => format!("{}: {}", sanitize_line(code, 64), sanitize_line(message, MAX_DETAIL_CHARS)),
     };
     Failure::Final(match (status, code) {
@@ -58,17 +59,17 @@ fn failure(who: &str, status: u16, answer: &[u8]) -> Failure {
     })
 }
 
-/// What is read of an answer: that of `GetSecretValue`, as JSON.
+/// The response of `GetSecretValue` as JSON; members that are not needed are ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Got {
+struct SecretValueResponse {
     version_id: String,
     secret_string: Option<String>,
     secret_binary: Option<String>,
 }
 
-impl Got {
-    fn version(self) -> Option<SecretVersion> {
+impl SecretValueResponse {
+    fn into_version(self) -> Option<SecretVersion> {
         let binary = self.secret_binary.map(Zeroizing::new);
         match (self.secret_string, binary) {
             (Some(text), _) => Some(SecretVersion::text(self.version_id, text)),
@@ -91,15 +92,15 @@ struct ServiceError {
 mod tests {
     use super::*;
 
-    const WHO: &str = "agent on port 1";
+    const AGENT: &str = "agent on port 1";
 
     #[test]
-    fn each_answer_that_is_no_secret_has_its_meaning() {
+    fn each_response_without_a_secret_becomes_an_error() {
         let unavailable = |detail: &str| StoreError::Unavailable { action: GET, detail: detail.to_owned() };
         let rejected = |detail: &str| StoreError::Rejected { action: GET, detail: detail.to_owned() };
-        for (status, answer, expected) in [
-            (200, "healthy", unavailable("the agent on port 1 answered no secret")),
-            (200, r#"{"VersionId":"v"}"#, unavailable("the agent on port 1 answered no secret")),
+        for (status, body, expected) in [
+            (200, "healthy", unavailable("the agent on port 1 did not return a secret")),
+            (200, r#"{"VersionId":"v"}"#, unavailable("the agent on port 1 did not return a secret")),
             (
                 400,
                 r#"{"__type":"ResourceNotFoundException","message":"can't find"}"#,
@@ -125,23 +126,23 @@ mod tests {
             (404, "Not found", rejected("the agent on port 1 answered 404: Not found; something else listens there")),
             (400, "an unexpected\nerror", unavailable("the agent on port 1 answered 400: an unexpected?error")),
         ] {
-            match version(WHO, status, answer.as_bytes()) {
-                Err(Failure::Final(error)) => assert_eq!(error, expected, "{status} {answer}"),
-                _ => panic!("{status} {answer}"),
+            match read(AGENT, status, body.as_bytes()) {
+                Err(Failure::Final(error)) => assert_eq!(error, expected, "{status} {body}"),
+                _ => panic!("{status} {body}"),
             }
         }
-        let not_ready = version(WHO, 400, b"not ready to serve traffic, please wait");
-        assert!(matches!(not_ready, Err(Failure::Starting(_))));
+        let not_ready = read(AGENT, 400, b"not ready to serve traffic, please wait");
+        assert!(matches!(not_ready, Err(Failure::NotReady(_))));
     }
 
     #[test]
     fn text_and_bytes_are_read() {
-        let read = |answer: &str| version(WHO, 200, answer.as_bytes()).ok().unwrap();
+        let version = |body: &str| read(AGENT, 200, body.as_bytes()).ok().unwrap();
         let text =
-            read(r#"{"ARN":"a","VersionId":"v1","SecretString":"tést","CreatedDate":"1.5","ResultMetadata":{}}"#);
+            version(r#"{"ARN":"a","VersionId":"v1","SecretString":"tést","CreatedDate":"1.5","ResultMetadata":{}}"#);
         assert_eq!(text.id.as_str(), "v1");
         assert!(text.content == crate::store::Content::Text("tést".into()));
-        let bytes = read(r#"{"VersionId":"v1","SecretString":null,"SecretBinary":"AJ+S"}"#);
+        let bytes = version(r#"{"VersionId":"v1","SecretString":null,"SecretBinary":"AJ+S"}"#);
         assert!(bytes.content == SecretVersion::bytes("v1", vec![0, 159, 146]).content);
     }
 }

@@ -1,4 +1,4 @@
-//! What a provider does with one request, and the bytes that go back. Decides nothing about tokens.
+//! How a provider responds to one request, and the bytes of the response. Decides nothing about tokens.
 
 use std::{
     collections::VecDeque,
@@ -11,39 +11,38 @@ use std::{
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use serde_json::Value;
 
-/// What the provider does with one request.
+/// How the provider responds to one request.
 #[derive(Clone, Debug)]
-#[allow(clippy::enum_variant_names, reason = "`CloseBeforeAnswer` comes before one")]
-pub enum Answer {
-    /// Carries the exchange out, as its `World` has it.
+pub enum Response {
+    /// Exchanges the refresh token by the rules of its `World`.
     Exchange,
-    /// Answers this, whatever was asked.
+    /// Sends this response to any request.
     Fixed { status: u16, headers: Vec<(String, String)>, body: String },
-    /// Reads the request and leaves the client waiting for ever. Exchanges nothing.
-    NeverAnswers,
-    /// Carries the exchange out, sends the head and half of the body, and closes.
+    /// Reads the request and never responds. Exchanges nothing.
+    NeverResponds,
+    /// Exchanges, sends the head and half of the body, and closes the connection.
     BreaksOff,
-    /// Reads the request and closes. Exchanges nothing.
-    CloseBeforeAnswer,
-    /// Carries the exchange out and closes without a word of it.
+    /// Reads the request and closes the connection. Exchanges nothing.
+    CloseBeforeProcessing,
+    /// Exchanges, and closes the connection without a response.
     CloseAfterProcessing,
-    /// 307: a client that followed it would send the form there, secret and all.
+    /// 307. A client that followed it would send the form to this address, with its secrets.
     Redirect(String),
-    /// A well-formed grant of about this many bytes, in chunks, its length not announced.
+    /// A valid token response of about this many bytes, in chunks, without `Content-Length`.
     Huge(usize),
-    /// Does the other thing at once and tells of it after this time.
-    Delay(Duration, Box<Answer>),
+    /// Processes the request at once like the other response, and sends it after this time.
+    Delay(Duration, Box<Response>),
     /// 429 with `Retry-After`, in seconds. Exchanges nothing.
     RetryAfter429(u64),
 }
 
-impl Answer {
+impl Response {
     pub fn fixed(status: u16, content_type: &str, body: &str) -> Self {
         let headers = vec![("content-type".to_owned(), content_type.to_owned())];
         Self::Fixed { status, headers, body: body.to_owned() }
     }
 
-    /// A provider's answer as it was received: `tests/fixtures/answers/{name}.http`.
+    /// A provider's response as it was received: `tests/fixtures/answers/{name}.http`.
     pub fn recorded(name: &str) -> Self {
         let path = format!("{}/tests/fixtures/answers/{name}.http", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -55,7 +54,7 @@ impl Answer {
         Self::Fixed { status, headers, body: body.to_owned() }
     }
 
-    /// The tokens in a fixed answer: in JSON at any depth, else in a form.
+    /// The tokens in a fixed response: in JSON at any depth, or in a form.
     pub fn tokens(&self) -> Vec<String> {
         let Self::Fixed { body, .. } = self else { return Vec::new() };
         let mut tokens = Vec::new();
@@ -78,7 +77,7 @@ fn collect_tokens(value: &Value, tokens: &mut Vec<String>) {
     }
 }
 
-/// A body in pieces, which may break off.
+/// A body in pieces, which can be cut off.
 pub struct Payload {
     pieces: VecDeque<Bytes>,
     length: Option<u64>,
@@ -95,7 +94,7 @@ impl Payload {
         Self { pieces: [Bytes::from(text).slice(..half), Bytes::new()].into(), length: None, breaks_off: true }
     }
 
-    /// An access token of this length in JSON that is otherwise in order, so that only its size speaks against it.
+    /// Valid JSON with an access token of this length, so that only its size is wrong.
     pub fn huge(bytes: usize) -> Self {
         let piece = Bytes::from(vec![b'x'; 65_536]);
         let mut pieces = VecDeque::from([Bytes::from_static(br#"{"expires_in":3600,"access_token":""#)]);
@@ -111,7 +110,7 @@ impl Body for Payload {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.pieces.pop_front() {
-            // hyper throws away what it has not written when a body fails: one idle turn lets the half leave.
+            // hyper discards what it has not written when a body fails. One idle poll lets it write the first half.
             Some(piece) if piece.is_empty() && self.breaks_off => {
                 context.waker().wake_by_ref();
                 Poll::Pending

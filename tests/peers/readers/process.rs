@@ -1,4 +1,4 @@
-//! A reading function's process: which program it is, and its answers. Knows nothing of tokens.
+//! The process of a function in `examples/readers`: its program and its results. Knows nothing of tokens.
 
 use std::{
     path::{Path, PathBuf},
@@ -40,7 +40,7 @@ impl Example {
 }
 
 impl Example {
-    /// How the example's own function reads these points in time: milliseconds since the epoch.
+    /// Parses these points in time with the example's own function. Returns milliseconds since the epoch.
     pub fn points_in_time(self, written: &[Value]) -> Vec<u64> {
         let mut command = match self {
             Self::PythonBoto3 | Self::PythonExtension => {
@@ -59,12 +59,12 @@ impl Example {
                 command.args(["--input-type=module", "--eval", &script]).current_dir(compiled());
                 command
             }
-            Self::Rust => panic!("it leaves that to the crate"),
+            Self::Rust => panic!("the Rust example has no such function"),
         };
         let settings = [("SECRET_ID", "x"), ("API_URL", "x"), ("AWS_DEFAULT_REGION", "eu-central-1")];
         let output = command.arg(json!(written).to_string()).envs(settings).output().expect("a program");
-        let said = String::from_utf8_lossy(&output.stderr);
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{self:?}: {error}: {said}"))
+        let errors = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{self:?}: {error}: {errors}"))
     }
 }
 
@@ -74,7 +74,7 @@ fn repository(path: &str) -> PathBuf {
 
 fn python(file: &str) -> Command {
     let mut command = Command::new(peer("PEER_PYTHON"));
-    // Without -B it would leave its compilation beside the example; -u prints at once.
+    // -B writes no bytecode file next to the example; -u prints at once.
     command.arg("-Bu").arg(repository("tests/peers/readers/runtime.py"));
     command.arg(repository("examples/readers").join(file));
     command
@@ -86,14 +86,14 @@ fn node(file: &str) -> Command {
     command
 }
 
-/// An example of this package, as `tests/run` has it built.
+/// An example of this package. `tests/run` builds it.
 pub fn rust(name: &str) -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_token-refresher")).with_file_name("examples").join(name);
-    assert!(program.is_file(), "{} is not there: run tests/run, or cargo build --examples", program.display());
+    assert!(program.is_file(), "{} is missing: run tests/run, or cargo build --examples", program.display());
     Command::new(program)
 }
 
-/// The TypeScript examples, checked and compiled once; where, beside the packages that they import.
+/// Checks and compiles the TypeScript examples once. Returns their folder, which is next to the packages that they import.
 pub fn compiled() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -112,33 +112,33 @@ pub fn compiled() -> &'static PathBuf {
     })
 }
 
-/// A running function, and all it has ever answered.
-pub struct Reading {
+/// A running function, and all its results.
+pub struct ReaderProcess {
     api: RuntimeApi,
     function: Function,
-    answers: String,
+    results: String,
 }
 
-impl Reading {
+impl ReaderProcess {
     pub async fn start(example: Example, environment: &[(&str, &str)]) -> Self {
         let api = RuntimeApi::start().await;
         let function = Function::run(example.command(), &api, environment);
-        Self { api, function, answers: String::new() }
+        Self { api, function, results: String::new() }
     }
 
-    /// Has it ask the API for these paths: what the API answered to each, or the function's error.
+    /// Lets the function call the API with these paths. Returns the API's responses, or the function's error.
     pub async fn get(&mut self, paths: &[&str]) -> Result<Value, String> {
         let result = match self.api.invoke(&json!({"paths": paths}).to_string(), Deadline::InMs(60_000)).await {
-            Outcome::Response(answers) => Ok(answers),
+            Outcome::Response(responses) => Ok(responses),
             Outcome::Error { error_type, message, .. } => Err(format!("{error_type}: {message}")),
             Outcome::Gone => panic!("the function died: {}", self.function.output()),
         };
-        self.answers.extend([format!("{result:?}\n")]);
+        self.results.extend([format!("{result:?}\n")]);
         result
     }
 
-    /// All it has printed and answered.
-    pub fn said(&self) -> String {
-        format!("{}{}", self.function.output(), self.answers)
+    /// All output and all results.
+    pub fn output(&self) -> String {
+        format!("{}{}", self.function.output(), self.results)
     }
 }

@@ -1,5 +1,4 @@
-//! Many runs at once: side by side over real sockets, and step by step in orders drawn by lot, with processes that end
-//! and people who edit in between.
+//! Many runs at the same time: over real sockets, and step by step in random orders, with crashes and edits in between.
 
 use std::sync::{
     Arc,
@@ -15,36 +14,35 @@ use tokio::task::JoinSet;
 
 use crate::{
     counting::{
-        Script,
+        InjectedFault, RandomStepOrder, Script,
         Step::{Move, PutClaim, PutStaged},
-        Strike, Turnstile,
     },
     over_both_stores,
-    support::provider::{Provider, World as Manners},
-    world::{LONG_AGO, Over, World, seconds},
+    support::provider::{Provider, World as Behaviour},
+    world::{LONG_AGO, StoreKind, World, seconds},
 };
 
-const ALL_MANNERS: [Manners; 5] =
-    [Manners::ReuseKillsFamily, Manners::Grace, Manners::NoReuseDetection, Manners::Echo, Manners::RepeatAll];
+const ALL_BEHAVIOURS: [Behaviour; 5] =
+    [Behaviour::ReuseKillsFamily, Behaviour::Grace, Behaviour::NoReuseDetection, Behaviour::Echo, Behaviour::RepeatAll];
 
-async fn of_runs_side_by_side_one_exchanges(over: Over) {
-    for manners in ALL_MANNERS {
+async fn one_of_several_runs_exchanges(store: StoreKind) {
+    for behaviour in ALL_BEHAVIOURS {
         for runs in [2, 3, 8] {
-            // Young, so that the quota is looked at, or old.
+            // The quota is checked for the young version only.
             for age in [seconds(60), LONG_AGO] {
-                let world = World::with(over, Provider::rotating().in_world(manners)).await;
+                let world = World::with(store, Provider::rotating().in_world(behaviour)).await;
                 world.seed(seconds(0), age);
-                let mut crowd = JoinSet::new();
+                let mut tasks = JoinSet::new();
                 for _ in 0..runs {
                     let process = world.process();
-                    crowd.spawn(async move { process.outcome().await });
+                    tasks.spawn(async move { process.outcome().await });
                 }
-                let outcomes = crowd.join_all().await;
+                let outcomes = tasks.join_all().await;
                 let refreshed = outcomes.iter().filter(|&&outcome| outcome == Outcome::Refreshed).count();
                 assert!(refreshed <= 1, "{outcomes:?}");
-                let harmless = [Outcome::Refreshed, Outcome::Recovered, Outcome::InProgress, Outcome::Skipped];
-                assert!(outcomes.iter().all(|outcome| harmless.contains(outcome)), "{outcomes:?}");
-                assert_eq!((world.provider.exchanges(), world.vault.count()), (1, 3), "{manners:?}, {runs} runs");
+                let expected = [Outcome::Refreshed, Outcome::Recovered, Outcome::InProgress, Outcome::Skipped];
+                assert!(outcomes.iter().all(|outcome| expected.contains(outcome)), "{outcomes:?}");
+                assert_eq!((world.provider.exchanges(), world.vault.count()), (1, 3), "{behaviour:?}, {runs} runs");
                 assert_eq!(world.outcome().await, Outcome::Skipped);
                 world.assert_sound();
             }
@@ -52,65 +50,70 @@ async fn of_runs_side_by_side_one_exchanges(over: Over) {
     }
 }
 
-async fn of_runs_that_take_a_dead_claim_over_one_exchanges(over: Over) {
+async fn one_of_several_runs_that_take_over_exchanges(store: StoreKind) {
     for runs in [2, 8] {
-        let world = World::due(over).await;
-        world.process().strike(PutClaim, 1, Strike::DieAfter).die().await;
+        let world = World::due(store).await;
+        world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
         world.clock.advance(seconds(63));
-        let mut crowd = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for _ in 0..runs {
             let process = world.process();
-            crowd.spawn(async move { process.outcome().await });
+            tasks.spawn(async move { process.outcome().await });
         }
-        let outcomes = crowd.join_all().await;
+        let outcomes = tasks.join_all().await;
         assert_eq!(world.provider.exchanges(), 1, "{outcomes:?}");
         assert_eq!(world.outcome().await, Outcome::Skipped);
         world.assert_sound();
     }
 }
 
-async fn of_many_readers_that_force_one_refresh_of_a_version_one_exchanges(over: Over) {
-    let world = World::new(over).await;
+async fn one_of_several_readers_that_force_the_same_version_exchanges(store: StoreKind) {
+    let world = World::new(store).await;
     let id = world.seed(seconds(3600), LONG_AGO);
-    let mut crowd = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for _ in 0..8 {
         let (process, event) = (world.process(), json!({"force": true, "ifVersionId": id.as_str()}));
-        crowd.spawn(async move { process.invoke(event).await.unwrap().outcome });
+        tasks.spawn(async move { process.invoke(event).await.unwrap().outcome });
     }
-    let outcomes = crowd.join_all().await;
+    let outcomes = tasks.join_all().await;
     assert_eq!(world.provider.exchanges(), 1, "{outcomes:?}");
     world.assert_sound();
 }
 
-/// How many orders are drawn in each test: `SCHEDULES`, 10 unless it is set. Each is told by its seed.
-fn schedules() -> u64 {
+/// The number of random orders in each test: `SCHEDULES`, 10 by default. The seed determines the order.
+fn schedule_count() -> u64 {
     std::env::var("SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(10)
 }
 
-/// Runs side by side, one step at a time. Answers how they ended; `None` is a process that did.
-async fn wave(world: &World, runs: usize, turnstile: Turnstile) -> (Vec<Option<Result<Report, Error>>>, usize) {
-    let turnstile = Arc::new(turnstile);
-    let mut crowd = JoinSet::new();
+/// Starts runs at the same time, and lets them do one step at a time. Returns their results (`None`: the process crashed), and how
+/// many responses were lost in crashes.
+async fn run_concurrently(
+    world: &World,
+    runs: usize,
+    step_order: RandomStepOrder,
+) -> (Vec<Option<Result<Report, Error>>>, usize) {
+    let step_order = Arc::new(step_order);
+    let mut tasks = JoinSet::new();
     for _ in 0..runs {
-        let (process, turnstile) = (world.process(), Arc::clone(&turnstile));
-        process.script.take_turns(&turnstile);
-        crowd.spawn(async move {
+        let (process, step_order) = (world.process(), Arc::clone(&step_order));
+        process.script.follow(&step_order);
+        tasks.spawn(async move {
             tokio::select! {
                 result = process.run() => {
-                    turnstile.leave();
+                    step_order.run_ended();
                     (Some(result), false)
                 }
-                () = process.script.died.notified() => (None, process.script.holds_an_answer()),
+                () = process.script.crashed.notified() => (None, process.script.holds_a_response()),
             }
         });
     }
-    let ends = crowd.join_all().await;
+    let ends = tasks.join_all().await;
     let lost = ends.iter().filter(|(_, lost)| *lost).count();
     (ends.into_iter().map(|(result, _)| result).collect(), lost)
 }
 
-/// Runs one after the other until there is nothing to do.
-async fn settle(world: &World, seed: u64) {
+/// Starts runs, one after the other, until one is skipped.
+async fn run_until_skipped(world: &World, seed: u64) {
     for _ in 0..20 {
         let report = world.process().run().await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         match (report.outcome, report.retry_at) {
@@ -119,16 +122,16 @@ async fn settle(world: &World, seed: u64) {
             (_, None) => {}
         }
     }
-    panic!("seed {seed}: no end");
+    panic!("seed {seed}: no run is skipped");
 }
 
-async fn in_any_order_of_steps_one_run_exchanges(over: Over) {
-    for seed in 0..schedules() {
-        let mut lots = fastrand::Rng::with_seed(seed);
-        let world = World::new(over).await;
-        world.seed(seconds(0), if lots.bool() { LONG_AGO } else { seconds(60) });
-        let runs = lots.usize(2..=4);
-        let (ends, _) = wave(&world, runs, Turnstile::new(lots, runs, 0, Vec::new())).await;
+async fn one_run_exchanges_in_random_orders_of_steps(store: StoreKind) {
+    for seed in 0..schedule_count() {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let world = World::new(store).await;
+        world.seed(seconds(0), if rng.bool() { LONG_AGO } else { seconds(60) });
+        let runs = rng.usize(2..=4);
+        let (ends, _) = run_concurrently(&world, runs, RandomStepOrder::new(rng, runs, 0, Vec::new())).await;
         assert!(ends.iter().all(|end| matches!(end, Some(Ok(_)))), "seed {seed}: {ends:?}");
         assert_eq!(world.provider.exchanges(), 1, "seed {seed}: {ends:?}");
         assert_eq!(world.vault.count(), 3, "seed {seed}");
@@ -137,56 +140,56 @@ async fn in_any_order_of_steps_one_run_exchanges(over: Over) {
     }
 }
 
-/// No token is sent more often than once and once more for each answer that died with a process; nothing a person did
-/// is undone; and the newest tokens come to readers in the end.
-async fn in_any_order_of_steps_ends_and_edits_nothing_is_lost(over: Over) {
-    for seed in 0..schedules() {
-        let mut lots = fastrand::Rng::with_seed(seed);
-        let world = World::due_with(over, Provider::rotating().in_world(Manners::Grace)).await;
+/// A token is sent again only for each response that was lost in a crash. No edit is lost. In the end the newest tokens are
+/// current.
+async fn nothing_is_lost_in_random_orders_of_steps_crashes_and_edits(store: StoreKind) {
+    for seed in 0..schedule_count() {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let world = World::due_with(store, Provider::rotating().in_world(Behaviour::Grace)).await;
         let mut lost = 0;
         let mut copies = vec![world.vault.text()];
         for round in 0..4 {
-            let runs = lots.usize(1..=4);
+            let runs = rng.usize(1..=4);
             let mut events: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
             for nth in 0..2 {
                 let vault = world.vault.clone();
                 events.push(Box::new(move || drop(vault.set("note", format!("round {round}, edit {nth}")))));
             }
             if round > 0 {
-                let (vault, copy) = (world.vault.clone(), copies[lots.usize(..copies.len())].clone());
+                let (vault, copy) = (world.vault.clone(), copies[rng.usize(..copies.len())].clone());
                 events.push(Box::new(move || drop(vault.put(&copy))));
             }
-            let deaths = lots.usize(0..=runs);
-            let turnstile = Turnstile::new(lots.fork(), runs, deaths, events);
-            let (ends, answers_lost) = wave(&world, runs, turnstile).await;
-            lost += answers_lost;
+            let crashes = rng.usize(0..=runs);
+            let step_order = RandomStepOrder::new(rng.fork(), runs, crashes, events);
+            let (ends, responses_lost) = run_concurrently(&world, runs, step_order).await;
+            lost += responses_lost;
             for error in ends.iter().flatten().filter_map(|end| end.as_ref().err()) {
-                // A person's edits may outlast a promotion's patience; tokens are safe then.
+                // The promotion may give up because of the edits. The tokens stay staged.
                 assert!(error.to_string().contains("tokens are safe"), "seed {seed}: {error}");
             }
             assert!(world.provider.reuses() <= lost, "seed {seed}, round {round}: {ends:?}");
             world.current();
             let note = world.vault.json()["note"].clone();
             world.clock.advance(seconds(63));
-            if lots.bool() {
-                settle(&world, seed).await;
+            if rng.bool() {
+                run_until_skipped(&world, seed).await;
                 world.assert_current_is_alive();
                 copies.push(world.vault.text());
             }
             assert_eq!(world.vault.json()["note"], note, "seed {seed}, round {round}: the edit is kept");
             world.clock.advance(seconds(3600));
         }
-        settle(&world, seed).await;
+        run_until_skipped(&world, seed).await;
         world.assert_current_is_alive();
         assert!(world.provider.reuses() <= lost, "seed {seed}: {} reuses, {lost} lost", world.provider.reuses());
     }
 }
 
-/// The consent is given at another provider, so that a token of the old one in its document could not be overlooked.
-async fn in_any_order_of_steps_a_new_consent_stands(over: Over) {
-    for seed in 0..schedules() {
-        let mut lots = fastrand::Rng::with_seed(seed);
-        let world = World::due_with(over, Provider::rotating().in_world(Manners::Grace)).await;
+/// The consent is given at another provider, so that a token of the old provider in the document is noticed.
+async fn a_new_consent_survives_random_orders_of_steps(store: StoreKind) {
+    for seed in 0..schedule_count() {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let world = World::due_with(store, Provider::rotating().in_world(Behaviour::Grace)).await;
         let other = Provider::rotating();
         let (access, refresh) = other.issue();
         let mut consent = world.vault.json();
@@ -195,7 +198,7 @@ async fn in_any_order_of_steps_a_new_consent_stands(over: Over) {
         consent["tokenEndpoint"] = json!(other.url());
         let given = Arc::new(AtomicBool::new(false));
         for round in 0..2 {
-            let runs = lots.usize(1..=3);
+            let runs = rng.usize(1..=3);
             let (vault, consent) = (world.vault.clone(), consent.clone());
             let mut events: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
             if round == 0 {
@@ -205,29 +208,29 @@ async fn in_any_order_of_steps_a_new_consent_stands(over: Over) {
                     given.store(true, Ordering::Relaxed);
                 }));
             }
-            let deaths = lots.usize(0..2);
-            wave(&world, runs, Turnstile::new(lots.fork(), runs, deaths, events)).await;
+            let crashes = rng.usize(0..2);
+            run_concurrently(&world, runs, RandomStepOrder::new(rng.fork(), runs, crashes, events)).await;
             world.clock.advance(seconds(3600));
         }
         let consented = world.vault.json()["tokenEndpoint"] == json!(other.url());
         let theirs = other.every_token_issued().contains(&world.refresh_token());
         assert_eq!(theirs, consented, "seed {seed}: the document holds its own provider's tokens");
-        assert!(consented || !given.load(Ordering::Relaxed), "seed {seed}: the consent stands");
+        assert!(consented || !given.load(Ordering::Relaxed), "seed {seed}: the consent is kept");
     }
 }
 
-/// Three processes that live on, one invocation at a time: what one could not write it holds in memory, while others
-/// take over and people edit.
-async fn in_any_order_of_invocations_what_is_held_in_memory_finds_its_place(over: Over) {
-    for seed in 0..schedules() {
-        let mut lots = fastrand::Rng::with_seed(seed);
-        let world = World::due_with(over, Provider::rotating().in_world(Manners::Grace)).await;
+/// Three processes get many invocations, one at a time. One has unstored tokens in memory while others take over and a person
+/// edits.
+async fn unstored_tokens_are_stored_in_random_orders_of_invocations(store: StoreKind) {
+    for seed in 0..schedule_count() {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let world = World::due_with(store, Provider::rotating().in_world(Behaviour::Grace)).await;
         let mut processes = [world.process(), world.process(), world.process()];
         let (mut not_stored, mut copies) = (0, vec![world.vault.text()]);
         for action in 0..25 {
-            let process = &mut processes[lots.usize(..3)];
+            let process = &mut processes[rng.usize(..3)];
             let exchanges = world.provider.exchanges();
-            match lots.u8(..12) {
+            match rng.u8(..12) {
                 0..3 => drop(process.run().await),
                 3..5 => {
                     process.script.fail_always(PutStaged, Script::unavailable());
@@ -241,12 +244,12 @@ async fn in_any_order_of_invocations_what_is_held_in_memory_finds_its_place(over
                 6 => drop(process.invoke(json!({"force": true})).await),
                 7 => *process = world.process(),
                 8 => drop(world.vault.set("note", action)),
-                9 => drop(world.vault.put(&copies[lots.usize(..copies.len())])),
+                9 => drop(world.vault.put(&copies[rng.usize(..copies.len())])),
                 10 => world.clock.advance(seconds(64)),
                 _ => world.clock.advance(seconds(3600)),
             }
             for process in &processes {
-                process.script.mend();
+                process.script.stop_failing();
             }
             copies.push(world.vault.text());
             world.current();
@@ -257,7 +260,7 @@ async fn in_any_order_of_invocations_what_is_held_in_memory_finds_its_place(over
             drop(process.run().await);
         }
         world.clock.advance(seconds(3600));
-        settle(&world, seed).await;
+        run_until_skipped(&world, seed).await;
         world.assert_current_is_alive();
         assert_eq!(world.vault.json()["note"], note, "seed {seed}: the edit is kept");
         for process in &processes {
@@ -269,11 +272,11 @@ async fn in_any_order_of_invocations_what_is_held_in_memory_finds_its_place(over
 }
 
 over_both_stores!(
-    of_runs_side_by_side_one_exchanges,
-    of_runs_that_take_a_dead_claim_over_one_exchanges,
-    of_many_readers_that_force_one_refresh_of_a_version_one_exchanges,
-    in_any_order_of_steps_one_run_exchanges,
-    in_any_order_of_steps_ends_and_edits_nothing_is_lost,
-    in_any_order_of_steps_a_new_consent_stands,
-    in_any_order_of_invocations_what_is_held_in_memory_finds_its_place,
+    one_of_several_runs_exchanges,
+    one_of_several_runs_that_take_over_exchanges,
+    one_of_several_readers_that_force_the_same_version_exchanges,
+    one_run_exchanges_in_random_orders_of_steps,
+    nothing_is_lost_in_random_orders_of_steps_crashes_and_edits,
+    a_new_consent_survives_random_orders_of_steps,
+    unstored_tokens_are_stored_in_random_orders_of_invocations,
 );
