@@ -129,6 +129,12 @@ pub enum Audience {
 /// What to do about an error, in words. It depends on where the error is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
+    texts: Box<Texts>,
+}
+
+/// Boxed to keep errors small: they are returned by value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Texts {
     function: Cow<'static, str>,
     command_line: Option<Cow<'static, str>>,
 }
@@ -137,21 +143,22 @@ impl Advice {
     /// The same advice for everyone.
     #[must_use]
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
-        Self { function: text.into(), command_line: None }
+        Self { texts: Box::new(Texts { function: text.into(), command_line: None }) }
     }
 
     /// Other advice in a terminal.
     #[must_use]
-    pub fn or_at_command_line(self, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { command_line: Some(text.into()), ..self }
+    pub fn or_at_command_line(mut self, text: impl Into<Cow<'static, str>>) -> Self {
+        self.texts.command_line = Some(text.into());
+        self
     }
 
     /// The advice for where it is read.
     #[must_use]
     pub fn text(&self, audience: Audience) -> &str {
-        match (audience, &self.command_line) {
+        match (audience, &self.texts.command_line) {
             (Audience::CommandLine, Some(text)) => text,
-            _ => &self.function,
+            _ => &self.texts.function,
         }
     }
 }

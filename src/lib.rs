@@ -60,7 +60,7 @@ pub use reader::Reader;
 
 #[cfg(feature = "_https")]
 pub mod http_client;
-#[cfg(any(feature = "secrets-manager", feature = "invoke"))]
+#[cfg(any(feature = "secrets-manager", feature = "invoke", feature = "extension"))]
 mod region;
 
 #[cfg(feature = "refresher")]

@@ -33,10 +33,13 @@ mod call;
 mod claim;
 mod client;
 pub mod decision;
+mod dry_run;
 pub mod error;
 pub mod ids;
 mod inspect;
+mod inventory;
 pub mod observation;
+mod old_copy;
 pub mod options;
 pub mod outcome;
 mod promote;
@@ -52,7 +55,7 @@ use ids::{ClientDigest, TokenKey};
 use observation::Observation;
 pub use options::{Mode, Options, Request};
 use outcome::{Completed, Outcome, Reason};
-use record::Record;
+use record::{Claim, Record};
 use stage::UnstoredTokens;
 
 /// Keeps tokens alive: one for the life of a process.
@@ -74,15 +77,31 @@ const ROOM_FOR_TOKENS: usize = 4096;
 struct TokenVersion {
     arn: String,
     id: VersionId,
-    created: DateTime<Utc>,
     /// The length of its text.
     bytes: usize,
+    /// Whether the label `OAUTH_STAGED` is on it: then this program wrote it, and staged nothing after it.
+    has_staged_label: bool,
     token: TokenSecret,
 }
 
 impl TokenVersion {
     fn key(&self) -> TokenKey {
         TokenKey::of(&self.arn, &Grant::of(&self.token), &self.token.tokens)
+    }
+}
+
+/// A token that is due, with what its refresh needs.
+struct Due<'a> {
+    current: &'a TokenVersion,
+    key: TokenKey,
+    grant: Grant,
+    client: Client,
+    client_digest: ClientDigest,
+}
+
+impl Due<'_> {
+    fn is_client_of(&self, claim: &Claim) -> bool {
+        claim.client_settings.as_ref().is_none_or(|digest| *digest == self.client_digest.to_string())
     }
 }
 
@@ -133,57 +152,76 @@ impl<S: SecretStore> Run<'_, S> {
             return Err(unstored.error("the store still fails"));
         }
         let reason = match self.decide(&current) {
-            Decision::Skip(reason) => {
-                let completed = self.completed(Outcome::Skipped, &current, reason);
-                return match self.keep_published(&current).await? {
-                    None => Ok(completed),
-                    Some(staged) => self.recover(current, staged, reason).await,
-                };
-            }
+            Decision::Skip(reason) => return self.skip(current, reason).await,
             Decision::Refresh(reason) => reason,
         };
-        let max_bytes = self.refresher.store.limits().version_bytes;
-        if current.bytes + ROOM_FOR_TOKENS > max_bytes {
-            return Err(self.invalid(format!(
-                "it is {} bytes long, too long for new tokens to fit into the {max_bytes} allowed; take out what does not \
-                 belong to the token",
-                current.bytes
-            )));
-        }
-        let client = self.client(&current).await?;
-        let (key, client_digest) = (current.key(), ClientDigest::of(&client));
-        let grant = Grant::of(&current.token);
-
-        let attempt = match self.claim(&current, &grant, &key, client_digest).await? {
+        self.check_size(&current)?;
+        let due = self.due(&current).await?;
+        let attempt = match self.claim(&due).await? {
             ClaimResult::Claimed(attempt) => attempt,
             ClaimResult::Staged(staged) => return self.recover(current, *staged, reason).await,
             ClaimResult::Wait { outcome, retry_at } => {
                 return Ok(Completed { retry_at, ..self.completed(outcome, &current, reason) });
             }
-            ClaimResult::Refused(refusal) => {
-                return Err(self.refused(&client, &grant, refusal, History::Recorded));
-            }
+            ClaimResult::Refused(refusal) => return Err(self.refused(&due, refusal, History::Recorded)),
         };
 
         let sent_at = self.now();
         if self.deadline - sent_at < decision::TWO_WRITES {
+            self.end_claim(&due, &attempt).await;
             return Err(self.too_little_time("to send the refresh token and write the new tokens"));
         }
         let exchange = Exchange {
-            client: client.clone(),
-            grant: grant.clone(),
+            client: due.client.clone(),
+            grant: due.grant.clone(),
             access_token: current.token.tokens.access_token.clone(),
-            deadline: (sent_at + decision::MAX_EXCHANGE).min(self.deadline - decision::TWO_WRITES),
+            // Waiting costs little. Giving up may cost a new consent, because the token may be spent.
+            deadline: self.deadline - decision::TWO_WRITES,
         };
         let response = self.refresher.exchanger.exchange(exchange).await;
         self.observation.exchange(self.now() - sent_at);
         match response {
-            TokenResponse::Issued(issued) => self.store_issued_tokens(issued, &client, current, reason, sent_at).await,
-            TokenResponse::Refused(refusal) => {
-                self.check_after_refusal(&current, &client, client_digest, attempt, refusal, reason).await
+            TokenResponse::Issued(issued) => self.store_issued_tokens(issued, &due, reason, sent_at).await,
+            TokenResponse::Refused(refusal) => self.check_after_refusal(&due, &attempt, refusal, reason).await,
+            TokenResponse::Failed(error) => {
+                if error.ends_attempt() {
+                    self.end_claim(&due, &attempt).await;
+                }
+                Err(self.unavailable(&due, error))
             }
-            TokenResponse::Failed(error) => Err(self.unavailable(&client, &grant, error)),
         }
+    }
+
+    async fn skip(&self, current: TokenVersion, reason: Reason) -> Result<Completed, Error> {
+        // Without the label, a person put the version, or later tokens were staged: these tokens may be spent.
+        if !current.has_staged_label
+            && let Some(staged) = self.staged(&current.key()).await?
+        {
+            return self.recover(current, staged, reason).await;
+        }
+        let completed = self.completed(Outcome::Skipped, &current, reason);
+        match self.keep_published(&current).await? {
+            None => Ok(completed),
+            Some(staged) => self.recover(current, staged, reason).await,
+        }
+    }
+
+    async fn due<'a>(&self, current: &'a TokenVersion) -> Result<Due<'a>, Error> {
+        let client = self.client(current).await?;
+        let client_digest = ClientDigest::of(&client);
+        Ok(Due { current, key: current.key(), grant: Grant::of(&current.token), client, client_digest })
+    }
+
+    fn check_size(&self, current: &TokenVersion) -> Result<(), Error> {
+        let max_bytes = self.refresher.store.limits().version_bytes;
+        if current.bytes + ROOM_FOR_TOKENS <= max_bytes {
+            return Ok(());
+        }
+        Err(self.invalid(format!(
+            "it is {} bytes long, too long for new tokens to fit into the {max_bytes} allowed; take out what does not belong \
+             to the token",
+            current.bytes
+        )))
     }
 
     /// Stages and promotes what the provider issued. Nothing may come between the response and the staging: the provider may have
@@ -191,42 +229,25 @@ impl<S: SecretStore> Run<'_, S> {
     async fn store_issued_tokens(
         &self,
         issued: IssuedTokens,
-        client: &Client,
-        current: TokenVersion,
+        due: &Due<'_>,
         reason: Reason,
         sent_at: DateTime<Utc>,
     ) -> Result<Completed, Error> {
-        let new = issued.into_new_tokens(sent_at, client.default_lifetime);
+        let current = due.current;
+        let new = issued.into_new_tokens(sent_at, due.client.default_lifetime);
         let max_bytes = self.refresher.store.limits().version_bytes - ROOM_FOR_TOKENS;
-        let unstored = UnstoredTokens {
+        let in_memory = self.refresher.keep_in_memory(UnstoredTokens {
             secret_id: self.secret_id.to_owned(),
             arn: current.arn.clone(),
-            spent: current.key(),
+            spent: due.key,
+            spent_refresh_token: current.token.tokens.refresh_token.clone(),
             body: current.token.with_new_tokens(&new, max_bytes),
-        };
-        let promoted = async {
-            let staged = self.stage(&unstored).await?;
-            self.promote_newest(&unstored, staged, current, reason, Outcome::Refreshed).await
-        };
-        match promoted.await {
-            Ok(promoted) => promoted.into_result(),
-            Err(error) => {
-                self.refresher.unstored().push(unstored);
-                Err(error)
-            }
-        }
-    }
-
-    /// Reports what a scheduled run would do, as far as the secrets show it.
-    async fn dry(&self) -> Result<Completed, Error> {
-        let current = self.read_current().await?;
-        match self.decide(&current) {
-            Decision::Skip(reason) => Ok(self.completed(Outcome::Skipped, &current, reason)),
-            Decision::Refresh(reason) => {
-                self.client(&current).await?;
-                Ok(self.completed(Outcome::WouldRefresh, &current, reason))
-            }
-        }
+        });
+        let staged = self.stage(in_memory.tokens()).await?;
+        let promoted =
+            self.promote_newest(in_memory.tokens(), staged, current.clone(), reason, Outcome::Refreshed).await?;
+        in_memory.done();
+        promoted.into_result()
     }
 
     async fn read_current(&self) -> Result<TokenVersion, Error> {
@@ -241,8 +262,8 @@ impl<S: SecretStore> Run<'_, S> {
             Ok(token) => Ok(TokenVersion {
                 arn: version.arn,
                 id: version.id,
-                created: version.created,
                 bytes: version.body.expose().len(),
+                has_staged_label: version.labels.has(Label::Staged),
                 token,
             }),
             Err(problem) => Err(self.invalid(format!("{problem} (version {})", version.id))),
@@ -258,52 +279,61 @@ impl<S: SecretStore> Run<'_, S> {
     /// runs need not ask the provider again.
     async fn check_after_refusal(
         &self,
-        current: &TokenVersion,
-        client: &Client,
-        client_digest: ClientDigest,
-        attempt: Attempt,
+        due: &Due<'_>,
+        attempt: &Attempt,
         refusal: ErrorResponse,
         reason: Reason,
     ) -> Result<Completed, Error> {
-        let key = current.key();
-        if let Ok(Some(staged)) = self.staged(&key).await {
-            return self.recover(current.clone(), staged, reason).await;
+        if let Ok(Some(staged)) = self.staged(&due.key).await {
+            return self.recover(due.current.clone(), staged, reason).await;
         }
         if let Ok(found) = self.read_current().await
-            && found.key() != key
+            && found.key() != due.key
         {
             return Ok(self.completed(Outcome::Superseded, &found, reason));
         }
-        if refusal.error.is_some() {
-            let record =
-                Record::Refusal { attempt: attempt.number, refusal: refusal.clone() }.to_text(&key, &record::holder());
-            match self.put(&key.refusal(client_digest, self.now()), Label::Claim, &record).await {
-                // Another forced run was refused before, within the same six hours.
-                Ok(()) | Err(StoreError::Exists) => {}
-                Err(error) => warn!(secretId = self.secret_id, "the refusal could not be recorded: {error}"),
+        if !self.record_refusal(due, attempt, &refusal).await {
+            self.end_claim(due, attempt).await;
+        }
+        Err(self.refused(due, refusal, attempt.history))
+    }
+
+    /// Records a refusal, if it has an error code. Returns whether it was written now. If not, the caller ends the claim.
+    async fn record_refusal(&self, due: &Due<'_>, attempt: &Attempt, refusal: &ErrorResponse) -> bool {
+        if refusal.error.is_none() {
+            return false;
+        }
+        let record = Record::Refusal { attempt: attempt.number, refusal: refusal.clone() };
+        let text = record.to_text(&due.key, &record::holder());
+        match self.put(&due.key.refusal(due.client_digest, self.now()), Label::Claim, &text).await {
+            Ok(()) => true,
+            // Another forced run was refused before, within the same six hours.
+            Err(StoreError::Exists) => false,
+            Err(error) => {
+                warn!(secretId = self.secret_id, "the refusal could not be recorded: {error}");
+                false
             }
         }
-        Err(self.refused(client, &Grant::of(&current.token), refusal, attempt.history))
     }
 
-    fn refused(&self, client: &Client, grant: &Grant, refusal: ErrorResponse, history: History) -> Error {
+    fn refused(&self, due: &Due<'_>, refusal: ErrorResponse, history: History) -> Error {
         Error::Refused {
             secret_id: self.secret_id.to_owned(),
-            endpoint: client.endpoint_without_query(),
+            endpoint: due.client.endpoint_without_query(),
             refusal,
             history,
-            grant_advice: grant.advice(),
+            grant_advice: due.grant.advice(),
         }
     }
 
-    fn unavailable(&self, client: &Client, grant: &Grant, error: TransportError) -> Error {
+    fn unavailable(&self, due: &Due<'_>, error: TransportError) -> Error {
         let (detail, maybe_spent) = match error {
             TransportError::NotSent(what) | TransportError::Busy { what, .. } => (what, false),
-            TransportError::MaybeSpent(what) => (what, grant.is_single_use()),
+            TransportError::MaybeSpent { what, .. } => (what, due.grant.is_single_use()),
         };
         Error::ProviderUnavailable {
             secret_id: self.secret_id.to_owned(),
-            endpoint: client.endpoint_without_query(),
+            endpoint: due.client.endpoint_without_query(),
             detail,
             maybe_spent,
         }

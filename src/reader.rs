@@ -43,7 +43,7 @@ pub use secret_reader::{SecretBytes, SecretReader, SecretReaderBuilder, SecretTe
 pub use send::SendError;
 pub use source::{Query, SecretVersion, Source, Wanted};
 
-/// How long to wait for a new version after it was requested: the refresher's exchange takes 30 s at most.
+/// How long to wait for a new version after it was requested. A provider that has not responded by then will hardly do so.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Reads the access token of one token secret. Make one for the life of the process; a clone shares the same cache.

@@ -30,17 +30,32 @@ const MAX_SHARED_BYTES: usize = 8;
 const REDACTED: &str = "[redacted]";
 
 /// The text of Secrets Manager: at most `max_chars` characters, visible, and without the words that share a piece with the
-/// document that was sent.
+/// document that was sent. The principal of a denial stays: without it, nobody knows which role to change.
 #[cfg(feature = "secrets-manager")]
 #[must_use]
 pub fn redact_document(text: &str, sent: Option<&Secret>, max_chars: usize) -> String {
     // Cut before it is searched: one word may be as long as the whole response.
     let text: String = text.chars().take(max_chars).collect();
     let words = words(&text).map(|word| match sent {
-        Some(sent) if is_part_of(word, sent.expose()) => REDACTED.to_owned(),
+        Some(sent) if !is_principal(word) && is_part_of(word, sent.expose()) => REDACTED.to_owned(),
         _ => sanitize_line(word, max_chars),
     });
     words.collect::<Vec<_>>().join(" ").chars().take(max_chars).collect()
+}
+
+/// Whether the word is the ARN of a user, a role or a session: a name, which the document may mention too.
+#[cfg(feature = "secrets-manager")]
+fn is_principal(word: &str) -> bool {
+    // arn:PARTITION:SERVICE:REGION:ACCOUNT:NAME
+    let mut parts = word.splitn(6, ':');
+    parts.next() == Some("arn")
+        && parts.next().is_some_and(|partition| partition.starts_with("aws"))
+        && matches!(parts.next(), Some("iam" | "sts"))
+        && parts.next() == Some("")
+        && parts.next().is_some_and(|account| account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()))
+        && parts
+            .next()
+            .is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+=,.@_/-".contains(&byte)))
 }
 
 /// Whether a piece of the word occurs in the document.
@@ -87,6 +102,19 @@ mod tests {
             ("a\u{202e}b\u{200b}c", "a?b?c"),
         ] {
             assert_eq!(redact_document(text, Some(&body), 500), expected);
+        }
+        let body = Secret::from(
+            r#"{"publishTo":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:crm","accessToken":"at-0123456789"}"#,
+        );
+        for (word, is_kept) in [
+            ("arn:aws:sts::123456789012:assumed-role/refresher/refresher", true),
+            ("arn:aws-cn:iam::123456789012:user/admin", true),
+            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:crm", false),
+            ("arn:aws:iam::at-0123456789", false),
+            (r#"arn:aws:iam::123456789012:role/x","accessToken":"at-0123456789"#, false),
+        ] {
+            let expected = if is_kept { word } else { REDACTED };
+            assert_eq!(redact_document(&format!("User: {word}"), Some(&body), 500), format!("User: {expected}"));
         }
         assert_eq!(redact_document(&"a b ".repeat(1000), Some(&body), 500).chars().count(), 499);
         assert_eq!(redact_document(&"x".repeat(1_000_000), Some(&body), 500), "x".repeat(500));

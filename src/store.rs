@@ -58,6 +58,8 @@ pub enum Label {
     Claim,
     /// `OAUTH_STAGED`: the newest staged version, current or about to be.
     Staged,
+    /// `OAUTH_ENDED`: the newest claim whose run ended without new tokens, before its lease.
+    Ended,
 }
 
 impl Label {
@@ -69,7 +71,43 @@ impl Label {
             Self::Previous => "AWSPREVIOUS",
             Self::Claim => "OAUTH_CLAIM",
             Self::Staged => "OAUTH_STAGED",
+            Self::Ended => "OAUTH_ENDED",
         }
+    }
+}
+
+/// The staging labels of a version, those of other programs included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(Vec<String>);
+
+impl Labels {
+    /// Whether this label is one of them.
+    #[must_use]
+    pub fn has(&self, label: Label) -> bool {
+        self.0.iter().any(|name| name == label.as_str())
+    }
+
+    /// Whether there is any.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl FromIterator<String> for Labels {
+    fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
+        Self(names.into_iter().collect())
+    }
+}
+
+impl<const N: usize> From<[Label; N]> for Labels {
+    fn from(labels: [Label; N]) -> Self {
+        labels.into_iter().map(|label| label.as_str().to_owned()).collect()
     }
 }
 
@@ -91,6 +129,8 @@ pub struct Version {
     pub id: VersionId,
     /// When the version was put, by the store's clock.
     pub created: DateTime<Utc>,
+    /// Its labels.
+    pub labels: Labels,
     /// Its text.
     pub body: Secret,
 }
@@ -120,8 +160,8 @@ pub struct Listed {
     pub id: VersionId,
     /// When the version was put, by the store's clock.
     pub created: DateTime<Utc>,
-    /// Whether the version has a staging label.
-    pub labelled: bool,
+    /// Its labels.
+    pub labels: Labels,
 }
 
 /// How much a store keeps.
@@ -133,14 +173,16 @@ pub struct Limits {
     pub version_bytes: usize,
     /// How long an unlabelled version is certain to be kept.
     pub unlabelled_kept: TimeDelta,
+    /// How many different labels the versions of a secret may have together.
+    pub labels: usize,
 }
 
 impl Limits {
     /// Those of Secrets Manager, which other stores keep to as well.
     ///
-    /// "Approximately 100" versions and 65,536 bytes: Secrets Manager User Guide, "Quotas". 24 hours: "Secret version" there.
+    /// "Approximately 100" versions, 65,536 bytes and 20 labels: Secrets Manager User Guide, "Quotas". 24 hours: "Secret version" there.
     pub const SECRETS_MANAGER: Self =
-        Self { versions: 100, version_bytes: 65_536, unlabelled_kept: TimeDelta::hours(24) };
+        Self { versions: 100, version_bytes: 65_536, unlabelled_kept: TimeDelta::hours(24), labels: 20 };
 }
 
 /// What a store does in one call.
@@ -150,8 +192,8 @@ pub enum Operation {
     Get,
     /// [`SecretStore::put`].
     Put,
-    /// [`SecretStore::move_current`].
-    MoveCurrent,
+    /// [`SecretStore::move_label`].
+    MoveLabel,
     /// [`SecretStore::list`].
     List,
 }
@@ -173,8 +215,11 @@ pub enum StoreError {
     },
     /// A put: this version id exists with other content.
     Exists,
-    /// A move: the label is not where the caller last saw it.
-    Moved,
+    /// A move: the label is not where the caller last saw it. Some stores report other refusals of a move in the same way.
+    Moved {
+        /** The store's text. */
+        detail: String,
+    },
     /// A put: there is no room for another version.
     Quota {
         /** The store's text. */
@@ -187,6 +232,18 @@ pub enum StoreError {
         /** The action refused. */
         action: &'static str,
         /** The store's text. */
+        detail: String,
+    },
+    /// The caller's credentials or its signature were not accepted, also after another try.
+    NotAuthenticated {
+        /** The action refused. */
+        action: &'static str,
+        /** The store's text. */
+        detail: String,
+    },
+    /// The caller has no usable settings to reach the store.
+    NotConfigured {
+        /** What is missing. */
         detail: String,
     },
     /// Throttled, failing or out of reach, after retries. A write may have been done all the same.
@@ -205,7 +262,10 @@ impl StoreError {
         if let Self::NotFound { detail }
         | Self::AccessDenied { detail, .. }
         | Self::Quota { detail }
+        | Self::Moved { detail }
         | Self::Rejected { detail, .. }
+        | Self::NotAuthenticated { detail, .. }
+        | Self::NotConfigured { detail }
         | Self::Unavailable { detail, .. } = &mut self
         {
             *detail = format!("{detail}; {what}");
@@ -217,12 +277,14 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound { detail } | Self::Quota { detail } => f.write_str(detail),
+            Self::NotFound { detail } | Self::Quota { detail } | Self::NotConfigured { detail } => f.write_str(detail),
             Self::AccessDenied { action, detail } => write!(f, "not allowed to {action}: {detail}"),
             Self::Exists => f.write_str("the version id exists with other content"),
-            Self::Moved => f.write_str("the label has been moved meanwhile"),
+            Self::Moved { detail } => write!(f, "the label was moved meanwhile: {detail}"),
             Self::Binary => f.write_str("the version holds bytes, not text"),
-            Self::Rejected { action, detail } | Self::Unavailable { action, detail } => write!(f, "{action}: {detail}"),
+            Self::Rejected { action, detail }
+            | Self::NotAuthenticated { action, detail }
+            | Self::Unavailable { action, detail } => write!(f, "{action}: {detail}"),
         }
     }
 }
@@ -258,15 +320,26 @@ pub trait SecretStore: Send + Sync {
         body: &Secret,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Moves AWSCURRENT from one version to another: compare-and-swap.
+    /// Moves a label from one version to another: compare-and-swap. `from`: the version that has it now, `None` if none has it.
     ///
-    /// [`StoreError::Moved`] when AWSCURRENT is not on `from`.
+    /// [`StoreError::Moved`] when the label is elsewhere.
+    fn move_label(
+        &self,
+        secret_id: &str,
+        label: Label,
+        from: Option<&VersionId>,
+        to: &VersionId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Moves AWSCURRENT: [`Self::move_label`].
     fn move_current(
         &self,
         secret_id: &str,
         from: &VersionId,
         to: &VersionId,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.move_label(secret_id, Label::Current, Some(from), to)
+    }
 
     /// All versions, unlabelled ones too.
     fn list(&self, secret_id: &str) -> impl Future<Output = Result<Vec<Listed>, StoreError>> + Send;

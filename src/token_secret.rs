@@ -10,6 +10,7 @@ use crate::{sanitize::sanitize_line, secret::Secret};
 pub mod client_settings;
 pub mod document;
 pub mod member;
+mod publishable;
 pub mod readable;
 pub mod time_form;
 
@@ -208,9 +209,12 @@ impl TokenSecret {
         self.tokens.access_token.as_ref()?;
         let mut publication = Document::default();
         for member in Member::PUBLISHED {
-            if let Some(value) = member.get(&self.document) {
-                publication.set(member.name_in(&self.document, self.style), value.to_owned());
-            }
+            let Some(value) = member.get(&self.document) else { continue };
+            let value = match member {
+                Member::TokenResponse => publishable::without_secrets(value, &self.tokens.refresh_token),
+                _ => value.to_owned(),
+            };
+            publication.set(member.name_in(&self.document, self.style), value);
         }
         Some(publication.to_text())
     }

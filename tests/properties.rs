@@ -11,9 +11,9 @@ use token_refresher::{
         Mode,
         decision::{self, ClaimState, Decision, claim_state},
         ids::{ClientDigest, TokenKey, merged},
-        record::Claim,
+        record::{Claim, ClaimEnd},
     },
-    store::{Limits, Listed, VersionId},
+    store::{Label, Labels, Limits, Listed, VersionId},
     token_secret::{
         TokenSecret, Tokens,
         client_settings::ClientSettings,
@@ -150,12 +150,20 @@ fn any_claim() -> impl Strategy<Value = (Claim, DateTime<Utc>)> {
     })
 }
 
+fn any_claim_end() -> impl Strategy<Value = ClaimEnd> {
+    prop_oneof![Just(ClaimEnd::Unknown), Just(ClaimEnd::WithoutTokens), Just(ClaimEnd::Refused)]
+}
+
 fn any_versions() -> impl Strategy<Value = Vec<(bool, i64)>> {
     proptest::collection::vec((any::<bool>(), -86_400..200_000_i64), 0..150)
 }
 
 fn listed(versions: &[(bool, i64)], now: DateTime<Utc>) -> Vec<Listed> {
-    let listed = |&(labelled, age)| Listed { id: "v".into(), created: now - TimeDelta::seconds(age), labelled };
+    let listed = |&(labelled, age)| Listed {
+        id: "v".into(),
+        created: now - TimeDelta::seconds(age),
+        labels: if labelled { Labels::from([Label::Claim]) } else { Labels::default() },
+    };
     versions.iter().map(listed).collect()
 }
 
@@ -307,20 +315,23 @@ proptest! {
 
     #[test]
     fn a_claim_never_becomes_less_free_and_is_free_after_45_minutes(
-        (claim, created) in any_claim(), patient in any::<bool>(), after in 0..4000_i64, later in 0..4000_i64,
+        (claim, created) in any_claim(), end in any_claim_end(), overrides in any::<bool>(), after in 0..4000_i64,
+        later in 0..4000_i64,
     ) {
         let now = created + TimeDelta::seconds(after);
-        let found = claim_state(&claim, created, patient, now);
+        let found = claim_state(&claim, created, end, overrides, now);
         let one_later = Claim { attempt: claim.attempt + 1, ..claim.clone() };
-        prop_assert!(rank(found) <= rank(claim_state(&claim, created, patient, now + TimeDelta::seconds(later))));
-        prop_assert!(rank(found) <= rank(claim_state(&claim, created, false, now)), "a run without patience does not wait longer");
-        prop_assert!(rank(found) >= rank(claim_state(&one_later, created, patient, now)), "a later attempt does not wait less");
+        prop_assert!(rank(found) <= rank(claim_state(&claim, created, end, overrides, now + TimeDelta::seconds(later))));
+        prop_assert!(rank(found) <= rank(claim_state(&claim, created, end, true, now)), "a run that overrides the back-off does not wait longer");
+        let ended = claim_state(&claim, created, ClaimEnd::WithoutTokens, overrides, now);
+        prop_assert!(rank(found) <= rank(ended), "a claim that ended does not make a run wait longer");
+        prop_assert!(rank(found) >= rank(claim_state(&one_later, created, end, overrides, now)), "a later attempt does not wait less");
         match found {
             ClaimState::Leased { until } => prop_assert!(now < until && until <= created + TimeDelta::minutes(15)),
-            ClaimState::BackingOff { retry_at } => prop_assert!(patient && now < retry_at && retry_at <= created + TimeDelta::minutes(45)),
+            ClaimState::BackingOff { retry_at } => prop_assert!(!overrides && now < retry_at && retry_at <= created + TimeDelta::minutes(45)),
             ClaimState::Free => {}
         }
-        prop_assert_eq!(claim_state(&claim, created, patient, created + TimeDelta::minutes(45)), ClaimState::Free);
+        prop_assert_eq!(claim_state(&claim, created, end, overrides, created + TimeDelta::minutes(45)), ClaimState::Free);
     }
 
     #[test]
@@ -333,7 +344,7 @@ proptest! {
         prop_assert!(decision::room(&before, Limits::SECRETS_MANAGER, now + TimeDelta::seconds(later)) >= room);
         let all = [before, listed(&more, now)].concat();
         prop_assert!(decision::room(&all, Limits::SECRETS_MANAGER, now) <= room);
-        let labelled = all.iter().filter(|version| version.labelled).count();
+        let labelled = all.iter().filter(|version| version.labels.any()).count();
         let in_two_weeks = now + TimeDelta::days(14);
         prop_assert_eq!(decision::room(&all, Limits::SECRETS_MANAGER, in_two_weeks), Limits::SECRETS_MANAGER.versions.saturating_sub(labelled));
     }

@@ -438,7 +438,7 @@ async fn an_unusable_response_is_reported_without_a_token() {
         let (_, response) = exchanged(name).await;
         let TokenResponse::Failed(error) = response else { panic!("{name}: {response:?}") };
         let (description, spent) = match &error {
-            TransportError::MaybeSpent(what) => (what, true),
+            TransportError::MaybeSpent { what, .. } => (what, true),
             TransportError::NotSent(what) | TransportError::Busy { what, .. } => (what, false),
         };
         assert_eq!((description.as_str(), spent), (shown, maybe_spent), "{name}");

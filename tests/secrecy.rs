@@ -36,7 +36,7 @@ use token_refresher::{
     reader::{Reader, RefresherFunction, Reply, SecretReader, SecretVersion, SendError, Source},
     secret::Secret,
     store::{
-        Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId,
+        Label, Labels, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId,
         secrets_manager::SecretsManager, versions::Versions,
     },
     token_secret::{NewTokens, TokenSecret, document::Document, readable::ReadableToken},
@@ -59,6 +59,11 @@ const NO_SECRET: &[&str] = &[
     "protocol::observation::Observed",
     "protocol::decision::Decision",
     "protocol::decision::ClaimState",
+    "protocol::decision::CopyAge",
+    "protocol::record::ClaimEnd",
+    // A number, and ids of versions.
+    "protocol::claim::Attempt",
+    "protocol::claim::EndLabel",
     "reader::error::NotRefreshed",
     "error::Remedy",
     // Private, and only times.
@@ -73,6 +78,7 @@ const NO_SECRET: &[&str] = &[
     "lambda::report::Report",
     "error::InvalidSetting",
     "store::Label",
+    "store::Labels",
     "store::Listed",
     "store::Selector",
     "store::VersionId",
@@ -83,6 +89,7 @@ const NO_SECRET: &[&str] = &[
     "lambda::log::Format",
     "lambda::log::Level",
     "error::Advice",
+    "error::Texts",
     "error::Audience",
     "error::ErrorType",
     "lambda::log::Sink",
@@ -166,8 +173,8 @@ impl SecretStore for Full {
         }
     }
 
-    async fn move_current(&self, _: &str, _: &VersionId, _: &VersionId) -> Result<(), StoreError> {
-        Err(StoreError::Moved)
+    async fn move_label(&self, _: &str, _: Label, _: Option<&VersionId>, _: &VersionId) -> Result<(), StoreError> {
+        Err(StoreError::Moved { detail: String::new() })
     }
 
     async fn list(&self, _: &str) -> Result<Vec<Listed>, StoreError> {
@@ -177,7 +184,7 @@ impl SecretStore for Full {
 
 fn version() -> Version {
     let created = now() - TimeDelta::hours(1);
-    Version { arn: "arn".to_owned(), id: "v".repeat(36).into(), created, body: token_text() }
+    Version { arn: "arn".to_owned(), id: "v".repeat(36).into(), created, labels: Labels::default(), body: token_text() }
 }
 
 fn exchanger() -> Exchanger {

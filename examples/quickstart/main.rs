@@ -48,14 +48,14 @@ async fn main() -> Result<ExitCode> {
     demo.eight_at_once().await?;
 
     demo.until_due();
-    demo.killed("a run killed after its claim", 2).await?;
+    demo.killed("a run killed after its claim", 3).await?;
     demo.step("  the next run, within the lease", json!({}), "in_progress", 0).await?;
     demo.pass(TimeDelta::seconds(63));
     demo.step("  the next run, after the lease", json!({}), "refreshed", 1).await?;
 
     demo.until_due();
     let old_copy = demo.current().await?;
-    demo.killed("a run killed after staging the new tokens", 3).await?;
+    demo.killed("a run killed after staging the new tokens", 4).await?;
     demo.step("  the next run promotes them", json!({}), "recovered", 0).await?;
 
     demo.store.put_value(SECRET_ID, &old_copy).await?;
@@ -161,7 +161,7 @@ impl Demonstration {
             result = self.handle(store.clone(), json!({})) => name(&result),
             () = store.killed() => "killed".to_owned(),
         };
-        let exchanges = usize::from(last_call > 2);
+        let exchanges = usize::from(last_call > 3);
         self.print(step, &outcome, store.calls(), &before, ("killed", exchanges)).await
     }
 

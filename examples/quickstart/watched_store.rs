@@ -76,8 +76,14 @@ impl SecretStore for WatchedStore {
         self.watched(self.inner.put(secret_id, id, label, body)).await
     }
 
-    async fn move_current(&self, secret_id: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
-        self.watched(self.inner.move_current(secret_id, from, to)).await
+    async fn move_label(
+        &self,
+        secret_id: &str,
+        label: Label,
+        from: Option<&VersionId>,
+        to: &VersionId,
+    ) -> Result<(), StoreError> {
+        self.watched(self.inner.move_label(secret_id, label, from, to)).await
     }
 
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {

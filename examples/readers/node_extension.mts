@@ -129,7 +129,8 @@ async function invokeRefresher(name: string, event: object): Promise<{ status: n
   const accessKeyId = setting('AWS_ACCESS_KEY_ID', forSignature);
   const secretAccessKey = setting('AWS_SECRET_ACCESS_KEY', forSignature);
   const sessionToken = setting('AWS_SESSION_TOKEN', forSignature);
-  const endpoint = process.env.AWS_ENDPOINT_URL_LAMBDA || `https://lambda.${region}.amazonaws.com`;
+  const china = region.startsWith('cn-') ? '.cn' : '';
+  const endpoint = process.env.AWS_ENDPOINT_URL_LAMBDA || `https://lambda.${region}.amazonaws.com${china}`;
   const path = `/2015-03-31/functions/${encodeURIComponent(name)}/invocations`;
   const body = JSON.stringify(event);
   const now = new Date().toISOString().replace(/[-:]|\.\d+/g, '');

@@ -155,7 +155,8 @@ def invoke_refresher(event: dict) -> tuple[int, dict]:
     access_key_id, secret_access_key, session_token = (
         setting(name, for_signature) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     )
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_LAMBDA") or f"https://lambda.{region}.amazonaws.com"
+    china = ".cn" if region.startswith("cn-") else ""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_LAMBDA") or f"https://lambda.{region}.amazonaws.com{china}"
     path = f"/2015-03-31/functions/{quote(REFRESHER_FUNCTION, safe='')}/invocations"
     body, now = json.dumps(event).encode(), datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = [now[:8], region, "lambda", "aws4_request"]

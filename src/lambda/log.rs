@@ -175,7 +175,7 @@ pub fn log_run(end: &RunEnd<'_>) {
         if let Ok(mut text) = serde_json::to_string(&line) {
             text.push('\n');
             // In one write, so that no other line comes between. A log that cannot be written must not end the run.
-            let _ = (&mut { log.sink }).write_all(text.as_bytes());
+            let _ = { log.sink }.write_all(text.as_bytes());
         }
     }
 }

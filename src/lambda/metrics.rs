@@ -122,7 +122,7 @@ const fn counted_as(outcome: Outcome) -> Option<&'static str> {
         Outcome::InProgress => Some("InProgress"),
         Outcome::BackingOff => Some("BackingOff"),
         Outcome::Superseded => Some("Superseded"),
-        Outcome::WouldRefresh => None,
+        Outcome::WouldRefresh | Outcome::WouldRecover => None,
     }
 }
 

@@ -39,13 +39,22 @@ impl Client {
     ///
     /// The problem, with the name of the missing or wrong member and without its value.
     pub fn new(settings: ClientSettings) -> Result<Self, String> {
-        let missing = |member: &str, setting: &str| {
-            format!("`{member}` is neither in it, nor in its `clientCredentialsSecretId`, nor set as {setting}")
+        let auth_method = settings.token_endpoint_auth_method.unwrap_or_default();
+        let is_public = auth_method == TokenEndpointAuthMethod::None;
+        let (token_endpoint, client_id) = match (settings.token_endpoint, settings.client_id) {
+            (Some(token_endpoint), Some(client_id)) if is_public || settings.client_secret.is_some() => {
+                (token_endpoint, client_id)
+            }
+            (token_endpoint, client_id) => {
+                return Err(missing(&[
+                    ("tokenEndpoint", "TOKEN_ENDPOINT", token_endpoint.is_none()),
+                    ("clientId", "CLIENT_ID", client_id.is_none()),
+                    ("clientSecret", "CLIENT_SECRET", !is_public && settings.client_secret.is_none()),
+                ]));
+            }
         };
-        let token_endpoint = settings.token_endpoint.ok_or_else(|| missing("tokenEndpoint", "TOKEN_ENDPOINT"))?;
         let token_endpoint =
             endpoint(token_endpoint.expose()).map_err(|problem| format!("its `tokenEndpoint` {problem}"))?;
-        let auth_method = settings.token_endpoint_auth_method.unwrap_or_default();
         let is_sent = |member: &&&str| **member != "clientSecret" || auth_method != TokenEndpointAuthMethod::None;
         if let Some(member) = settings.bound_to_other_endpoint.iter().find(is_sent) {
             return Err(format!(
@@ -54,14 +63,10 @@ impl Client {
                  its own"
             ));
         }
-        let client_secret = match auth_method {
-            TokenEndpointAuthMethod::None => None,
-            _ => Some(settings.client_secret.ok_or_else(|| missing("clientSecret", "CLIENT_SECRET"))?),
-        };
         let client = Self {
             token_endpoint,
-            client_id: settings.client_id.ok_or_else(|| missing("clientId", "CLIENT_ID"))?,
-            client_secret,
+            client_id,
+            client_secret: settings.client_secret.filter(|_| !is_public),
             auth_method,
             extra_parameters: settings.extra_parameters.unwrap_or_default(),
             extra_headers: settings.extra_headers.unwrap_or_default(),
@@ -85,6 +90,24 @@ impl Client {
         let extras = self.extra_parameters.iter().chain(&self.extra_headers).map(|(_, value)| value);
         self.client_secret.iter().chain(extras)
     }
+}
+
+/// What is missing of a client: each member, its setting, and whether it is missing.
+fn missing(members: &[(&str, &str, bool)]) -> String {
+    let missing = members.iter().filter(|(_, _, is_missing)| *is_missing);
+    let names: Vec<_> = missing.clone().map(|(member, _, _)| format!("`{member}`")).collect();
+    let settings: Vec<_> = missing.map(|(_, setting, _)| *setting).collect();
+    let are = if names.len() == 1 { "is" } else { "are" };
+    let public = if settings.contains(&"CLIENT_SECRET") {
+        "; a public client, which has no secret, needs `tokenEndpointAuthMethod` \"none\""
+    } else {
+        ""
+    };
+    format!(
+        "{} {are} neither in it, nor in its `clientCredentialsSecretId`, nor set as {}{public}",
+        names.join(" and "),
+        settings.join(" and ")
+    )
 }
 
 impl fmt::Debug for Client {

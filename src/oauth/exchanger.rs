@@ -92,10 +92,9 @@ async fn exchange_over_http(http: &reqwest::Client, clock: &Clock, exchange: &Ex
 /// processed is safe only if its grant is not single-use.
 fn wait_before_retry(error: &TransportError, grant: &Grant, tries: u32) -> Option<Duration> {
     match error {
-        TransportError::NotSent(_) => Some(Duration::from_millis(250) * tries),
         TransportError::Busy { retry_after, .. } => *retry_after,
-        TransportError::MaybeSpent(_) if grant.is_single_use() => None,
-        TransportError::MaybeSpent(_) => Some(Duration::from_millis(250) * tries),
+        TransportError::MaybeSpent { .. } if grant.is_single_use() => None,
+        TransportError::NotSent(_) | TransportError::MaybeSpent { .. } => Some(Duration::from_millis(250) * tries),
     }
 }
 
@@ -108,13 +107,17 @@ async fn send(http: &reqwest::Client, clock: &Clock, exchange: &Exchange) -> Tok
         let response = http.execute(request).await.map_err(|error| transport_error(&error))?;
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok().map(str::to_owned));
-        let body = read_bounded(response, MAX_RESPONSE_BYTES)
-            .await
-            .map_err(|problem| TransportError::MaybeSpent(format!("answered {status}, but {problem}")))?;
+        let body = read_bounded(response, MAX_RESPONSE_BYTES).await.map_err(|problem| TransportError::MaybeSpent {
+            what: format!("answered {status}, but {problem}"),
+            responded: false,
+        })?;
         Ok((status, retry_after, body))
     });
     match sent.await {
-        None => TokenResponse::Failed(TransportError::MaybeSpent("did not answer in time".to_owned())),
+        None => {
+            let what = "did not answer in time".to_owned();
+            TokenResponse::Failed(TransportError::MaybeSpent { what, responded: false })
+        }
         Some(Err(error)) => TokenResponse::Failed(error),
         Some(Ok((status, retry_after, body))) => {
             let secrets: Vec<&Secret> = exchange
@@ -141,7 +144,7 @@ fn transport_error(error: &reqwest::Error) -> TransportError {
         let what = if error.is_timeout() { "the connection took too long".to_owned() } else { cause };
         TransportError::NotSent(format!("could not be reached ({what})"))
     } else {
-        TransportError::MaybeSpent(format!("broke off before an answer ({cause})"))
+        TransportError::MaybeSpent { what: format!("broke off before an answer ({cause})"), responded: false }
     }
 }
 
@@ -161,7 +164,7 @@ mod tests {
             (TransportError::NotSent("refused".to_owned()), 2, Some(Duration::from_millis(500))),
             (busy(Some(2)), 1, Some(Duration::from_secs(2))),
             (busy(None), 1, None),
-            (TransportError::MaybeSpent("broke off".to_owned()), 1, None),
+            (TransportError::MaybeSpent { what: "broke off".to_owned(), responded: false }, 1, None),
         ] {
             assert_eq!(wait_before_retry(&error, &grant, tries), wait, "{error:?}");
         }

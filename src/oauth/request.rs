@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use form_urlencoded::{Serializer, byte_serialize};
 use reqwest::{
     Method, Request,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use zeroize::Zeroizing;
 
@@ -26,6 +26,8 @@ impl Client {
         let mut request = Request::new(Method::POST, self.token_endpoint.clone());
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        // Without it a provider may compress (RFC 9110 section 12.5.3), and no decoder is built in.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         for (name, value) in &self.extra_headers {
             let wrong = |why: &str| format!("its `extraHeaders.{}` {why}", sanitize_line(name, 64));
@@ -154,7 +156,14 @@ mod tests {
             ),
             (
                 ClientSettings { client_secret: None, ..settings() },
-                "`clientSecret` is neither in it, nor in its `clientCredentialsSecretId`, nor set as CLIENT_SECRET",
+                "`clientSecret` is neither in it, nor in its `clientCredentialsSecretId`, nor set as CLIENT_SECRET; a public client, which \
+                 has no secret, needs `tokenEndpointAuthMethod` \"none\"",
+            ),
+            (
+                ClientSettings { token_endpoint: None, client_id: None, client_secret: None, ..settings() },
+                "`tokenEndpoint` and `clientId` and `clientSecret` are neither in it, nor in its `clientCredentialsSecretId`, nor set \
+                 as TOKEN_ENDPOINT and CLIENT_ID and CLIENT_SECRET; a public client, which has no secret, needs \
+                 `tokenEndpointAuthMethod` \"none\"",
             ),
             (
                 ClientSettings { extra_parameters: extra("grant_type"), ..settings() },

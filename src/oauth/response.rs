@@ -122,7 +122,23 @@ pub enum TransportError {
         retry_after: Option<Duration>,
     },
     /// The request was sent: the provider may have spent the token.
-    MaybeSpent(String),
+    MaybeSpent {
+        /// What happened.
+        what: String,
+        /// Whether the provider has responded: then it is done with the request.
+        responded: bool,
+    },
+}
+
+impl TransportError {
+    /// Whether nothing more can come of this attempt: nothing was sent, or the response was complete.
+    #[must_use]
+    pub const fn ends_attempt(&self) -> bool {
+        match self {
+            Self::NotSent(_) | Self::Busy { .. } => true,
+            Self::MaybeSpent { responded, .. } => *responded,
+        }
+    }
 }
 
 /// Reads a response. `secrets`: what the provider knows and must not make us print.
@@ -140,8 +156,11 @@ pub fn read(
     let error_text = document.as_ref().and_then(|document| error_text(document, &secrets));
     let meaning = error_text.as_ref().and_then(|error_text| error_text.meaning);
     // Some providers put into the body what others express by the status.
-    let busy = status == 429 || meaning == Some(Meaning::Busy);
-    if busy || (500..600).contains(&status) {
+    let refused = matches!(meaning, Some(Meaning::Refused(_)));
+    let busy = status == 429 || (status == 425 && !refused) || meaning == Some(Meaning::Busy);
+    // A timeout or a failure of the server. It may have processed the request.
+    let failed = (500..600).contains(&status) || (status == 408 && !refused) || meaning == Some(Meaning::Failed);
+    if busy || failed {
         let mut what = format!("answered {status}");
         if let Some(error) = error_text.as_ref().and_then(|error_text| error_text.error.as_ref()) {
             what = format!("{what}, {error}");
@@ -153,7 +172,7 @@ pub fn read(
         return TokenResponse::Failed(if busy {
             TransportError::Busy { what, retry_after: (status == 429).then(|| wait(retry_after, now)).flatten() }
         } else {
-            TransportError::MaybeSpent(what)
+            TransportError::MaybeSpent { what, responded: true }
         });
     }
     if error_text.is_some() || !(200..300).contains(&status) {
@@ -171,16 +190,20 @@ pub fn read(
     }
     match document.and_then(issued_tokens) {
         Some(issued_tokens) => TokenResponse::Issued(issued_tokens),
-        None => TokenResponse::Failed(TransportError::MaybeSpent(format!(
-            "answered {status} without an access token that could be read"
-        ))),
+        None => TokenResponse::Failed(TransportError::MaybeSpent {
+            what: format!("answered {status} without an access token that could be read"),
+            responded: true,
+        }),
     }
 }
 
 /// What an error code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
+    /// The provider asks to wait; the token is not spent.
     Busy,
+    /// The provider failed; the token may be spent.
+    Failed,
     Refused(RefusalKind),
 }
 
@@ -188,9 +211,12 @@ enum Meaning {
 fn meaning(code: &str) -> Option<Meaning> {
     use RefusalKind::{ClientRejected, ProviderRejected, ReauthorizationRequired};
     Some(match code {
-        "temporarily_unavailable" | "server_error"
-        | "ratelimited" | "rate_limited" | "service_unavailable" | "internal_error" | "fatal_error" // Slack
+        "temporarily_unavailable"
+        | "ratelimited" | "rate_limited" | "service_unavailable" // Slack
         => Meaning::Busy,
+        "server_error"
+        | "internal_error" | "fatal_error" // Slack
+        => Meaning::Failed,
         "invalid_grant"
         | "bad_refresh_token" // GitHub
         | "BAD_REFRESH_TOKEN" // HubSpot
@@ -489,7 +515,30 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        assert!(matches!(read(503, Some("7"), b"", now, &[]), TokenResponse::Failed(TransportError::MaybeSpent(_))));
+        assert!(matches!(
+            read(503, Some("7"), b"", now, &[]),
+            TokenResponse::Failed(TransportError::MaybeSpent { responded: true, .. })
+        ));
+    }
+
+    #[test]
+    fn a_failure_says_whether_the_token_may_be_spent() {
+        for (status, body, maybe_spent) in [
+            (408, "", true),
+            (425, "", false),
+            (429, "", false),
+            (500, "", true),
+            (503, r#"{"error":"temporarily_unavailable"}"#, false),
+            (400, r#"{"error":"temporarily_unavailable"}"#, false),
+            (400, r#"{"error":"server_error"}"#, true),
+            (200, r#"{"error":"internal_error"}"#, true),
+        ] {
+            match (answer(status, body), maybe_spent) {
+                (TokenResponse::Failed(TransportError::MaybeSpent { responded: true, .. }), true)
+                | (TokenResponse::Failed(TransportError::Busy { .. }), false) => {}
+                (other, _) => panic!("{status} {body}: {other:?}"),
+            }
+        }
     }
 
     #[test]

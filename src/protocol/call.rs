@@ -29,9 +29,14 @@ impl<S: SecretStore> Run<'_, S> {
         self.in_time(Operation::Put, put).await
     }
 
-    pub(super) async fn move_current(&self, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
-        let moved = self.refresher.store.move_current(self.secret_id, from, to);
-        self.in_time(Operation::MoveCurrent, moved).await
+    pub(super) async fn move_label(
+        &self,
+        label: Label,
+        from: Option<&VersionId>,
+        to: &VersionId,
+    ) -> Result<(), StoreError> {
+        let moved = self.refresher.store.move_label(self.secret_id, label, from, to);
+        self.in_time(Operation::MoveLabel, moved).await
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Listed>, StoreError> {

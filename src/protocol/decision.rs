@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{options::Mode, outcome::Reason, record::Claim};
+use super::{
+    options::Mode,
+    outcome::Reason,
+    record::{Claim, ClaimEnd},
+};
 use crate::{
     store::{Limits, Listed},
-    token_secret::TokenSecret,
+    token_secret::{DEFAULT_LIFETIME, TokenSecret},
 };
 
 /// The minimum time left to start a refresh.
@@ -18,9 +22,6 @@ pub const TWO_WRITES: TimeDelta = TimeDelta::seconds(1);
 
 /// The end of an invocation is kept free for its response.
 pub const RESPONSE: TimeDelta = TimeDelta::milliseconds(200);
-
-/// How long one exchange may take.
-pub const MAX_EXCHANGE: TimeDelta = TimeDelta::seconds(30);
 
 /// How long a promotion is tried.
 pub const MAX_PROMOTION: TimeDelta = TimeDelta::seconds(3);
@@ -33,6 +34,12 @@ const MAX_LEASE: TimeDelta = TimeDelta::minutes(15);
 
 /// The time assumed until the deadline if the given one is impossible.
 const DEFAULT_TIME: TimeDelta = TimeDelta::seconds(60);
+
+/// A schedule starts a run once a minute at most.
+const MIN_INTERVAL: TimeDelta = TimeDelta::minutes(1);
+
+/// How often a refresh token is used that expires before the next refresh is due.
+const IDLE_INTERVAL: TimeDelta = TimeDelta::days(1);
 
 /// The longest back-off.
 const MAX_BACK_OFF: TimeDelta = TimeDelta::minutes(30);
@@ -59,10 +66,16 @@ pub fn decide(
         Mode::Forced { if_version_id: Some(id) } if !known_as(id) => Decision::Skip(Reason::VersionNotCurrent),
         Mode::Forced { .. } => Decision::Refresh(Reason::Forced),
         Mode::Scheduled | Mode::DryRun => match due_at(token, default_margin) {
-            Some(due_at) if now < due_at => Decision::Skip(Reason::NotDue),
+            Some(due_at) if now < due_at && !dies_of_idleness(token, due_at, now) => Decision::Skip(Reason::NotDue),
             _ => Decision::Refresh(Reason::Due),
         },
     }
+}
+
+/// Whether the refresh token expires before the access token becomes due, and was not used for a day.
+fn dies_of_idleness(token: &TokenSecret, due_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    let ends_before = token.refresh_token_expires_at.is_some_and(|end| end < due_at);
+    ends_before && token.tokens.refreshed_at.is_none_or(|refreshed_at| now - refreshed_at >= IDLE_INTERVAL)
 }
 
 /// When the token becomes due: its expiry minus the margin, which is at most a third of its lifetime. `None`: at once.
@@ -106,18 +119,27 @@ pub enum ClaimState {
     Free,
 }
 
-/// The state of the newest claim on a token. `patient`: the run is not forced, and its client is the claim's.
+/// The state of the newest claim on a token. `overrides`: the run does not wait for the back-off.
 ///
 /// A claim dated further in the future than clocks can differ was put when this machine's clock was wrong (a directory store dates
 /// by it). Its holder has probably ended, but only a person can know: force overrides it.
 #[must_use]
-pub fn claim_state(claim: &Claim, created: DateTime<Utc>, patient: bool, now: DateTime<Utc>) -> ClaimState {
-    let lease_end = claim.lease_ends_at.min(created + MAX_LEASE);
+pub fn claim_state(
+    claim: &Claim,
+    created: DateTime<Utc>,
+    end: ClaimEnd,
+    overrides: bool,
+    now: DateTime<Utc>,
+) -> ClaimState {
+    let lease_end = match end {
+        ClaimEnd::Unknown => claim.lease_ends_at.clamp(created, created + MAX_LEASE),
+        ClaimEnd::WithoutTokens | ClaimEnd::Refused => created,
+    };
     let retry_at = lease_end + back_off(claim.attempt);
-    let believed = patient || created - now <= MAX_LEASE;
-    if now < lease_end && believed {
+    let believed = !overrides || created - now <= MAX_LEASE;
+    if end == ClaimEnd::Unknown && now < lease_end && believed {
         ClaimState::Leased { until: lease_end }
-    } else if patient && now < retry_at {
+    } else if !overrides && now < retry_at {
         ClaimState::BackingOff { retry_at }
     } else {
         ClaimState::Free
@@ -130,44 +152,94 @@ fn back_off(attempt: u32) -> TimeDelta {
     TimeDelta::minutes(minutes.min(MAX_BACK_OFF.num_minutes()))
 }
 
-/// Refreshes further apart than this cannot fill the quota: each puts two versions, and 24 hours have 48 of these.
-const QUOTA_SPACING: TimeDelta = TimeDelta::minutes(30);
-
-/// The same for `CLAIM=never`: one version for each refresh.
-const QUOTA_SPACING_WITHOUT_CLAIMS: TimeDelta = TimeDelta::minutes(15);
-
-/// Whether the quota must be checked before claiming: refreshes come close together, just now or because the token's lifetime is
-/// that short. With a short lifetime a pause proves nothing: the secret may have been full since the last check.
+/// Whether a token is so old, or of unknown age, that its unlabelled records may have been removed.
 #[must_use]
-pub fn must_check_quota(
-    token: &TokenSecret,
-    created: DateTime<Utc>,
-    default_margin: Duration,
+pub fn records_may_be_removed(token: &TokenSecret, limits: Limits, now: DateTime<Utc>) -> bool {
+    token.tokens.refreshed_at.is_none_or(|refreshed_at| now - refreshed_at >= limits.unlabelled_kept)
+}
+
+/// Whether a reader's request leaves enough room: every scheduled refresh of the next 24 hours must find room for `per_refresh`
+/// versions. If a day of refreshes does not fit even without requests, only the next scheduled refresh counts.
+#[must_use]
+pub fn admits_request(
+    versions: &[Listed],
+    limits: Limits,
+    per_refresh: usize,
+    interval: TimeDelta,
     now: DateTime<Utc>,
 ) -> bool {
-    now - created < QUOTA_SPACING || becomes_due_within(QUOTA_SPACING, token, default_margin)
+    let labelled = versions.iter().filter(|version| version.labels.any()).count();
+    let mut unlabelled: Vec<DateTime<Utc>> =
+        versions.iter().filter(|version| !version.labels.any()).map(|version| version.created).collect();
+    let interval = interval.max(MIN_INTERVAL);
+    let day = limits.unlabelled_kept.min(TimeDelta::days(1));
+    let of_a_day = usize::try_from(day.num_milliseconds() / interval.num_milliseconds()).unwrap_or(usize::MAX);
+    let end = if of_a_day.saturating_mul(per_refresh).saturating_add(per_refresh) > limits.versions {
+        now + interval
+    } else {
+        now + day
+    };
+    let mut at = now;
+    while at <= end {
+        let young = unlabelled.iter().filter(|created| at - **created < limits.unlabelled_kept).count();
+        if labelled + young + per_refresh > limits.versions {
+            return false;
+        }
+        unlabelled.extend(std::iter::repeat_n(at, per_refresh));
+        at += interval;
+    }
+    true
 }
 
-/// The same for `CLAIM=never`.
+/// How far apart the scheduled refreshes of a token are.
 #[must_use]
-pub fn must_check_quota_without_claims(token: &TokenSecret, default_margin: Duration, now: DateTime<Utc>) -> bool {
-    token.tokens.refreshed_at.is_some_and(|refreshed_at| now - refreshed_at < QUOTA_SPACING_WITHOUT_CLAIMS)
-        || becomes_due_within(QUOTA_SPACING_WITHOUT_CLAIMS, token, default_margin)
+pub fn refresh_interval(token: &TokenSecret, default_margin: Duration) -> TimeDelta {
+    let obtained = token.tokens.refreshed_at;
+    let interval = due_at(token, default_margin).zip(obtained).map(|(due_at, obtained)| due_at - obtained);
+    interval.filter(|interval| *interval > TimeDelta::zero()).unwrap_or_else(|| {
+        let lifetime = TimeDelta::from_std(DEFAULT_LIFETIME).unwrap_or_default();
+        let margin = TimeDelta::from_std(token.refresh_margin.unwrap_or(default_margin)).unwrap_or(lifetime);
+        lifetime - margin.min(lifetime / 3)
+    })
 }
 
-/// Whether the token becomes due so soon after it was obtained.
-fn becomes_due_within(spacing: TimeDelta, token: &TokenSecret, default_margin: Duration) -> bool {
-    let due_at = due_at(token, default_margin);
-    // Before it was obtained: a person has set the expiry to have it refreshed. That says nothing about its lifetime.
-    due_at
-        .zip(token.tokens.refreshed_at)
-        .is_some_and(|(due_at, refreshed_at)| refreshed_at < due_at && due_at - refreshed_at < spacing)
+/// Whether a document that a person put is older than the tokens that were staged last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyAge {
+    /// Its tokens are new, or its times do not show that they are old.
+    NotOlder,
+    /// It is a copy of earlier tokens.
+    Older,
+    /// Its times do not decide it.
+    Unclear,
+}
+
+/// Judges a document by its `refreshedAt` and `expiresAt`, beside those of the tokens that were staged last.
+#[must_use]
+pub fn age_of_copy(
+    refreshed_at: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+    staged_at: DateTime<Utc>,
+    staged_expires_at: Option<DateTime<Utc>>,
+) -> CopyAge {
+    match (refreshed_at, expires_at) {
+        (Some(refreshed_at), _) if refreshed_at >= staged_at => CopyAge::NotOlder,
+        (Some(_), Some(expires_at)) => match staged_expires_at {
+            Some(staged) if expires_at < staged => CopyAge::Older,
+            Some(_) => CopyAge::NotOlder,
+            None => CopyAge::Unclear,
+        },
+        (Some(_), None) => CopyAge::Unclear,
+        // Expired before the newest tokens were obtained.
+        (None, Some(expires_at)) if expires_at <= staged_at => CopyAge::Unclear,
+        (None, _) => CopyAge::NotOlder,
+    }
 }
 
 /// How many versions can still be put. Labelled and young versions make no room.
 #[must_use]
 pub fn room(versions: &[Listed], limits: Limits, now: DateTime<Utc>) -> usize {
-    let kept = versions.iter().filter(|version| version.labelled || now - version.created < limits.unlabelled_kept);
+    let kept = versions.iter().filter(|version| version.labels.any() || now - version.created < limits.unlabelled_kept);
     limits.versions.saturating_sub(kept.count())
 }
 
@@ -180,6 +252,7 @@ pub fn claim_of_unknown_content(attempt: u32, created: DateTime<Utc>) -> Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Label, Labels};
 
     fn now() -> DateTime<Utc> {
         DateTime::from_timestamp(1_767_225_600, 0).unwrap()
@@ -272,36 +345,50 @@ mod tests {
 
     #[test]
     fn a_claim_is_leased_then_backs_off_then_is_free() {
+        use ClaimEnd::{Refused, Unknown, WithoutTokens};
         let created = now();
-        for (attempt, lease_ends_in, after, patient, expected) in [
-            (0, 63, 62, true, ClaimState::Leased { until: now() + seconds(63) }),
-            (0, 63, 63, true, ClaimState::Free),
-            (0, 63, 62, false, ClaimState::Leased { until: now() + seconds(63) }),
-            (1, 63, 63, true, ClaimState::BackingOff { retry_at: now() + seconds(63 + 60) }),
-            (1, 63, 63 + 59, true, ClaimState::BackingOff { retry_at: now() + seconds(63 + 60) }),
-            (1, 63, 63 + 60, true, ClaimState::Free),
-            (1, 63, 63, false, ClaimState::Free),
-            (2, 63, 63, true, ClaimState::BackingOff { retry_at: now() + seconds(63 + 180) }),
-            (5, 63, 63, true, ClaimState::BackingOff { retry_at: now() + seconds(63 + 1800) }),
-            (500, 63, 63, true, ClaimState::BackingOff { retry_at: now() + seconds(63 + 1800) }),
+        let leased = |until| ClaimState::Leased { until: now() + seconds(until) };
+        let backing_off = |retry_at| ClaimState::BackingOff { retry_at: now() + seconds(retry_at) };
+        for (attempt, lease_ends_in, end, after, overrides, expected) in [
+            (0, 63, Unknown, 62, false, leased(63)),
+            (0, 63, Unknown, 63, false, ClaimState::Free),
+            (0, 63, Unknown, 62, true, leased(63)),
+            (1, 63, Unknown, 63, false, backing_off(63 + 60)),
+            (1, 63, Unknown, 63 + 59, false, backing_off(63 + 60)),
+            (1, 63, Unknown, 63 + 60, false, ClaimState::Free),
+            (1, 63, Unknown, 63, true, ClaimState::Free),
+            (2, 63, Unknown, 63, false, backing_off(63 + 180)),
+            (5, 63, Unknown, 63, false, backing_off(63 + 1800)),
+            (500, 63, Unknown, 63, false, backing_off(63 + 1800)),
+            // A claim that ended has no lease; its back-off counts from when it was put.
+            (0, 63, WithoutTokens, 0, false, ClaimState::Free),
+            (0, 63, Refused, 0, false, ClaimState::Free),
+            (1, 63, WithoutTokens, 59, false, backing_off(60)),
+            (1, 63, WithoutTokens, 59, true, ClaimState::Free),
+            (1, 63, Refused, 60, false, ClaimState::Free),
             // A holder's clock that is wrong: no lease is longer than 15 minutes.
-            (0, 90_000, 899, true, ClaimState::Leased { until: now() + seconds(900) }),
-            (0, 90_000, 900, true, ClaimState::Free),
+            (0, 90_000, Unknown, 899, false, leased(900)),
+            (0, 90_000, Unknown, 900, false, ClaimState::Free),
             // Claims from the future.
-            (0, 63, -900, true, ClaimState::Leased { until: now() + seconds(63) }),
-            (0, 63, -900, false, ClaimState::Leased { until: now() + seconds(63) }),
-            (0, 63, -901, true, ClaimState::Leased { until: now() + seconds(63) }),
-            (0, 63, -901, false, ClaimState::Free),
+            (0, 63, Unknown, -900, false, leased(63)),
+            (0, 63, Unknown, -900, true, leased(63)),
+            (0, 63, Unknown, -901, false, leased(63)),
+            (0, 63, Unknown, -901, true, ClaimState::Free),
         ] {
             let claim = Claim { attempt, lease_ends_at: created + seconds(lease_ends_in), client_settings: None };
-            let state = claim_state(&claim, created, patient, created + seconds(after));
-            assert_eq!(state, expected, "attempt {attempt}, {after} s after, patient: {patient}");
+            let state = claim_state(&claim, created, end, overrides, created + seconds(after));
+            assert_eq!(state, expected, "attempt {attempt}, {end:?}, {after} s after, overrides: {overrides}");
         }
+    }
+
+    fn listed(labels: Labels, age_seconds: i64) -> Listed {
+        Listed { id: "v".into(), created: now() - seconds(age_seconds), labels }
     }
 
     #[test]
     fn room_counts_labelled_and_young_versions_only() {
-        let listed = |labelled, age_seconds| Listed { id: "v".into(), created: now() - seconds(age_seconds), labelled };
+        let listed =
+            |labelled: bool, age| listed(if labelled { Labels::from([Label::Claim]) } else { Labels::default() }, age);
         let day = 86_400;
         for (version, counts) in [
             (listed(true, 10 * day), true),
@@ -319,31 +406,96 @@ mod tests {
     }
 
     #[test]
-    fn the_quota_is_checked_if_refreshes_come_close_together() {
-        let margin = Duration::from_mins(15);
-        for (age, lifetime, crowded_with, crowded_without) in [
-            (899, 3600, true, true),
-            (900, 3600, true, false),
-            (1799, 3600, true, false),
-            (1800, 3600, false, false),
-            // Due 30 and 15 minutes after they were obtained, and just before.
-            (1800, 2700, false, false),
-            (1800, 2698, true, false),
-            (1800, 1350, true, false),
-            (1800, 1348, true, true),
+    fn a_readers_request_leaves_two_versions_for_every_scheduled_refresh_of_a_day() {
+        let day = 86_400;
+        // Versions that a refresh every 45 minutes has left, the newest just now.
+        let steady = |interval: i64| -> Vec<Listed> {
+            let refreshes = (0..day / interval).map(|n| n * interval);
+            refreshes.flat_map(|age| [listed(Labels::default(), age), listed(Labels::default(), age)]).collect()
+        };
+        let more = |versions: Vec<Listed>, count: usize, age: i64| {
+            let mut all = versions;
+            all.extend(std::iter::repeat_n(listed(Labels::default(), age), count));
+            all
+        };
+        let labelled = |versions| {
+            more(versions, 0, 0)
+                .into_iter()
+                .chain([listed(Labels::from([Label::Current]), 0), listed(Labels::from([Label::Claim]), 0)])
+                .collect::<Vec<_>>()
+        };
+        let one = vec![listed(Labels::from([Label::Current]), 0)];
+        for (what, versions, interval, admitted) in [
+            ("one version", one.clone(), 2700, true),
+            ("an hourly token", labelled(steady(2700)), 2700, true),
+            ("an hourly token and 30 more versions", more(labelled(steady(2700)), 30, 0), 2700, true),
+            ("an hourly token and 33 more versions", more(labelled(steady(2700)), 33, 0), 2700, false),
+            ("the same, when they are about to make room", more(labelled(steady(2700)), 33, day - 1), 2700, false),
+            ("a token of half an hour, which fills the quota", labelled(steady(1200)), 1200, false),
+            // A day of its refreshes does not fit: the next one must.
+            ("a token of a minute and 95 more versions", more(one.clone(), 95, 0), 60, true),
+            ("a token of a minute and 96 more versions", more(one.clone(), 96, 0), 60, false),
+            ("a daily token and 90 versions", more(labelled(Vec::new()), 90, 0), day, true),
+            ("a daily token and 97 versions", more(labelled(Vec::new()), 97, 0), day, false),
         ] {
-            let obtained = |lifetime: i64| format!(r#","expiresAt":{},"refreshedAt":{}"#, at(lifetime - age), at(-age));
-            let token = token(&obtained(lifetime));
-            let found = (
-                must_check_quota(&token, now() - seconds(age), margin, now()),
-                must_check_quota_without_claims(&token, margin, now()),
-            );
-            assert_eq!(found, (crowded_with, crowded_without), "{age} s old, lifetime {lifetime} s");
+            let found = admits_request(&versions, Limits::SECRETS_MANAGER, 2, seconds(interval), now());
+            assert_eq!(found, admitted, "{what}: {} versions", versions.len());
         }
-        let by_hand = token(&format!(r#","expiresAt":0,"refreshedAt":{}"#, at(-1800)));
-        assert!(!must_check_quota(&by_hand, now() - seconds(1800), margin, now()));
-        let unknown = token("");
-        assert!(!must_check_quota(&unknown, now() - seconds(1800), margin, now()));
-        assert!(!must_check_quota_without_claims(&unknown, margin, now()));
+    }
+
+    #[test]
+    fn a_refresh_token_that_ends_before_the_next_refresh_is_used_once_a_day() {
+        let day = 86_400;
+        for (obtained, refresh_token_ends, due) in [
+            (-day + 1, 30 * day, false),
+            (-day, 30 * day, true),
+            // It ends after the token is due: nothing to do before.
+            (-day, 61 * day, false),
+        ] {
+            let members = format!(
+                r#","expiresAt":{},"refreshedAt":{},"refreshTokenExpiresAt":{}"#,
+                at(60 * day),
+                at(obtained),
+                at(refresh_token_ends)
+            );
+            assert_eq!(is_due(&members), due, "{members}");
+        }
+        assert!(is_due(&format!(r#","expiresAt":{},"refreshTokenExpiresAt":{}"#, at(60 * day), at(day))));
+    }
+
+    #[test]
+    fn refreshes_are_as_far_apart_as_the_token_becomes_due() {
+        let margin = Duration::from_mins(15);
+        for (members, expected) in [
+            (format!(r#","expiresAt":{},"refreshedAt":{}"#, at(3600), at(0)), 2700),
+            (format!(r#","expiresAt":{},"refreshedAt":{}"#, at(900), at(0)), 600),
+            // Set by a person, to have it refreshed; and not known.
+            (format!(r#","expiresAt":0,"refreshedAt":{}"#, at(0)), 2700),
+            (String::new(), 2700),
+        ] {
+            assert_eq!(refresh_interval(&token(&members), margin), seconds(expected), "{members}");
+        }
+    }
+
+    #[test]
+    fn an_old_copy_has_an_earlier_refreshed_at_and_no_later_expiry() {
+        let time = |offset: Option<i64>| offset.map(|offset| now() + seconds(offset));
+        // The staged tokens: obtained at 0, good for an hour.
+        for (refreshed_at, expires_at, expected) in [
+            (Some(-86_400), Some(-82_800), CopyAge::Older),
+            (Some(-1), Some(3599), CopyAge::Older),
+            (Some(-1), Some(3600), CopyAge::NotOlder),
+            (Some(0), Some(3600), CopyAge::NotOlder),
+            // New tokens, and a `refreshedAt` that a person left as it was.
+            (Some(-86_400), Some(3601), CopyAge::NotOlder),
+            (Some(-86_400), None, CopyAge::Unclear),
+            (None, Some(0), CopyAge::Unclear),
+            (None, Some(1), CopyAge::NotOlder),
+            (None, None, CopyAge::NotOlder),
+        ] {
+            let age = age_of_copy(time(refreshed_at), time(expires_at), now(), time(Some(3600)));
+            assert_eq!(age, expected, "{refreshed_at:?} {expires_at:?}");
+        }
+        assert_eq!(age_of_copy(time(Some(-1)), time(Some(5)), now(), None), CopyAge::Unclear);
     }
 }

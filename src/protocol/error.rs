@@ -95,6 +95,8 @@ pub enum Error {
         secret_id: String,
         /// How much the store keeps.
         limits: Limits,
+        /// Whether a reader asked for the refresh: there is room, but the scheduled refreshes of the next day need it.
+        is_readers_request: bool,
         /// The version that holds new tokens already.
         staged: Option<VersionId>,
     },
@@ -163,24 +165,41 @@ impl Error {
     pub fn of_store(store: &impl SecretStore, secret_id: &str, error: StoreError, staged: Option<&VersionId>) -> Self {
         let advice = store.advice(&error, secret_id);
         let (secret_id, staged) = (secret_id.to_owned(), staged.cloned());
+        let unavailable = |action, detail, staged| Self::StoreUnavailable {
+            secret_id: secret_id.clone(),
+            action,
+            detail,
+            advice: advice.clone(),
+            staged,
+        };
         match error {
+            // A version that was just staged exists, whatever a read returns.
+            StoreError::NotFound { detail } if staged.is_some() => {
+                let advice = Advice::new("the next run tries again").or_at_command_line("try again");
+                let action = store.action(Operation::MoveLabel);
+                Self::StoreUnavailable { secret_id, action, detail, advice, staged }
+            }
             StoreError::NotFound { detail } => Self::SecretNotFound { secret_id, detail, advice },
             StoreError::AccessDenied { action, detail } => {
                 Self::AccessDenied { secret_id, action, detail, advice, staged }
             }
-            StoreError::Quota { .. } => Self::VersionQuota { secret_id, limits: store.limits(), staged },
+            StoreError::NotConfigured { detail } => Self::InvalidConfiguration {
+                problem: format!("secret `{secret_id}`: {detail}; {}", advice.text(Audience::Function)),
+            },
+            StoreError::Quota { .. } => {
+                Self::VersionQuota { secret_id, limits: store.limits(), is_readers_request: false, staged }
+            }
             StoreError::Binary => Self::InvalidSecret { secret_id, problem: SecretProblem::Binary.to_string() },
-            StoreError::Unavailable { action, detail } | StoreError::Rejected { action, detail } => {
-                Self::StoreUnavailable { secret_id, action, detail, advice, staged }
-            }
+            StoreError::Unavailable { action, detail }
+            | StoreError::Rejected { action, detail }
+            | StoreError::NotAuthenticated { action, detail } => unavailable(action, detail, staged),
             StoreError::Exists => {
-                let (action, detail) =
-                    (store.action(Operation::Put), "the version id exists with other content".to_owned());
-                Self::StoreUnavailable { secret_id, action, detail, advice, staged }
+                let detail = "the version id exists with other content".to_owned();
+                unavailable(store.action(Operation::Put), detail, staged)
             }
-            StoreError::Moved => {
-                let (action, detail) = (store.action(Operation::MoveCurrent), "AWSCURRENT kept moving".to_owned());
-                Self::StoreUnavailable { secret_id, action, detail, advice, staged }
+            StoreError::Moved { detail } => {
+                let detail = format!("AWSCURRENT kept moving, or the move was refused: {detail}");
+                unavailable(store.action(Operation::MoveLabel), detail, staged)
             }
         }
     }
@@ -212,7 +231,11 @@ impl Error {
             Self::StoreUnavailable { secret_id, action, detail, staged, .. } => {
                 format!("secret `{secret_id}`: {action} failed ({detail}){}", SafeIn(staged.as_ref()))
             }
-            Self::VersionQuota { secret_id, limits, staged } => format!(
+            Self::VersionQuota { secret_id, is_readers_request: true, .. } => format!(
+                "secret `{secret_id}` has no room for a refresh that a reader asks for (`ifVersionId`): the scheduled refreshes of \
+                 the next 24 hours need it"
+            ),
+            Self::VersionQuota { secret_id, limits, staged, .. } => format!(
                 "secret `{secret_id}` has no room for the versions that a refresh needs (about {}, of which those younger \
                  than {} hours count){}",
                 limits.versions,
@@ -234,6 +257,9 @@ impl Error {
             Self::SecretNotFound { advice, .. }
             | Self::AccessDenied { advice, .. }
             | Self::StoreUnavailable { advice, .. } => advice.text(audience).into(),
+            Self::VersionQuota { is_readers_request: true, .. } => {
+                "find out why the API rejects new tokens; `force` without `ifVersionId` skips this check".into()
+            }
             Self::VersionQuota { .. } => "refresh or edit it less often, or set CLAIM=never (one version for each refresh) if \
                                           no two runs can overlap"
                 .into(),
@@ -336,7 +362,7 @@ mod tests {
             secret_id: "crm".to_owned(),
             action: aws::MOVE,
             detail: detail(),
-            advice: aws::advice(&error, "crm"),
+            advice: aws::advice(&error, "crm", "eu-central-1"),
             staged: Some("v2".into()),
         }
     }
@@ -455,9 +481,9 @@ mod tests {
                  overlap",
             ),
             (
-                StoreError::Moved,
+                StoreError::Moved { detail: detail() },
                 "StoreUnavailable",
-                "secret `crm`: write failed (AWSCURRENT kept moving); the next run tries again",
+                "secret `crm`: write failed (AWSCURRENT kept moving, or the move was refused: no); the next run tries again",
             ),
         ] {
             let error = Error::of_store(&store, "crm", error, None);

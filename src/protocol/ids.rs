@@ -70,8 +70,13 @@ impl TokenKey {
     /// The id of the refusal of these tokens to this client in the six hours (UTC) around `now`.
     #[must_use]
     pub fn refusal(&self, client: ClientDigest, now: DateTime<Utc>) -> VersionId {
+        self.refusal_of(&client.to_string(), now)
+    }
+
+    /// The same, with the client's digest as a claim contains it.
+    pub(super) fn refusal_of(&self, client: &str, now: DateTime<Utc>) -> VersionId {
         let window = now.timestamp().div_euclid(REFUSAL_WINDOW_SECONDS);
-        self.id(&["refusal", &client.to_string(), &window.to_string()])
+        self.id(&["refusal", client, &window.to_string()])
     }
 
     fn id(&self, parts: &[&str]) -> VersionId {

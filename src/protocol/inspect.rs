@@ -3,27 +3,31 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    Error, Run, TokenVersion, decision,
-    ids::{ClientDigest, TokenKey},
-    record::{Claim, Record, RecordRead},
+    Due, Error, Run, TokenVersion, decision,
+    ids::TokenKey,
+    inventory::Inventory,
+    record::{Claim, ClaimEnd, Record, RecordRead},
 };
 use crate::{
     oauth::response::ErrorResponse,
-    store::{Label, SecretStore, Selector},
+    store::{Label, SecretStore, Selector, Version},
 };
-
-/// A secret has no room for more claims than this.
-const MAX_CLAIMS: u32 = 100;
 
 /// The newest claim on a token.
 pub(super) struct NewestClaim {
     pub(super) claim: Claim,
     pub(super) created: DateTime<Utc>,
-    /// Whether its run recorded a refusal: then it did not end with new tokens in memory.
-    pub(super) refused: bool,
+    /// How its run ended, if that is known.
+    pub(super) end: ClaimEnd,
 }
 
 impl<S: SecretStore> Run<'_, S> {
+    /// The versions of the secret.
+    pub(super) async fn inventory(&self) -> Result<Inventory, Error> {
+        let listed = self.list().await.map_err(|error| self.store_error(error))?;
+        Ok(Inventory::new(listed, self.refresher.store.limits().labels))
+    }
+
     /// The staged version: the tokens that the ones with this key were exchanged for.
     pub(super) async fn staged(&self, key: &TokenKey) -> Result<Option<TokenVersion>, Error> {
         self.find(Selector::Id(&key.staged())).await?.map(|version| self.token_version(version)).transpose()
@@ -31,55 +35,113 @@ impl<S: SecretStore> Run<'_, S> {
 
     /// The last tokens in the chain of staged versions: an old copy may have been pasted back long afterwards.
     pub(super) async fn newest_staged(&self, mut staged: TokenVersion) -> Result<TokenVersion, Error> {
-        for _ in 0..self.refresher.store.limits().versions {
+        let limits = self.refresher.store.limits();
+        for _ in 0..limits.versions {
             match self.staged(&staged.key()).await? {
                 Some(next) => staged = next,
                 None => break,
             }
         }
+        // The label moved on, and later versions may have been removed. The one that was staged last remains.
+        if !staged.has_staged_label && decision::records_may_be_removed(&staged.token, limits, self.now()) {
+            let last = self.find(Selector::Label(Label::Staged)).await?.and_then(|last| self.token_version(last).ok());
+            let is_later = |last: &TokenVersion| last.token.tokens.refreshed_at > staged.token.tokens.refreshed_at;
+            return Ok(last.filter(is_later).unwrap_or(staged));
+        }
         Ok(staged)
     }
 
     /// The recorded refusal of these tokens to this client in the current six hours.
-    pub(super) async fn refusal(&self, key: &TokenKey, client: ClientDigest) -> Result<Option<ErrorResponse>, Error> {
-        let id = key.refusal(client, self.now());
+    pub(super) async fn refusal(&self, due: &Due<'_>) -> Result<Option<ErrorResponse>, Error> {
+        let id = due.key.refusal(due.client_digest, self.now());
         let version = self.find(Selector::Id(&id)).await?;
-        Ok(version.and_then(|version| match Record::read(&version.body, key) {
+        Ok(version.and_then(|version| match Record::read(&version.body, &due.key) {
             RecordRead::Record(Record::Refusal { refusal, .. }) => Some(refusal),
             _ => None,
         }))
     }
 
-    /// The newest claim on these tokens. The label names it, unless a record of other tokens or a refusal came after it; then the
-    /// ids are tried one by one. `None`: it cannot be read yet.
-    pub(super) async fn newest_claim(&self, key: &TokenKey) -> Result<Option<NewestClaim>, Error> {
-        let labelled = self.find(Selector::Label(Label::Claim)).await?;
+    /// The newest claim on these tokens. The label is on it, unless a record of other tokens or a refusal was put after it; then the
+    /// list shows which claims exist. `None`: it cannot be read yet.
+    pub(super) async fn newest_claim(
+        &self,
+        due: &Due<'_>,
+        inventory: &Inventory,
+    ) -> Result<Option<NewestClaim>, Error> {
+        let key = &due.key;
+        let listed = inventory.newest_claim(key);
+        let is_newest = |attempt: u32| listed.is_none_or(|listed| attempt >= listed);
         let (mut refused, mut of_later_version) = (None, None);
-        if let Some(version) = labelled {
+        if let Some(version) = self.find(Selector::Label(Label::Claim)).await? {
             match Record::read(&version.body, key) {
-                RecordRead::Record(Record::Claim(claim)) => {
-                    return Ok(Some(NewestClaim { claim, created: version.created, refused: false }));
+                RecordRead::Record(Record::Claim(claim)) if is_newest(claim.attempt) => {
+                    return self.with_its_end(due, claim, &version).await.map(Some);
                 }
-                RecordRead::Record(Record::Refusal { attempt, .. }) => refused = Some(attempt),
+                RecordRead::Record(Record::Refusal { attempt, .. }) if is_newest(attempt) => {
+                    refused = Some((attempt, version.created));
+                }
                 RecordRead::OfLaterVersion => of_later_version = Some(version),
-                RecordRead::Other => {}
+                RecordRead::Record(_) | RecordRead::Other => {}
             }
         }
-        let mut newest = None;
-        let first = refused.unwrap_or(0);
-        for attempt in first..first.saturating_add(MAX_CLAIMS) {
-            let Some(version) = self.find(Selector::Id(&key.claim(attempt))).await? else { break };
-            let claim = match Record::read(&version.body, key) {
-                RecordRead::Record(Record::Claim(claim)) => claim,
-                _ => decision::claim_of_unknown_content(attempt, version.created),
-            };
-            newest = Some(NewestClaim { claim, created: version.created, refused: refused == Some(attempt) });
+        if let Some((attempt, created)) = refused {
+            return self.refused_claim(due, attempt, created).await.map(Some);
         }
-        if let (Some(newest), Some(version)) = (&mut newest, of_later_version) {
+        let attempt = listed.unwrap_or(0);
+        let Some(version) = self.find(Selector::Id(&key.claim(attempt))).await? else { return Ok(None) };
+        let claim = match Record::read(&version.body, key) {
+            RecordRead::Record(Record::Claim(claim)) => claim,
+            _ => decision::claim_of_unknown_content(attempt, version.created),
+        };
+        Ok(Some(match of_later_version {
             // Its content is unknown, but it was put last: the lease counts from then.
-            newest.claim = decision::claim_of_unknown_content(newest.claim.attempt, version.created);
-            newest.created = version.created;
-        }
-        Ok(newest)
+            Some(later) => NewestClaim {
+                claim: decision::claim_of_unknown_content(attempt, later.created),
+                created: later.created,
+                end: ClaimEnd::Unknown,
+            },
+            None => self.with_its_end(due, claim, &version).await?,
+        }))
+    }
+
+    /// The claim of a recorded refusal. If it has been removed since, the refusal stands for it.
+    async fn refused_claim(
+        &self,
+        due: &Due<'_>,
+        attempt: u32,
+        refused_at: DateTime<Utc>,
+    ) -> Result<NewestClaim, Error> {
+        let version = self.find(Selector::Id(&due.key.claim(attempt))).await?;
+        let created = version.as_ref().map_or(refused_at, |version| version.created);
+        let claim = match version.map(|version| Record::read(&version.body, &due.key)) {
+            Some(RecordRead::Record(Record::Claim(claim))) => claim,
+            _ => decision::claim_of_unknown_content(attempt, created),
+        };
+        Ok(NewestClaim { claim, created, end: ClaimEnd::Refused })
+    }
+
+    /// Whether the claim before this one was put with the same client settings.
+    pub(super) async fn was_used_before(&self, due: &Due<'_>, claim: &Claim) -> Result<bool, Error> {
+        let Some(before) = claim.attempt.checked_sub(1) else { return Ok(false) };
+        let version = self.find(Selector::Id(&due.key.claim(before))).await?;
+        Ok(version.is_some_and(|version| match Record::read(&version.body, &due.key) {
+            RecordRead::Record(Record::Claim(claim)) => due.is_client_of(&claim),
+            _ => false,
+        }))
+    }
+
+    /// The claim with how its run ended. If an earlier run recorded the same refusal, this run could not record it again: then its
+    /// claim has the label `OAUTH_ENDED`.
+    async fn with_its_end(&self, due: &Due<'_>, claim: Claim, version: &Version) -> Result<NewestClaim, Error> {
+        let end = if version.labels.has(Label::Ended) {
+            let refusal = claim.client_settings.as_ref().map(|client| due.key.refusal_of(client, self.now()));
+            match refusal {
+                Some(id) if self.find(Selector::Id(&id)).await?.is_some() => ClaimEnd::Refused,
+                _ => ClaimEnd::WithoutTokens,
+            }
+        } else {
+            ClaimEnd::Unknown
+        };
+        Ok(NewestClaim { claim, created: version.created, end })
     }
 }

@@ -21,11 +21,13 @@ pub enum Outcome {
     Superseded,
     /// A dry run: a scheduled run would refresh.
     WouldRefresh,
+    /// A dry run: a scheduled run would recover.
+    WouldRecover,
 }
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Skipped,
         Self::Refreshed,
         Self::Recovered,
@@ -33,6 +35,7 @@ impl Outcome {
         Self::BackingOff,
         Self::Superseded,
         Self::WouldRefresh,
+        Self::WouldRecover,
     ];
 
     /// The name, as reports have it.
@@ -46,6 +49,7 @@ impl Outcome {
             Self::BackingOff => "backing_off",
             Self::Superseded => "superseded",
             Self::WouldRefresh => "would_refresh",
+            Self::WouldRecover => "would_recover",
         }
     }
 }

@@ -8,7 +8,26 @@ use super::{
     outcome::{Completed, Outcome, Reason},
     stage::{FIRST_PAUSE, StagedTokens, UnstoredTokens},
 };
-use crate::store::{Label, SecretStore, Selector, StoreError};
+use crate::{
+    secret::Secret,
+    store::{Label, SecretStore, Selector, StoreError},
+};
+
+/// The tokens that a promotion replaces.
+struct Replaced {
+    keys: Vec<TokenKey>,
+    refresh_token: Secret,
+}
+
+impl Replaced {
+    /// Whether these tokens are replaced by the staged ones. Also if a person has edited the access token or `refreshedAt` beside the
+    /// refresh token that is spent.
+    fn contains(&self, found: &TokenVersion, staged: &TokenVersion) -> bool {
+        self.keys.contains(&found.key())
+            || (found.token.tokens.refresh_token == self.refresh_token
+                && staged.token.tokens.refresh_token != self.refresh_token)
+    }
+}
 
 /// The result of a promotion.
 pub(super) struct Promoted {
@@ -41,9 +60,10 @@ impl<S: SecretStore> Run<'_, S> {
         outcome: Outcome,
     ) -> Result<Promoted, Error> {
         let StagedTokens { ours, others } = staged;
-        let mut replaced = vec![unstored.spent];
-        replaced.extend(others.as_ref().map(TokenVersion::key));
-        if !replaced.contains(&current.key()) {
+        let mut keys = vec![unstored.spent];
+        keys.extend(others.as_ref().map(TokenVersion::key));
+        let replaced = Replaced { keys, refresh_token: unstored.spent_refresh_token.clone() };
+        if !replaced.contains(&current, &ours) {
             let outcome = if current.token.tokens == ours.token.tokens { outcome } else { Outcome::Superseded };
             return Ok(self.completed(outcome, &current, reason).into());
         }
@@ -96,8 +116,9 @@ impl<S: SecretStore> Run<'_, S> {
         reason: Reason,
     ) -> Result<Completed, Error> {
         let newest = self.newest_staged(staged).await?;
-        let spent = current.key();
-        self.promote(current, newest, &[spent], reason, Outcome::Recovered).await?.into_result()
+        let replaced =
+            Replaced { keys: vec![current.key()], refresh_token: current.token.tokens.refresh_token.clone() };
+        self.promote(current, newest, &replaced, reason, Outcome::Recovered).await?.into_result()
     }
 
     /// Publishes staged tokens and moves AWSCURRENT to them, together with what a person edits meanwhile. If somebody puts other
@@ -106,7 +127,7 @@ impl<S: SecretStore> Run<'_, S> {
         &self,
         mut current: TokenVersion,
         staged: TokenVersion,
-        replaced: &[TokenKey],
+        replaced: &Replaced,
         reason: Reason,
         outcome: Outcome,
     ) -> Result<Promoted, Error> {
@@ -126,16 +147,16 @@ impl<S: SecretStore> Run<'_, S> {
                     }
                 }
             };
-            let lost = match self.move_current(&current.id, &target).await {
+            let lost = match self.move_label(Label::Current, Some(&current.id), &target).await {
                 Ok(()) => {
                     let completed = self.completed(outcome, &TokenVersion { id: target, ..staged }, reason);
                     let completed = Completed { previous_version_id: Some(current.id), ..completed };
                     return Ok(Promoted { completed, published });
                 }
                 // Lost to another run; or done, and the answer was lost; or the staged version is not visible yet. Read again.
-                Err(error @ (StoreError::Moved | StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => {
-                    error
-                }
+                Err(
+                    error @ (StoreError::Moved { .. } | StoreError::NotFound { .. } | StoreError::Unavailable { .. }),
+                ) => error,
                 Err(error) => return Err(safe(error)),
             };
             match self.get(Selector::Label(Label::Current)).await {
@@ -147,7 +168,7 @@ impl<S: SecretStore> Run<'_, S> {
                         let completed = Completed { previous_version_id: Some(current.id), ..completed };
                         return Ok(Promoted { completed, published });
                     }
-                    if !replaced.contains(&found.key()) {
+                    if !replaced.contains(&found, &staged) {
                         let published = self.publish(&found).await;
                         let completed = self.completed(Outcome::Superseded, &found, reason);
                         return Ok(Promoted { completed, published });

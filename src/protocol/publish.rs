@@ -12,6 +12,8 @@
 //!
 //! So each run that skips the token checks the publication: one call more.
 
+use chrono::{DateTime, Utc};
+
 use super::{Error, Run, TokenVersion, decision};
 use crate::{
     secret::Secret,
@@ -62,23 +64,35 @@ impl<S: SecretStore> Run<'_, S> {
     /// then they must be promoted first.
     pub(super) async fn keep_published(&self, current: &TokenVersion) -> Result<Option<TokenVersion>, Error> {
         let Some(publication) = current.publication() else { return Ok(None) };
-        let Published::Outdated(found) = self.check_publication(current, &publication).await? else { return Ok(None) };
+        let give_up_at = self.publishing_ends();
+        let Published::Outdated(found) = self.check_publication(current, &publication, give_up_at).await? else {
+            return Ok(None);
+        };
         if let Some(staged) = self.staged(&current.key()).await? {
             return Ok(Some(staged));
         }
         // Read again: other runs may have gone on since, and published that.
         if self.read_current().await?.id == current.id {
-            self.put_publication(&publication, found.as_ref()).await?;
+            self.put_publication(&publication, found.as_ref(), self.publishing_ends()).await?;
         }
         Ok(None)
+    }
+
+    /// Whether tokens are to be published and nothing is published yet.
+    pub(super) async fn needs_a_first_publication(&self, current: &TokenVersion) -> Result<bool, Error> {
+        let Some(publication) = current.publication() else { return Ok(false) };
+        let published = self.check_publication(current, &publication, self.publishing_ends()).await?;
+        Ok(matches!(published, Published::Outdated(None)))
     }
 
     /// Publishes tokens that are current or about to be.
     pub(super) async fn publish(&self, tokens: &TokenVersion) -> Result<(), Error> {
         let Some(publication) = tokens.publication() else { return Ok(()) };
+        let give_up_at = self.publishing_ends();
         for _ in 0..MAX_TRIES {
-            match self.check_publication(tokens, &publication).await? {
-                Published::Outdated(found) if !self.put_publication(&publication, found.as_ref()).await? => {}
+            match self.check_publication(tokens, &publication, give_up_at).await? {
+                Published::Outdated(found)
+                    if !self.put_publication(&publication, found.as_ref(), give_up_at).await? => {}
                 Published::UpToDate | Published::Outdated(_) => break,
             }
         }
@@ -89,13 +103,14 @@ impl<S: SecretStore> Run<'_, S> {
         &self,
         tokens: &TokenVersion,
         publication: &Publication<'_>,
+        give_up_at: DateTime<Utc>,
     ) -> Result<Published, Error> {
         let invalid = |problem: String| {
             let secret_id = publication.secret_id.to_owned();
             Err(Error::InvalidSecret { secret_id, problem: format!("{problem} ({})", self.whose_publication()) })
         };
         let get = self.refresher.store.get(publication.secret_id, Selector::Label(Label::Current));
-        match self.in_publishing_time(Operation::Get, get).await {
+        match self.in_time_until(give_up_at, Operation::Get, get).await {
             Ok(version) if version.arn == tokens.arn => invalid("it is the token secret itself".to_owned()),
             Ok(version) if version.body == publication.text => Ok(Published::UpToDate),
             Ok(version) => match token_secret::check_publication(version.body.expose()) {
@@ -109,36 +124,40 @@ impl<S: SecretStore> Run<'_, S> {
     }
 
     /// Puts the publication in place of what was found. Returns whether it is certainly current now: another run may have been first.
-    async fn put_publication(&self, publication: &Publication<'_>, found: Option<&VersionId>) -> Result<bool, Error> {
+    async fn put_publication(
+        &self,
+        publication: &Publication<'_>,
+        found: Option<&VersionId>,
+        give_up_at: DateTime<Utc>,
+    ) -> Result<bool, Error> {
         let Publication { secret_id, id, text } = publication;
         let put = self.refresher.store.put(secret_id, id, Label::Staged, text);
-        let put = self.in_publishing_time(Operation::Put, put).await;
+        let put = self.in_time_until(give_up_at, Operation::Put, put).await;
         put.map_err(|error| self.publish_error(publication, error))?;
         // A secret's first version becomes current by itself.
         let Some(found) = found else { return Ok(false) };
-        let moved = self.refresher.store.move_current(secret_id, found, id);
-        match self.in_publishing_time(Operation::MoveCurrent, moved).await {
+        let moved = self.refresher.store.move_label(secret_id, Label::Current, Some(found), id);
+        match self.in_time_until(give_up_at, Operation::MoveLabel, moved).await {
             Ok(()) => Ok(true),
-            Err(StoreError::Moved) => Ok(false),
+            Err(StoreError::Moved { .. }) => Ok(false),
             Err(error) => Err(self.publish_error(publication, error)),
         }
     }
 
     fn publish_error(&self, publication: &Publication<'_>, error: StoreError) -> Error {
-        Error::of_store(&self.refresher.store, publication.secret_id, error.adding(&self.whose_publication()), None)
+        self.publication_error(publication.secret_id, error)
+    }
+
+    pub(super) fn publication_error(&self, secret_id: &str, error: StoreError) -> Error {
+        Error::of_store(&self.refresher.store, secret_id, error.adding(&self.whose_publication()), None)
     }
 
     fn whose_publication(&self) -> String {
         format!("it is the publishTo of `{}`, whose own tokens are safe", self.secret_id)
     }
 
-    /// A call to the published secret. It must not use up the time that the promotion needs.
-    async fn in_publishing_time<T>(
-        &self,
-        operation: Operation,
-        call: impl Future<Output = Result<T, StoreError>> + Send,
-    ) -> Result<T, StoreError> {
-        let give_up_at = (self.now() + decision::MAX_PROMOTION).min(self.deadline - decision::TWO_WRITES);
-        self.in_time_until(give_up_at, operation, call).await
+    /// When publishing is given up: all its calls together must not use up the time that the promotion needs.
+    fn publishing_ends(&self) -> DateTime<Utc> {
+        (self.now() + decision::MAX_PROMOTION).min(self.deadline - decision::TWO_WRITES)
     }
 }

@@ -26,6 +26,17 @@ pub struct Claim {
     pub client_settings: Option<String>,
 }
 
+/// How the run of a claim ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimEnd {
+    /// Not known: the run may still be running, or it crashed.
+    Unknown,
+    /// Without new tokens: nothing was sent, or the response was complete. The label `OAUTH_ENDED` is on the claim.
+    WithoutTokens,
+    /// With a refusal on record.
+    Refused,
+}
+
 /// The content of a version with the label `OAUTH_CLAIM`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {

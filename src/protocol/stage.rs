@@ -1,10 +1,12 @@
 //! Staging: writes issued tokens into the store, at an id derived from the tokens they were exchanged for. Moves no label of readers.
 
+use std::sync::{Mutex, PoisonError};
+
 use chrono::TimeDelta;
 use tracing::{error, warn};
 
 use super::{
-    Error, Run, TokenVersion,
+    Error, Refresher, Run, TokenVersion,
     call::boxed,
     decision,
     ids::TokenKey,
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::{
     secret::Secret,
-    store::{Label, SecretStore, StoreError, Version},
+    store::{Label, Labels, SecretStore, StoreError, Version},
 };
 
 /// The pause before the first retry; each further pause is twice as long.
@@ -28,6 +30,8 @@ pub(super) struct UnstoredTokens {
     pub(super) arn: String,
     /// The tokens they were exchanged for.
     pub(super) spent: TokenKey,
+    /// The refresh token that was exchanged.
+    pub(super) spent_refresh_token: Secret,
     /// The whole text of the version that is to become current.
     pub(super) body: Secret,
 }
@@ -40,6 +44,39 @@ impl UnstoredTokens {
             version_id: self.spent.staged(),
             detail: detail.to_owned(),
         }
+    }
+}
+
+/// Issued tokens until they are current. If the run ends before [`Self::done`] (an error, a panic, a cancelled run), they stay in
+/// memory for the next run of this process.
+pub(super) struct InMemory<'a> {
+    unstored: &'a Mutex<Vec<UnstoredTokens>>,
+    tokens: UnstoredTokens,
+    is_done: bool,
+}
+
+impl InMemory<'_> {
+    pub(super) const fn tokens(&self) -> &UnstoredTokens {
+        &self.tokens
+    }
+
+    /// The tokens are current, or others have replaced them: the next run has nothing to do.
+    pub(super) fn done(mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Drop for InMemory<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.unstored.lock().unwrap_or_else(PoisonError::into_inner).push(self.tokens.clone());
+        }
+    }
+}
+
+impl<S> Refresher<S> {
+    pub(super) const fn keep_in_memory(&self, tokens: UnstoredTokens) -> InMemory<'_> {
+        InMemory { unstored: &self.unstored, tokens, is_done: false }
     }
 }
 
@@ -99,7 +136,9 @@ impl<S: SecretStore> Run<'_, S> {
             let others = self.staged(&unstored.spent).await?;
             Some(others.ok_or_else(|| self.store_error(StoreError::Exists))?)
         };
-        let version = Version { arn: unstored.arn.clone(), id, created: self.now(), body: unstored.body.clone() };
+        let labels = Labels::from([Label::Staged]);
+        let version =
+            Version { arn: unstored.arn.clone(), id, created: self.now(), labels, body: unstored.body.clone() };
         Ok(StagedTokens { ours: self.token_version(version)?, others })
     }
 

@@ -175,10 +175,14 @@ impl ReadError {
             StoreError::NotFound { detail } => Self::SecretNotFound { secret_id, detail, advice },
             StoreError::AccessDenied { action, detail } => Self::AccessDenied { secret_id, action, detail, advice },
             StoreError::Binary => Self::InvalidSecret { secret_id, problem: SecretProblem::Binary.to_string() },
-            StoreError::Unavailable { detail, .. } => Self::Unavailable { secret_id, detail },
-            StoreError::Rejected { detail, .. } => Self::Rejected { secret_id, detail },
+            StoreError::Unavailable { detail, .. } | StoreError::NotAuthenticated { detail, .. } => {
+                Self::Unavailable { secret_id, detail }
+            }
+            StoreError::NotConfigured { detail } | StoreError::Rejected { detail, .. } => {
+                Self::Rejected { secret_id, detail }
+            }
             // A read of these stores never fails like this, but a source that the caller provides may return it.
-            error @ (StoreError::Exists | StoreError::Moved | StoreError::Quota { .. }) => {
+            error @ (StoreError::Exists | StoreError::Moved { .. } | StoreError::Quota { .. }) => {
                 Self::Rejected { secret_id, detail: error.to_string() }
             }
         }

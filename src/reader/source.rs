@@ -264,7 +264,9 @@ impl Source {
             },
             Kind::Store(store, _) => store.advice(error, secret_id),
             #[cfg(feature = "extension")]
-            Kind::LocalHttp(_) => crate::store::aws::advice(error, secret_id),
+            Kind::LocalHttp(_) => {
+                crate::store::aws::advice(error, secret_id, &std::env::var("AWS_REGION").unwrap_or_default())
+            }
         }
     }
 }

@@ -137,7 +137,7 @@ impl SecretStore for DirectoryStore {
     fn action(&self, operation: Operation) -> &'static str {
         match operation {
             Operation::Get | Operation::List => "read",
-            Operation::Put | Operation::MoveCurrent => "write",
+            Operation::Put | Operation::MoveLabel => "write",
         }
     }
 
@@ -151,9 +151,11 @@ impl SecretStore for DirectoryStore {
             StoreError::Binary | StoreError::Rejected { .. } => {
                 Advice::new("the same call will fail again: check the secret's name and its file")
             }
-            StoreError::Exists | StoreError::Moved | StoreError::Unavailable { .. } => {
-                Advice::new("the next run tries again").or_at_command_line("try again")
-            }
+            StoreError::Exists
+            | StoreError::Moved { .. }
+            | StoreError::NotAuthenticated { .. }
+            | StoreError::NotConfigured { .. }
+            | StoreError::Unavailable { .. } => Advice::new("the next run tries again").or_at_command_line("try again"),
         }
     }
 
@@ -170,9 +172,15 @@ impl SecretStore for DirectoryStore {
         self.change(secret_id, move |versions, now| versions.put(&id, &body, Some(&labels), now)).await
     }
 
-    async fn move_current(&self, secret_id: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
-        let (from, to) = (from.clone(), to.clone());
-        self.change(secret_id, move |versions, _| versions.move_label(Label::Current.as_str(), Some(&from), &to)).await
+    async fn move_label(
+        &self,
+        secret_id: &str,
+        label: Label,
+        from: Option<&VersionId>,
+        to: &VersionId,
+    ) -> Result<(), StoreError> {
+        let (from, to) = (from.cloned(), to.clone());
+        self.change(secret_id, move |versions, _| versions.move_label(label.as_str(), from.as_ref(), &to)).await
     }
 
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
@@ -229,14 +237,14 @@ mod tests {
         store.put(NAME, &id(2), Label::Staged, &"two".into()).await.unwrap();
         assert_eq!(text(&store, Label::Current).await.unwrap(), "one");
         assert_eq!(text(&store, Label::Staged).await.unwrap(), "two");
-        assert_eq!(store.move_current(NAME, &id(2), &first).await, Err(StoreError::Moved));
+        assert!(matches!(store.move_current(NAME, &id(2), &first).await, Err(StoreError::Moved { .. })));
         store.move_current(NAME, &first, &id(2)).await.unwrap();
         assert_eq!(text(&store, Label::Current).await.unwrap(), "two");
         assert_eq!(store.roll_back(NAME).await.unwrap(), first);
         assert_eq!(text(&store, Label::Current).await.unwrap(), "one");
         let third = store.put_value(NAME, &"three".into()).await.unwrap();
         assert_eq!(store.get(NAME, Selector::Label(Label::Current)).await.unwrap().id, third);
-        let listed: Vec<_> = store.list(NAME).await.unwrap().into_iter().map(|it| (it.id, it.labelled)).collect();
+        let listed: Vec<_> = store.list(NAME).await.unwrap().into_iter().map(|it| (it.id, it.labels.any())).collect();
         assert_eq!(listed, [(first, true), (id(2), true), (third, true)]);
     }
 
@@ -568,7 +576,7 @@ mod tests {
         for (n, task) in (2..18).zip(tasks) {
             match task.await.unwrap() {
                 Ok(()) => winners.push(id(n)),
-                lost => assert_eq!(lost, Err(StoreError::Moved)),
+                lost => assert!(matches!(lost, Err(StoreError::Moved { .. })), "{lost:?}"),
             }
         }
         assert_eq!(winners, [store.get(NAME, Selector::Label(Label::Current)).await.unwrap().id]);
@@ -591,7 +599,7 @@ mod tests {
                 let from = store.get(NAME, Selector::Label(Label::Current)).await.unwrap().id;
                 match store.move_current(NAME, &from, &own).await {
                     Ok(()) => break won.push(format!("moved from {from}")),
-                    lost => assert_eq!(lost, Err(StoreError::Moved)),
+                    lost => assert!(matches!(lost, Err(StoreError::Moved { .. })), "{lost:?}"),
                 }
             }
         }

@@ -69,8 +69,14 @@ impl SecretStore for NamedStore {
         delegate!(self, store => store.put(secret_id, id, label, body).await)
     }
 
-    async fn move_current(&self, secret_id: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
-        delegate!(self, store => store.move_current(secret_id, from, to).await)
+    async fn move_label(
+        &self,
+        secret_id: &str,
+        label: Label,
+        from: Option<&VersionId>,
+        to: &VersionId,
+    ) -> Result<(), StoreError> {
+        delegate!(self, store => store.move_label(secret_id, label, from, to).await)
     }
 
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_secretsmanager::{
     Client,
     config::StalledStreamProtectionConfig,
@@ -41,6 +42,8 @@ const MAX_PAGES: usize = 10;
 #[derive(Clone, Debug)]
 pub struct SecretsManager {
     client: Client,
+    /// For advice on permissions.
+    region: String,
 }
 
 impl SecretsManager {
@@ -87,7 +90,8 @@ impl SecretsManager {
                 Ok(_) => break,
             }
         }
-        Ok(Self { client: Client::from_conf(settings.build()) })
+        let region = config.region().map(ToString::to_string).unwrap_or_default();
+        Ok(Self { client: Client::from_conf(settings.build()), region })
     }
 
     async fn get_secret_value(&self, secret_id: &str, which: Selector<'_>) -> Result<GetSecretValueOutput, StoreError> {
@@ -96,7 +100,8 @@ impl SecretsManager {
             Selector::Label(label) => call.version_stage(label.as_str()),
             Selector::Id(id) => call.version_id(id.as_str()),
         };
-        call.send().await.map_err(|error| store_error(GET, &error, None))
+        let sent = signed_again(|| call.clone().send()).await;
+        sent.map_err(|error| store_error(GET, &error, None))
     }
 }
 
@@ -114,7 +119,7 @@ impl SecretStore for SecretsManager {
     }
 
     fn advice(&self, error: &StoreError, secret_id: &str) -> Advice {
-        aws::advice(error, secret_id)
+        aws::advice(error, secret_id, &self.region)
     }
 
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
@@ -123,6 +128,7 @@ impl SecretStore for SecretsManager {
             arn: got.arn.ok_or_else(|| missing("ARN"))?,
             id: got.version_id.ok_or_else(|| missing("VersionId"))?.into(),
             created: got.created_date.and_then(|date| time(&date)).ok_or_else(|| missing("CreatedDate"))?,
+            labels: got.version_stages.unwrap_or_default().into_iter().collect(),
             body: got.secret_string.map(Secret::from).ok_or(StoreError::Binary)?,
         })
     }
@@ -130,17 +136,22 @@ impl SecretStore for SecretsManager {
     async fn put(&self, secret_id: &str, id: &VersionId, label: Label, body: &Secret) -> Result<(), StoreError> {
         let call = self.client.put_secret_value().secret_id(secret_id).client_request_token(id.as_str());
         let call = call.version_stages(label.as_str()).secret_string(body.expose());
-        match call.send().await {
+        match signed_again(|| call.clone().send()).await {
             Ok(_) => Ok(()),
             Err(error) => Err(store_error(PUT, &error, Some(body))),
         }
     }
 
-    async fn move_current(&self, secret_id: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
-        let call = self.client.update_secret_version_stage().secret_id(secret_id);
-        let call = call.version_stage(Label::Current.as_str());
-        let call = call.remove_from_version_id(from.as_str()).move_to_version_id(to.as_str());
-        match call.send().await {
+    async fn move_label(
+        &self,
+        secret_id: &str,
+        label: Label,
+        from: Option<&VersionId>,
+        to: &VersionId,
+    ) -> Result<(), StoreError> {
+        let call = self.client.update_secret_version_stage().secret_id(secret_id).version_stage(label.as_str());
+        let call = call.set_remove_from_version_id(from.map(ToString::to_string)).move_to_version_id(to.as_str());
+        match signed_again(|| call.clone().send()).await {
             Ok(_) => Ok(()),
             Err(error) => Err(store_error(MOVE, &error, None)),
         }
@@ -151,14 +162,15 @@ impl SecretStore for SecretsManager {
         let mut next_token = None;
         for _ in 0..MAX_PAGES {
             let call = self.client.list_secret_version_ids().secret_id(secret_id).include_deprecated(true);
-            let page = call.max_results(100).set_next_token(next_token).send().await;
+            let call = call.max_results(100).set_next_token(next_token);
+            let page = signed_again(|| call.clone().send()).await;
             let page = page.map_err(|error| store_error(LIST, &error, None))?;
             listed.extend(page.versions.unwrap_or_default().into_iter().filter_map(|version| {
                 Some(Listed {
                     id: version.version_id?.into(),
                     // A version without a date counts as young.
                     created: version.created_date.and_then(|date| time(&date)).unwrap_or(DateTime::<Utc>::MAX_UTC),
-                    labelled: version.version_stages.is_some_and(|labels| !labels.is_empty()),
+                    labels: version.version_stages.unwrap_or_default().into_iter().collect(),
                 })
             }));
             next_token = page.next_token;
@@ -194,6 +206,9 @@ fn store_error<E: ProvideErrorMetadata>(
     body: Option<&Secret>,
 ) -> StoreError {
     let SdkError::ServiceError(response) = error else {
+        if has_no_credentials(error) {
+            return StoreError::NotConfigured { detail: format!("no AWS credentials ({})", innermost(error)) };
+        }
         return StoreError::Unavailable { action, detail: format!("no answer: {}", innermost(error)) };
     };
     let status = response.raw().status();
@@ -204,6 +219,34 @@ fn store_error<E: ProvideErrorMetadata>(
         code => redact_document(&format!("{code}: {message}"), body, MAX_DETAIL_CHARS),
     };
     aws::meaning(action, status.as_u16(), code, message, detail)
+}
+
+/// Sends a call, and once more if its credentials or its signature had just expired: each try is signed again.
+async fn signed_again<T, E: ProvideErrorMetadata, F: Future<Output = Result<T, SdkError<E>>>>(
+    send: impl Fn() -> F,
+) -> Result<T, SdkError<E>> {
+    let result = send().await;
+    let has_expired = match &result {
+        Err(SdkError::ServiceError(response)) => response.err().code().is_some_and(aws::needs_new_signature),
+        _ => false,
+    };
+    if has_expired { send().await } else { result }
+}
+
+/// Whether no AWS credentials were found: then no call was made.
+fn has_no_credentials<E>(error: &SdkError<E>) -> bool {
+    let SdkError::DispatchFailure(failure) = error else { return false };
+    let mut cause = failure.as_connector_error().map(|error| error as &(dyn std::error::Error + 'static));
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<CredentialsError>() {
+            return matches!(
+                error,
+                CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)
+            );
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The innermost cause of a failure without a response: "Connection refused", "no credentials", ….

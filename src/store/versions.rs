@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Label, Limits, Listed, StoreError, Version, VersionId};
+use super::{Label, Labels, Limits, Listed, StoreError, Version, VersionId};
 use crate::secret::Secret;
 
 const CURRENT: &str = Label::Current.as_str();
@@ -74,7 +74,13 @@ impl Versions {
             let detail = format!("the staging label {label} is not on the version {id}");
             return Err(StoreError::Rejected { action: "read", detail });
         }
-        Ok(Version { arn: self.arn.clone(), id: stored.id.clone(), created: stored.created, body: stored.body.clone() })
+        Ok(Version {
+            arn: self.arn.clone(),
+            id: stored.id.clone(),
+            created: stored.created,
+            labels: self.labels_of(id),
+            body: stored.body.clone(),
+        })
     }
 
     /// Puts a version under `id`, if that id is not used yet.
@@ -124,7 +130,7 @@ impl Versions {
     ) -> Result<(), StoreError> {
         self.find(move_to)?;
         if self.labels.get(label) != remove_from {
-            return Err(StoreError::Moved);
+            return Err(StoreError::Moved { detail: format!("the staging label {label} is on another version") });
         }
         self.attach(label, move_to);
         Ok(())
@@ -146,10 +152,16 @@ impl Versions {
             .map(|version| Listed {
                 id: version.id.clone(),
                 created: version.created,
-                labelled: self.is_labelled(&version.id),
+                labels: self.labels_of(&version.id),
             })
-            .filter(|listed| listed.labelled || unlabelled)
+            .filter(|listed| listed.labels.any() || unlabelled)
             .collect()
+    }
+
+    /// Drops every version that the service may drop: those without a label that are old enough.
+    pub fn remove_old(&mut self, now: DateTime<Utc>) {
+        let labelled: BTreeSet<VersionId> = self.labels.values().cloned().collect();
+        self.stored.retain(|version| labelled.contains(&version.id) || now - version.created < LIMITS.unlabelled_kept);
     }
 
     /// The version of each label.
@@ -189,6 +201,10 @@ impl Versions {
     fn holder(&self, label: &str) -> Result<&VersionId, StoreError> {
         let detail = || format!("there is no version with the staging label {label}");
         self.labels.get(label).ok_or_else(|| StoreError::NotFound { detail: detail() })
+    }
+
+    fn labels_of(&self, id: &VersionId) -> Labels {
+        self.labels.iter().filter(|(_, holder)| *holder == id).map(|(label, _)| label.clone()).collect()
     }
 
     fn is_labelled(&self, id: &VersionId) -> bool {
@@ -482,26 +498,28 @@ mod tests {
         before.put(&id(2), &text("two"), None, now()).unwrap();
         before.put(&id(3), &text("three"), Some(&labels(&["OAUTH_CLAIM"])), now()).unwrap();
         before.put(&id(4), &text("four"), Some(&[]), now()).unwrap();
+        let moved =
+            |label: &str| StoreError::Moved { detail: format!("the staging label {label} is on another version") };
         for (label, from, to, expected) in [
             ("AWSCURRENT", Some(2), 3, Ok("AWSCURRENT=3 AWSPREVIOUS=2 OAUTH_CLAIM=3")),
             ("AWSCURRENT", Some(2), 1, Ok("AWSCURRENT=1 AWSPREVIOUS=2 OAUTH_CLAIM=3")),
             ("AWSCURRENT", Some(2), 2, Ok("AWSCURRENT=2 AWSPREVIOUS=1 OAUTH_CLAIM=3")),
-            ("AWSCURRENT", Some(1), 3, Err(StoreError::Moved)),
-            ("AWSCURRENT", Some(9), 3, Err(StoreError::Moved)),
-            ("AWSCURRENT", None, 3, Err(StoreError::Moved)),
-            ("AWSCURRENT", None, 2, Err(StoreError::Moved)),
+            ("AWSCURRENT", Some(1), 3, Err(moved("AWSCURRENT"))),
+            ("AWSCURRENT", Some(9), 3, Err(moved("AWSCURRENT"))),
+            ("AWSCURRENT", None, 3, Err(moved("AWSCURRENT"))),
+            ("AWSCURRENT", None, 2, Err(moved("AWSCURRENT"))),
             ("AWSCURRENT", Some(2), 9, Err(StoreError::NotFound { detail: format!("there is no version {}", id(9)) })),
             ("OAUTH_CLAIM", Some(3), 4, Ok("AWSCURRENT=2 AWSPREVIOUS=1 OAUTH_CLAIM=4")),
-            ("OAUTH_CLAIM", None, 4, Err(StoreError::Moved)),
+            ("OAUTH_CLAIM", None, 4, Err(moved("OAUTH_CLAIM"))),
             ("OAUTH_STAGED", None, 4, Ok("AWSCURRENT=2 AWSPREVIOUS=1 OAUTH_CLAIM=3 OAUTH_STAGED=4")),
-            ("OAUTH_STAGED", Some(3), 4, Err(StoreError::Moved)),
+            ("OAUTH_STAGED", Some(3), 4, Err(moved("OAUTH_STAGED"))),
         ] {
             let mut versions = before.clone();
-            let moved = versions.move_label(label, from.map(id).as_ref(), &id(to));
+            let result = versions.move_label(label, from.map(id).as_ref(), &id(to));
             let case = format!("{label} from {from:?} to {to}");
             match expected {
-                Ok(expected) => assert_eq!((moved, labels_of(&versions).as_str()), (Ok(()), expected), "{case}"),
-                Err(error) => assert_eq!((moved, &versions), (Err(error), &before), "{case}"),
+                Ok(expected) => assert_eq!((result, labels_of(&versions).as_str()), (Ok(()), expected), "{case}"),
+                Err(error) => assert_eq!((result, &versions), (Err(error), &before), "{case}"),
             }
         }
     }
@@ -552,9 +570,11 @@ mod tests {
     fn unlabelled_versions_are_listed_on_request() {
         let mut versions = many_versions(2, TimeDelta::zero());
         versions.put(&id(3), &text("three"), Some(&labels(&["OAUTH_CLAIM"])), now()).unwrap();
-        let listed = |n, labelled| Listed { id: id(n), created: now(), labelled };
-        assert_eq!(versions.list(true), [listed(1, true), listed(2, false), listed(3, true)]);
-        assert_eq!(versions.list(false), [listed(1, true), listed(3, true)]);
+        let listed = |n, labels| Listed { id: id(n), created: now(), labels };
+        let (current, claim) = (Labels::from([Label::Current]), Labels::from([Label::Claim]));
+        let labelled = [listed(1, current), listed(3, claim)];
+        assert_eq!(versions.list(false), labelled);
+        assert_eq!(versions.list(true), [labelled[0].clone(), listed(2, Labels::default()), labelled[1].clone()]);
     }
 
     #[test]

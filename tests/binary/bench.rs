@@ -62,11 +62,6 @@ impl Bench {
         Self::in_a_slow_store(provider, TimeDelta::hours(3)).await
     }
 
-    /// Like [`Bench::without_leases`], but the minute of back-off after a second failure has not passed.
-    pub async fn without_leases_but_back_off(provider: Provider) -> Self {
-        Self::in_a_slow_store(provider, TimeDelta::seconds(15 * 60 + 1)).await
-    }
-
     async fn in_a_slow_store(provider: Provider, slow: TimeDelta) -> Self {
         let clock = Clock::new(move || Utc::now() - slow, tokio::time::sleep);
         Self::of(FakeSecretsManager::start_with(clock).await, provider)

@@ -10,7 +10,7 @@ use crate::{
     support::{
         provider::{Provider, Response},
         runtime_api::Deadline,
-        secrets_manager::{Effect, Fault, GET, MOVE},
+        secrets_manager::{Effect, Fault, GET, LIST, MOVE},
     },
 };
 
@@ -169,13 +169,15 @@ async fn only_the_first_of_several_readers_with_the_same_stale_version_causes_a_
 
 #[tokio::test]
 async fn a_dry_run_writes_nothing_and_exchanges_nothing() {
-    for (expires_in_ms, expected) in [(-1, ("would_refresh", "due")), (3_600_000, ("skipped", "not_due"))] {
+    for (expires_in_ms, expected, calls) in
+        [(-1, ("would_refresh", "due"), [GET, LIST]), (3_600_000, ("skipped", "not_due"), [GET, GET])]
+    {
         let bench = Bench::new().await;
         let expires_at = Utc::now().timestamp_millis() + expires_in_ms;
         bench.secret(SECRET, bench.due_token_but(&json!({"expiresAt": expires_at})));
         let process = bench.process().await;
         assert_eq!(outcome_of(&process.report(r#"{"dryRun":true}"#).await), expected);
-        assert_eq!(bench.sm.actions(), [GET]);
+        assert_eq!(bench.sm.actions(), calls);
         assert_eq!(bench.provider.exchanges(), 0);
     }
 }
@@ -284,12 +286,11 @@ async fn a_run_that_finds_a_claim_reports_when_to_retry() {
 #[tokio::test]
 async fn the_report_after_failures_has_the_time_of_the_next_attempt_and_force_does_not_wait() {
     let provider = Provider::script(vec![Response::fixed(503, "text/html", ""); 3]);
-    // Every lease has outcome_of, a back-off has not.
-    let bench = Bench::without_leases_but_back_off(provider).await;
+    let bench = Bench::with(provider).await;
     bench.due_secret();
     let process = bench.process().await;
     assert_eq!(process.error("{}").await.0, "ProviderUnavailable", "the first attempt");
-    assert_eq!(process.error("{}").await.0, "ProviderUnavailable", "the second, after the lease");
+    assert_eq!(process.error("{}").await.0, "ProviderUnavailable", "the second, at once: the first was answered");
 
     let report = process.report("{}").await;
     assert_eq!((outcome_of(&report), members(&report)), (("backing_off", "due"), WAITING.to_vec()));

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The calls of a refresh, in order.
-const CALLS: [&str; 4] = [GET, PUT, PUT, MOVE];
+const CALLS: [&str; 5] = [GET, LIST, PUT, PUT, MOVE];
 
 #[tokio::test]
 async fn a_throttled_call_is_made_at_most_three_times() {
@@ -30,7 +30,7 @@ async fn a_throttled_call_is_made_at_most_three_times() {
         bench.sm.fault(Fault::on_any(Effect::Throttle).after(call).times(2));
         let process = bench.process().await;
         assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"), "{action}");
-        assert_eq!(bench.sm.actions().len(), 6, "{action}");
+        assert_eq!(bench.sm.actions().len(), CALLS.len() + 2, "{action}");
         bench.assert_alive(SECRET);
     }
 
@@ -48,15 +48,10 @@ async fn a_throttled_call_is_made_at_most_three_times() {
 
 #[tokio::test]
 async fn the_error_of_a_denied_action_has_the_policy_statement_to_add() {
-    for (action, fresh) in [(GET, false), (PUT, false), (MOVE, false), (LIST, true)] {
+    for action in [GET, LIST, PUT, MOVE] {
         for by_arn in [false, true] {
             let bench = Bench::new().await;
-            if fresh {
-                // So young that the run checks the version quota.
-                bench.sm.create(SECRET, bench.due_token());
-            } else {
-                bench.due_secret();
-            }
+            bench.due_secret();
             bench.sm.fault(Fault::on(action, Effect::AccessDenied).always());
             let process = bench.process().await;
             let (name, resource) = if by_arn {
@@ -111,8 +106,8 @@ async fn missing_credentials_are_reported() {
     bench.due_secret();
     let process = bench.process_with(&[("AWS_ACCESS_KEY_ID", ""), ("AWS_EC2_METADATA_DISABLED", "true")]).await;
     let (error_type, message) = error(process.invoke_until("{}", Deadline::InMs(5_000)).await);
-    assert_eq!(error_type, "StoreUnavailable");
-    assert!(message.contains("credentials"), "{message}");
+    assert_eq!(error_type, "InvalidConfiguration");
+    assert!(message.contains("credentials") && !message.contains("the next run tries again"), "{message}");
     assert!(bench.sm.actions().is_empty());
 }
 
@@ -123,7 +118,7 @@ async fn an_attempt_of_a_call_that_hangs_ends_after_three_seconds() {
     bench.sm.fault(Fault::on(GET, Effect::DelayBefore(Duration::from_secs(30))));
     let process = bench.process().await;
     assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
-    assert_eq!(bench.sm.actions().len(), 5);
+    assert_eq!(bench.sm.actions().len(), CALLS.len() + 1);
 }
 
 #[tokio::test]
@@ -138,7 +133,7 @@ async fn a_store_that_hangs_ends_the_run_before_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_refresh_soon_after_another_needs_room_for_two_versions() {
+async fn a_refresh_needs_room_for_two_versions() {
     for (versions, expected) in [(97, "refreshed"), (98, "refreshed"), (99, "VersionQuota"), (100, "VersionQuota")] {
         let bench = Bench::new().await;
         bench.sm.create(SECRET, bench.due_token());
@@ -160,7 +155,11 @@ async fn a_refresh_soon_after_another_needs_room_for_two_versions() {
                 "{message}"
             );
             assert_eq!((bench.provider.exchanges(), bench.sm.version_count(SECRET)), (0, versions));
-            assert_eq!(bench.sm.actions().last().map(String::as_str), Some(GET), "the run looks for a staged version");
+            assert_eq!(
+                bench.sm.actions().last().map(String::as_str),
+                Some(LIST),
+                "the list shows that there is no room"
+            );
         }
     }
 }

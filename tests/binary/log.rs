@@ -62,7 +62,7 @@ async fn the_text_log_has_one_line_for_each_run_and_one_line_of_metrics() {
         let lines = log_lines(&output);
         assert_eq!((lines.len(), output.lines().count()), (4, 8), "{output}");
         for (line, parts) in lines.iter().zip([
-            ["INFO", "refreshed", SECRET, "calls=4"],
+            ["INFO", "refreshed", SECRET, "calls=5"],
             ["INFO", "skipped", SECRET, "calls=1"],
             ["ERROR", "InvalidEvent", "did you mean `force`?", "calls=0"],
             ["ERROR", "ReauthorizationRequired", "a person must consent again", "exchangeMilliseconds="],
@@ -151,7 +151,7 @@ async fn the_metrics_of_a_run_have_its_outcome_and_the_time_until_expiry() {
     for (line, calls, expected) in [
         (
             refreshed,
-            4,
+            5,
             vec![
                 ("Refreshed", 1, vec![function.clone()]),
                 ("ExchangeMilliseconds", 0, vec![function.clone()]),
@@ -172,7 +172,7 @@ async fn the_metrics_of_a_run_have_its_outcome_and_the_time_until_expiry() {
         (missing, 1, vec![("Failed", 1, by("ErrorType=SecretNotFound"))]),
         (
             ends_soon,
-            1,
+            2,
             vec![
                 ("Skipped", 1, vec![function.clone()]),
                 ("SecondsUntilExpiry", 7200, by("SecretId=crm/ends-soon")),

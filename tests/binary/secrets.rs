@@ -35,7 +35,8 @@ async fn a_missing_secret_is_not_found() {
     for (event, name) in [("{}", SECRET), (r#"{"secretId":"no/such","force":true}"#, "no/such")] {
         let expected = format!(
             "secret `{name}` was not found (ResourceNotFoundException: Secrets Manager can't find the specified secret.); \
-             check the name, the Region and the account, and give the secret a value"
+             check the name, the Region (eu-west-1) and the account, and give the secret a value; a secret of another account \
+             needs its whole ARN"
         );
         assert_eq!(process.error(event).await, ("SecretNotFound".to_owned(), expected));
     }
@@ -48,7 +49,7 @@ async fn the_error_of_a_secret_without_a_value_asks_for_one() {
     bench.sm.create_empty(SECRET);
     let (error_type, message) = error_without_effect(&bench, "no value").await;
     assert_eq!(error_type, "SecretNotFound");
-    assert!(message.contains("staging label: AWSCURRENT") && message.ends_with("give the secret a value"), "{message}");
+    assert!(message.contains("staging label: AWSCURRENT") && message.contains("give the secret a value"), "{message}");
 }
 
 #[tokio::test]
@@ -297,7 +298,8 @@ async fn a_request_that_cannot_be_built_is_reported_before_the_claim() {
         ),
         (
             json!({"clientSecret": null}),
-            "`clientSecret` is neither in it, nor in its `clientCredentialsSecretId`, nor set as CLIENT_SECRET",
+            "`clientSecret` is neither in it, nor in its `clientCredentialsSecretId`, nor set as CLIENT_SECRET; a public client, which \
+             has no secret, needs `tokenEndpointAuthMethod` \"none\"",
         ),
         (
             json!({"extraParameters": {"grant_type": "x"}}),

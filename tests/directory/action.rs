@@ -90,7 +90,7 @@ fn kind(error: &StoreError) -> &'static str {
         StoreError::AccessDenied { .. } => "AccessDenied",
         StoreError::Unavailable { .. } => "Unavailable",
         StoreError::Rejected { .. } => "Rejected",
-        StoreError::Exists | StoreError::Moved | StoreError::Quota { .. } | StoreError::Binary => "another",
+        _ => "another",
     }
 }
 

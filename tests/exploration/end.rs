@@ -2,19 +2,23 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use token_refresher::{
+    oauth::grant::Grant,
     protocol::{
         Error,
+        ids::TokenKey,
         options::ClaimMode,
         outcome::{Completed, Outcome},
     },
     secret::Secret,
+    store::Label,
     token_secret::TokenSecret,
 };
 
 use crate::{
+    person::UserAction,
     plan::TIMEOUT,
     promises::{BrokenPromise, ensure},
-    provider::{Behaviour, TokenLocation},
+    provider::{Behaviour, TokenLocation, TokenPair},
     tracked_run::Progress,
     world::{World, tokens},
 };
@@ -62,8 +66,23 @@ pub fn check_end(world: &mut World, living_processes_first: bool) -> Result<(), 
 /// of the schedule's.
 fn check_refresh_an_hour_later(world: &mut World) -> Result<(), BrokenPromise> {
     world.time.set(world.time.now() + TimeDelta::hours(1));
+    let current = world.versions.get(None, None).expect("a current version");
+    // Of a version that a person put, the run reads the tokens that were staged last, and without claims it proves that it can write.
+    let is_staged = current.labels.has(Label::Staged);
+    let token = TokenSecret::parse(current.body.expose()).expect("a token secret");
+    let has_times = match token.tokens.refreshed_at {
+        Some(refreshed_at) => world.time.now() - refreshed_at >= TimeDelta::days(1),
+        None => token.expires_at.is_some_and(|time| time != DateTime::UNIX_EPOCH),
+    };
+    let reads_staged =
+        usize::from(!is_staged && has_times && world.versions.labels().contains_key(Label::Staged.as_str()));
+    let proves_writing = usize::from(!is_staged);
     let run = world.later_run(Some(0))?;
-    let (calls, versions) = if world.plan.claim == ClaimMode::Never { (5, 1) } else { (4, 2) };
+    let (calls, versions) = if world.plan.claim == ClaimMode::Never {
+        (4 + reads_staged + proves_writing, 1 + proves_writing)
+    } else {
+        (5 + reads_staged, 2)
+    };
     let published = usize::from(world.plan.publishes());
     let calls = calls + 3 * published;
     let tracked = &world.runs[run];
@@ -106,8 +125,14 @@ fn check_issued_tokens(world: &World) -> Result<(), BrokenPromise> {
                 return Err(BrokenPromise(format!("run {run} has ended, but holds tokens")));
             }
             TokenLocation::Stored { .. } if world.provider.is_alive(request.pair) => {
-                let stored = texts.iter().any(|(refresh, access)| *refresh == pair.refresh && *access == pair.access);
-                ensure(stored, || "a living token is in no version".to_owned())?;
+                let stored = |pair: &TokenPair| {
+                    texts.iter().any(|(refresh, access)| *refresh == pair.refresh && *access == pair.access)
+                };
+                // Past a day, old versions are gone: then the newest tokens of the consent count.
+                let later = &world.provider.pairs[request.pair + 1..];
+                let replaced = world.plan.drops_old_versions()
+                    && later.iter().any(|other| other.consent == pair.consent && stored(other));
+                ensure(stored(pair) || replaced, || "a living token is in no version".to_owned())?;
             }
             TokenLocation::Stored { .. } | TokenLocation::Lost | TokenLocation::InMemory { .. } => {}
         }
@@ -131,8 +156,8 @@ fn run_until_done(world: &mut World) -> Result<bool, BrokenPromise> {
             5 + 5 + 2 + world.provider.granted_requests.len() + if world.plan.publishes() { 4 } else { 0 };
         match &**result {
             Ok(Completed { outcome: Outcome::Skipped, .. }) => {
-                // Tokens that a forced run has staged and not promoted stay staged until the old token is due.
-                if world.was_forced() && !waited_until_due {
+                // A forced run whose response was lost leaves a claim on tokens that are not due. Nothing is done before they are.
+                if is_claimed(world) && !waited_until_due {
                     waited_until_due = true;
                     world.time.set(world.time.now() + TimeDelta::hours(1));
                     continue;
@@ -161,6 +186,7 @@ fn run_until_done(world: &mut World) -> Result<bool, BrokenPromise> {
                 }
                 return Ok(false);
             }
+            Err(Error::InvalidSecret { .. }) if is_old_copy(world) => return Ok(false),
             Err(Error::Refused { .. }) => {
                 ensure(!check_liveness(world)?, || "a living token is reported as refused".to_owned())?;
                 return Ok(false);
@@ -171,6 +197,26 @@ fn run_until_done(world: &mut World) -> Result<bool, BrokenPromise> {
         }
     }
     Err(BrokenPromise::new("later runs do not end with `skipped`"))
+}
+
+/// Whether a run has claimed the current tokens.
+fn is_claimed(world: &World) -> bool {
+    let current = world.versions.get(None, None).expect("a current version");
+    let token = TokenSecret::parse(current.body.expose()).expect("a token secret");
+    let key = TokenKey::of(&current.arn, &Grant::of(&token), &token.tokens);
+    world.versions.get(Some(&key.claim(0)), None).is_ok()
+}
+
+/// Whether a person put tokens that are older than others that a run has stored: of the same consent, or of an earlier one.
+pub fn is_old_copy(world: &World) -> bool {
+    let (refresh, access) = tokens(&world.current_text()).expect("tokens");
+    let provider = &world.provider;
+    let current = provider.find(&refresh, &access).expect("tokens that were issued");
+    let mut granted_requests = provider.granted_requests.iter();
+    let put_old_copies = |action: &UserAction| matches!(action, UserAction::SaveOldCopy | UserAction::RollBack);
+    world.plan.user_actions.iter().any(put_old_copies)
+        && granted_requests
+            .any(|request| matches!(request.location, TokenLocation::Stored { .. }) && request.pair > current)
 }
 
 /// Whether living tokens are staged while the current ones are dead.

@@ -6,7 +6,7 @@ use token_refresher::protocol::{Mode, options::ClaimMode};
 use crate::{
     explorer::{Counts, explore, print_line},
     person::UserAction,
-    plan::{PAST_THE_LEASE, Plan, Readers},
+    plan::{Difference, PAST_A_DAY, PAST_THE_LEASE, Plan, Readers},
     provider::Behaviour,
 };
 
@@ -181,4 +181,72 @@ fn two_runs_in_a_nearly_full_secret_lose_nothing() {
             .map(|behaviour| Plan { age: TimeDelta::minutes(5), ..Plan::of_runs(2, behaviour) });
         with_each(plans.to_vec(), &[96, 97, 98, 99], |plan, other_versions| Plan { other_versions, ..plan })
     });
+}
+
+#[test]
+fn runs_over_days_lose_nothing_although_old_versions_are_dropped() {
+    explore_all("three runs with days between them", &[(0, 1)], &[(1, 1), (1, 2)], || {
+        let plans = [Behaviour::ReuseEndsGrant, Behaviour::EndsOldAccess]
+            .map(|behaviour| Plan { jump_lengths: vec![PAST_A_DAY, PAST_THE_LEASE], ..Plan::of_runs(3, behaviour) });
+        with_each(plans.to_vec(), &[2, 3], |plan, at_once| Plan { at_once, ..plan })
+    });
+}
+
+#[test]
+fn an_old_copy_put_back_days_later_loses_nothing() {
+    explore_all("two runs and a person with two actions, days apart", &[(0, 1)], &[(1, 1), (0, 2)], || {
+        let providers = [Behaviour::ReuseEndsGrant, Behaviour::EndsOldAccess];
+        let plans = providers.map(|behaviour| Plan {
+            refreshed_before: true,
+            jump_lengths: vec![PAST_A_DAY],
+            at_once: 1,
+            ..Plan::of_runs(2, behaviour)
+        });
+        with_each(plans.to_vec(), &UserAction::ALL, |plan, second| Plan {
+            user_actions: vec![UserAction::SaveOldCopy, second],
+            ..plan
+        })
+    });
+}
+
+#[test]
+fn two_functions_with_different_settings_lose_nothing() {
+    explore_all("runs of two functions with different client settings", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        with_every_provider(|behaviour| Plan { second_function: Difference::Client, ..Plan::of_runs(2, behaviour) })
+    });
+}
+
+#[test]
+fn a_switch_of_claim_loses_nothing() {
+    explore_all(
+        "two runs one after the other, and CLAIM changed between them",
+        &[(1, 0), (0, 1)],
+        &[(1, 1), (2, 0)],
+        || {
+            let plans = with_every_provider(|behaviour| Plan {
+                second_function: Difference::Claim,
+                at_once: 1,
+                refreshed_before: true,
+                ..Plan::of_runs(2, behaviour)
+            });
+            with_each(plans, &[ClaimMode::Always, ClaimMode::Never], |plan, claim| Plan { claim, ..plan })
+        },
+    );
+}
+
+#[test]
+fn readers_requests_leave_room_for_scheduled_runs() {
+    let version = "00000000-0000-4000-8000-000000000001";
+    explore_all(
+        "a reader's request and a scheduled run in a secret of 30 to 98 versions",
+        &[(0, 0), (1, 0)],
+        &[(0, 1)],
+        || {
+            let plans = [Behaviour::ReuseEndsGrant].map(|behaviour| Plan {
+                runs: vec![(forced(Some(version)), 0), (Mode::Scheduled, 1)],
+                ..Plan::of_runs(2, behaviour)
+            });
+            with_each(plans.to_vec(), &[29, 37, 38, 96, 97], |plan, other_versions| Plan { other_versions, ..plan })
+        },
+    );
 }

@@ -145,8 +145,8 @@ pub fn fail_with_schedule(plan: &Arc<Plan>, path: &[Event], broken: &BrokenPromi
         .map(|(n, line)| format!("{n:4}{} {line}", if n > end { " later" } else { "" }))
         .collect();
     // A run that retries for a minute would hide the message.
-    let cut = if log.len() > 80 { "\n     …" } else { "" };
-    let log = &log[..log.len().min(80)];
+    let cut = if log.len() > 400 { "\n     …" } else { "" };
+    let log = &log[..log.len().min(400)];
     panic!("PROMISE BROKEN: {}\n{}{cut}\nin {plan:?}", broken.0, log.join("\n"));
 }
 

@@ -14,6 +14,9 @@ pub const NEARLY_OVER: TimeDelta = TimeDelta::milliseconds(59_500);
 /// A clock jump past a run's deadline and its lease.
 pub const PAST_THE_LEASE: TimeDelta = TimeDelta::seconds(64);
 
+/// A clock jump past the time for which unlabelled versions are kept. The store drops them all.
+pub const PAST_A_DAY: TimeDelta = TimeDelta::hours(25);
+
 /// The settings of a world.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -21,6 +24,8 @@ pub struct Plan {
     /// Whether a new consent ends the grants before it.
     pub consent_ends_others: bool,
     pub claim: ClaimMode,
+    /// What is different in the processes with an odd number, as in a second function.
+    pub second_function: Difference,
     /// The mode of each run, and its process. The runs of one process do not overlap.
     pub runs: Vec<(Mode, usize)>,
     /// How many runs may overlap.
@@ -44,6 +49,16 @@ pub struct Plan {
     pub readers: Readers,
 }
 
+/// How the settings of a second function differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    None,
+    /// It has other client settings.
+    Client,
+    /// It has the other `CLAIM`.
+    Claim,
+}
+
 /// Which secret the readers read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
@@ -54,6 +69,11 @@ pub enum Readers {
 }
 
 impl Plan {
+    /// Whether versions can become so old that the store drops them.
+    pub fn drops_old_versions(&self) -> bool {
+        self.jump_lengths.iter().any(|length| *length >= PAST_A_DAY)
+    }
+
     pub fn publishes(&self) -> bool {
         self.readers == Readers::OfPublishedSecret
     }
@@ -64,6 +84,7 @@ impl Plan {
             behaviour,
             consent_ends_others: false,
             claim: ClaimMode::Always,
+            second_function: Difference::None,
             runs: (0..runs).map(|process| (Mode::Scheduled, process)).collect(),
             at_once: runs,
             user_actions: Vec::new(),

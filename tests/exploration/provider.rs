@@ -33,7 +33,7 @@ impl Behaviour {
         Self::EndsOldAccess,
     ];
 
-    fn rotates(self) -> bool {
+    pub fn rotates(self) -> bool {
         matches!(self, Self::ReuseEndsGrant | Self::GraceRepeats | Self::GraceIssuesMore | Self::GraceReplaces)
     }
 }

@@ -24,9 +24,10 @@ pub fn error_reply(step: &Step, error: impl FnOnce(&'static str) -> StoreError) 
         Step::Put { .. } => Reply::Done(Err(error(aws::PUT))),
         Step::Move { .. } => Reply::Done(Err(error(aws::MOVE))),
         Step::List => Reply::Listed(Err(error(aws::LIST))),
-        Step::Exchange(_) => {
-            Reply::Response(TokenResponse::Failed(TransportError::MaybeSpent("the connection was lost".to_owned())))
-        }
+        Step::Exchange(_) => Reply::Response(TokenResponse::Failed(TransportError::MaybeSpent {
+            what: "the connection was lost".to_owned(),
+            responded: false,
+        })),
         Step::OnPublished(step) => error_reply(step, error),
     }
 }
@@ -54,9 +55,12 @@ pub fn digest(reply: &Reply) -> u64 {
             digest_of(&(1, error.to_string()))
         }
         Reply::Done(Ok(())) => 2,
-        Reply::Listed(Ok(versions)) => {
-            digest_of(&versions.iter().map(|version| (&version.id, version.labelled)).collect::<Vec<_>>())
-        }
+        Reply::Listed(Ok(versions)) => digest_of(
+            &versions
+                .iter()
+                .map(|version| (&version.id, version.labels.names().collect::<Vec<_>>()))
+                .collect::<Vec<_>>(),
+        ),
         Reply::Response(TokenResponse::Issued(_)) => 3,
         Reply::Response(TokenResponse::Refused(_)) => 4,
         Reply::Response(TokenResponse::Failed(_)) => 5,
@@ -69,7 +73,10 @@ pub fn describe(step: &Step) -> String {
         Step::Get(Which::Label(label)) => format!("reads {}", label.as_str()),
         Step::Get(Which::Id(id)) => format!("reads {}", short(id)),
         Step::Put { id, label, .. } => format!("puts {} under {}", short(id), label.as_str()),
-        Step::Move { from, to } => format!("moves AWSCURRENT from {} to {}", short(from), short(to)),
+        Step::Move { label, from: Some(from), to } => {
+            format!("moves {} from {} to {}", label.as_str(), short(from), short(to))
+        }
+        Step::Move { label, from: None, to } => format!("moves {} to {}", label.as_str(), short(to)),
         Step::List => "lists the versions".to_owned(),
         Step::Exchange(_) => "sends the refresh token".to_owned(),
         Step::OnPublished(step) => format!("{} (published secret)", describe(step)),

@@ -37,7 +37,8 @@ pub enum Step {
         body: Secret,
     },
     Move {
-        from: VersionId,
+        label: Label,
+        from: Option<VersionId>,
         to: VersionId,
     },
     List,
@@ -150,7 +151,7 @@ impl SecretStore for Store {
     }
 
     fn advice(&self, error: &StoreError, secret_id: &str) -> Advice {
-        aws::advice(error, secret_id)
+        aws::advice(error, secret_id, "eu-west-1")
     }
 
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
@@ -171,8 +172,14 @@ impl SecretStore for Store {
         }
     }
 
-    async fn move_current(&self, secret_id: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
-        match self.ask(secret_id, Step::Move { from: from.clone(), to: to.clone() }).await {
+    async fn move_label(
+        &self,
+        secret_id: &str,
+        label: Label,
+        from: Option<&VersionId>,
+        to: &VersionId,
+    ) -> Result<(), StoreError> {
+        match self.ask(secret_id, Step::Move { label, from: from.cloned(), to: to.clone() }).await {
             Reply::Done(done) => done,
             other => unreachable!("{other:?}"),
         }
@@ -204,7 +211,10 @@ impl Process {
                 async move {
                     let deadline = exchange.deadline;
                     match clock.before(deadline, channel.ask(Step::Exchange(Box::new(exchange)))).await {
-                        None => TokenResponse::Failed(TransportError::MaybeSpent("no response in time".to_owned())),
+                        None => TokenResponse::Failed(TransportError::MaybeSpent {
+                            what: "no response in time".to_owned(),
+                            responded: false,
+                        }),
                         Some(Reply::Response(response)) => response,
                         Some(other) => unreachable!("{other:?}"),
                     }

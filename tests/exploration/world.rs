@@ -12,14 +12,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use token_refresher::{
     oauth::response::{self, TokenResponse},
-    protocol::{Mode, Options},
+    protocol::{Mode, Options, options::ClaimMode},
     store::{Label, VersionId, versions::Versions},
     token_secret::client_settings::ClientSettings,
 };
 
 use crate::{
     person::{Person, PersonStep},
-    plan::{Plan, TIMEOUT},
+    plan::{Difference, PAST_A_DAY, Plan, TIMEOUT},
     promises::{self, BrokenPromise},
     provider::{Provider, TokenLocation},
     replies::{denied_reply, describe, digest, digest_of, read_reply, unavailable_reply},
@@ -122,7 +122,7 @@ impl World {
             world.runs.clear();
         }
         let processes = plan.runs.iter().map(|(_, process)| process + 1).max().unwrap_or(0);
-        world.processes = (0..processes).map(|_| Process::new(&world.time, &world.options)).collect();
+        world.processes = (0..processes).map(|process| world.new_process(process)).collect();
         world.runs = plan.runs.iter().map(|(mode, process)| TrackedRun::new(mode, *process)).collect();
         (world.faults_left, world.jumps_left) = (plan.faults, plan.jumps);
         Ok(world)
@@ -293,6 +293,10 @@ impl World {
                 self.jumps_left = self.jumps_left.saturating_sub(1);
                 self.time.set(self.time.now() + self.plan.jump_lengths[length]);
                 self.before_newest_write = None;
+                if self.plan.jump_lengths[length] >= PAST_A_DAY {
+                    self.versions.remove_old(self.time.now());
+                    self.published.remove_old(self.time.now());
+                }
                 Ok(())
             }
         }
@@ -346,11 +350,29 @@ impl World {
         Ok(())
     }
 
+    fn new_process(&self, process: usize) -> Process {
+        let mut options = self.options.clone();
+        match self.plan.second_function {
+            _ if process.is_multiple_of(2) => {}
+            Difference::None => {}
+            Difference::Client => {
+                options.client.extra_parameters = Some(vec![("function".to_owned(), "second".into())]);
+            }
+            Difference::Claim => {
+                options.claim = match options.claim {
+                    ClaimMode::Always => ClaimMode::Never,
+                    ClaimMode::Never => ClaimMode::Always,
+                };
+            }
+        }
+        Process::new(&self.time, &options)
+    }
+
     fn crash(&mut self, run: usize) {
         let process = self.runs[run].process;
         self.runs[run].run = None;
         self.runs[run].progress = Progress::Crashed;
-        self.processes[process] = Process::new(&self.time, &self.options);
+        self.processes[process] = self.new_process(process);
         for location in [TokenLocation::InRun { run }, TokenLocation::InMemory { process }] {
             self.provider.move_tokens(location, TokenLocation::Lost);
         }
@@ -385,11 +407,13 @@ impl World {
                 Ok(Reply::Done(done))
             }
             Step::OnPublished(step) => self.perform_on_published(run, step),
-            Step::Move { from, to } => {
-                promises::check_move(run, from, to)?;
-                promises::check_published_before_current(self, to)?;
+            Step::Move { label, from, to } => {
+                promises::check_move(run, from.as_ref(), to)?;
+                if *label == Label::Current {
+                    promises::check_published_before_current(self, to)?;
+                }
                 let before = self.versions_if_reads_lag();
-                let done = self.versions.move_label("AWSCURRENT", Some(from), to);
+                let done = self.versions.move_label(label.as_str(), from.as_ref(), to);
                 self.after_write(before)?;
                 Ok(Reply::Done(done))
             }
@@ -419,10 +443,10 @@ impl World {
                 promises::check_published_members(self)?;
                 Ok(Reply::Done(done))
             }
-            Step::Move { from, to } => {
-                promises::check_move(run, from, to)?;
+            Step::Move { label, from, to } => {
+                promises::check_move(run, from.as_ref(), to)?;
                 let before = self.published_text();
-                let done = self.published.move_label("AWSCURRENT", Some(from), to);
+                let done = self.published.move_label(label.as_str(), from.as_ref(), to);
                 promises::check_published_members(self)?;
                 promises::check_publication_is_not_older(self, before.as_deref())?;
                 Ok(Reply::Done(done))
@@ -459,11 +483,6 @@ impl World {
     /// Whether the provider revoked a grant because the person consented again later.
     pub fn grant_ended_by_person(&self, consent: usize) -> bool {
         self.plan.consent_ends_others && self.provider.pairs.iter().any(|pair| pair.consent > consent)
-    }
-
-    /// Whether a run was forced.
-    pub fn was_forced(&self) -> bool {
-        self.runs.iter().any(|tracked| tracked.mode != Mode::Scheduled)
     }
 
     /// How many times the clock has jumped.
@@ -557,7 +576,7 @@ impl World {
                     Progress::Crashed => 1.hash(half),
                     // Its process may have unstored tokens.
                     Progress::Ended(result) if result.is_err() && tracked.got_tokens => {
-                        (2, tracked.replies_digest).hash(half)
+                        (2, tracked.replies_digest).hash(half);
                     }
                     Progress::Ended(_) => 3.hash(half),
                     Progress::Running(_) => {

@@ -19,7 +19,7 @@ const REFRESH_TOKEN: &str = "rt-Zm9vYmFyLXJlZnJlc2g/+~8157";
 const CLIENT_SECRET: &str = "s3cr+t/=&%:xYz-of-the-seeds";
 
 /// Both sides of each boundary between the meanings of a status. Every body is tried with each of these.
-const BOUNDARIES: [u16; 10] = [200, 299, 300, 428, 429, 430, 499, 500, 599, 600];
+const BOUNDARIES: [u16; 15] = [200, 299, 300, 407, 408, 409, 424, 425, 426, 428, 429, 430, 499, 500, 599];
 
 /// The longest lifetime or wait that is accepted.
 const LONGEST: TimeDelta = TimeDelta::days(36_525);
@@ -42,7 +42,7 @@ pub fn target(input: &[u8]) {
             assert!(retry_after.is_none() || status == 429);
             assert!(retry_after.unwrap_or_default() <= LONGEST.to_std().unwrap(), "{retry_after:?}");
         }
-        TokenResponse::Failed(TransportError::MaybeSpent(what)) => assert_description(what, members.as_ref()),
+        TokenResponse::Failed(TransportError::MaybeSpent { what, .. }) => assert_description(what, members.as_ref()),
         TokenResponse::Failed(TransportError::NotSent(what)) => panic!("there was a response: {what}"),
     }
     assert_classified(&response, status, members.as_ref(), body);
@@ -106,7 +106,7 @@ fn assert_classified(response: &TokenResponse, status: u16, members: Option<&Map
             assert!(!matches!(response, TokenResponse::Issued(_)), "a page has no tokens");
             assert_eq!(
                 matches!(response, TokenResponse::Refused(_)),
-                !(200..300).contains(&status) && !transient(status)
+                !(200..300).contains(&status) && !transient(status) && !timed_out(status)
             );
         }
         return;
@@ -127,28 +127,38 @@ fn assert_classified(response: &TokenResponse, status: u16, members: Option<&Map
         (_, TokenResponse::Failed(TransportError::Busy { .. })) if status == 429 => {}
         (_, TokenResponse::Failed(_)) if transient(status) => {}
         _ if transient(status) => panic!("{status} is transient: {response:?}"),
-        (Some("temporarily_unavailable" | "server_error"), _) => {
+        (Some("temporarily_unavailable"), _) => {
             assert!(matches!(response, TokenResponse::Failed(TransportError::Busy { .. })), "{response:?}");
+        }
+        (Some("server_error"), _) => {
+            let maybe_spent =
+                matches!(response, TokenResponse::Failed(TransportError::MaybeSpent { responded: true, .. }));
+            assert!(maybe_spent || status == 425, "{response:?}");
         }
         (Some("invalid_grant"), _) => assert_refused(response, RefusalKind::ReauthorizationRequired),
         (Some("invalid_client" | "unauthorized_client"), _) => assert_refused(response, RefusalKind::ClientRejected),
         (Some("invalid_scope" | "invalid_request"), _) => assert_refused(response, RefusalKind::ProviderRejected),
+        (_, TokenResponse::Failed(_)) if timed_out(status) => {}
+        (None, _) if timed_out(status) && !refused => panic!("{status} without an error is transient: {response:?}"),
         // Providers' own codes: some are transient, some mean one of the above.
-        (Some(_), _) => {
-            assert!(matches!(response, TokenResponse::Refused(_) | TokenResponse::Failed(TransportError::Busy { .. })))
-        }
+        (Some(_), _) => assert!(matches!(response, TokenResponse::Refused(_) | TokenResponse::Failed(_))),
         (None, _) if refused || !(200..300).contains(&status) => {
             assert!(matches!(response, TokenResponse::Refused(_)), "{response:?}");
         }
         (None, _) if issued => assert!(matches!(response, TokenResponse::Issued(_)), "{response:?}"),
         (None, _) => {
-            assert!(matches!(response, TokenResponse::Failed(TransportError::MaybeSpent(_))), "{response:?}")
+            assert!(matches!(response, TokenResponse::Failed(TransportError::MaybeSpent { .. })), "{response:?}");
         }
     }
 }
 
 fn transient(status: u16) -> bool {
     status == 429 || (500..600).contains(&status)
+}
+
+/// Transient too, unless the body says that the request was refused.
+fn timed_out(status: u16) -> bool {
+    matches!(status, 408 | 425)
 }
 
 fn assert_refused(response: &TokenResponse, kind: RefusalKind) {

@@ -79,11 +79,12 @@ fn assert_is_the_documented_error(error: &StoreError, action: &str, status: u16,
     let holds = match (code.as_str(), action) {
         ("ResourceExistsException", _) => *error == StoreError::Exists,
         ("ResourceNotFoundException", _) => deleted,
-        ("LimitExceededException", "put") => matches!(error, StoreError::Quota { .. }),
-        ("InvalidRequestException", "move") => *error == StoreError::Moved || deleted,
-        ("InvalidParameterException", "move") => *error == StoreError::Moved,
+        ("LimitExceededException", "put") => matches!(error, StoreError::Quota { .. } | StoreError::Rejected { .. }),
+        ("InvalidRequestException", "move") => matches!(error, StoreError::Moved { .. }) || deleted,
+        ("InvalidParameterException", "move") => matches!(error, StoreError::Moved { .. }),
         ("InvalidRequestException", _) => unavailable || deleted || matches!(error, StoreError::Rejected { .. }),
-        ("AccessDeniedException" | "DecryptionFailure" | "EncryptionFailure" | "ExpiredTokenException", _) => {
+        ("ExpiredTokenException", _) => matches!(error, StoreError::NotAuthenticated { .. }),
+        ("AccessDeniedException" | "DecryptionFailure" | "EncryptionFailure", _) => {
             matches!(error, StoreError::AccessDenied { .. })
         }
         ("ThrottlingException" | "TooManyRequestsException", _) => unavailable,

@@ -22,11 +22,12 @@ use crate::{
 const AT_ONCE: usize = 24;
 
 /// The calls of a refresh, in order. The first request of a run asks for an event.
-const CALLS: [Call; 5] = [Call::Read, Call::Claim, Call::Exchange, Call::Stage, Call::Promote];
+const CALLS: [Call; 6] = [Call::Read, Call::List, Call::Claim, Call::Exchange, Call::Stage, Call::Promote];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     Read,
+    List,
     Claim,
     Exchange,
     Stage,
@@ -74,8 +75,8 @@ fn expected_end(call: Call, fault: InjectedFault, always: bool) -> RunEnd {
         // A run sends a refresh token only once, because the first request may have been processed.
         (Call::Exchange, true) => Failed("ProviderUnavailable", Phase::Claimed),
         (Call::Exchange, false) => Failed("ProviderUnavailable", Phase::Window),
-        (Call::Read | Call::Claim, _) if is_retried && !always => Refreshed,
-        (Call::Read, _) | (Call::Claim, true) => Failed(error_type, Phase::Free),
+        (Call::Read | Call::List | Call::Claim, _) if is_retried && !always => Refreshed,
+        (Call::Read | Call::List, _) | (Call::Claim, true) => Failed(error_type, Phase::Free),
         (Call::Claim, false) => Failed(error_type, Phase::Claimed),
         // The put of issued tokens is retried until the deadline, even after a denial.
         (Call::Stage, _) if !always => Refreshed,

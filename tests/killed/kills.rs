@@ -79,10 +79,10 @@ async fn kill(path: &'static Path, requests: &[Observed], kill: Kill) -> LaterRu
 
 /// The largest numbers of calls to the store and of new versions of a run with this end.
 fn max_cost(path: &Path, end: &str) -> (usize, usize) {
-    // One more call: a read of a client's secret, a list for the quota, a refresh since the old copy was taken. An edit during the
+    // One more call: a read of a client's secret, a refresh since the old copy was taken. An edit during the
     // run is a version, and so is the merged version. The promotion that fails because of it costs three calls.
     let (calls, versions) = match path.before {
-        Before::DueWithClientSecret | Before::DueAndYoung | Before::OldCopy => (1, 0),
+        Before::DueWithClientSecret | Before::OldCopy => (1, 0),
         Before::EditedDuringRun => (3, 2),
         Before::StagedAndEdited => (1, 1),
         // The publication: read, put, move.
@@ -91,13 +91,14 @@ fn max_cost(path: &Path, end: &str) -> (usize, usize) {
     };
     match end {
         // A check of the publication.
-        "skipped" if path.before == Before::DueWithPublication => (2, 0),
-        "skipped" => (1, 0),
+        "skipped" if path.before == Before::DueWithPublication => (3, 0),
+        "skipped" => (2, 0),
         "in_progress" => (5 + calls, 0),
         "recovered" => (5 + calls, versions),
         // A take-over. A refusal costs as much with its record.
-        "refreshed" if path.claims => (10 + calls, 2 + versions),
-        "refreshed" => (6 + calls, 1 + versions),
+        "refreshed" if path.claims => (9 + calls, 2 + versions),
+        // The first run also proves that it can write.
+        "refreshed" => (5 + calls, 2 + versions),
         _ => (11 + calls, 2),
     }
 }

@@ -70,12 +70,11 @@ impl World {
         }
         self.bench.secret(SECRET, &token);
         match self.path.before {
-            Before::DueAndYoung => self.age(-TimeDelta::hours(1)),
             Before::DeadClaim => self.run_and_kill_after("PutSecretValue OAUTH_CLAIM", 1).await,
             Before::TwoDeadClaims => {
                 self.run_and_kill_after("PutSecretValue OAUTH_CLAIM", 1).await;
                 self.age(TimeDelta::hours(1));
-                self.run_and_kill_after("PutSecretValue OAUTH_CLAIM", 2).await;
+                self.run_and_kill_after("PutSecretValue OAUTH_CLAIM", 1).await;
             }
             Before::Staged | Before::StagedAndEdited => self.run_and_kill_after("PutSecretValue OAUTH_STAGED", 1).await,
             Before::EditedDuringRun => {
@@ -103,9 +102,7 @@ impl World {
             token["note"] = EDITED.into();
             self.bench.sm.user_put(SECRET, &token);
         }
-        if self.path.before != Before::DueAndYoung {
-            self.age(TimeDelta::hours(1));
-        }
+        self.age(TimeDelta::hours(1));
     }
 
     /// Starts a run, and kills it when the peer has processed the `nth` request of this name.

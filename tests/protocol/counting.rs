@@ -23,6 +23,7 @@ pub enum Step {
     PutClaim,
     PutStaged,
     Move,
+    EndClaim,
     List,
     Exchange,
 }
@@ -303,8 +304,15 @@ impl<S: SecretStore> SecretStore for CountingStore<S> {
         self.script.step(step, self.store.put(secret_id, id, label, body), Err).await
     }
 
-    async fn move_current(&self, secret_id: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
-        self.script.step(Step::Move, self.store.move_current(secret_id, from, to), Err).await
+    async fn move_label(
+        &self,
+        secret_id: &str,
+        label: Label,
+        from: Option<&VersionId>,
+        to: &VersionId,
+    ) -> Result<(), StoreError> {
+        let step = if label == Label::Current { Step::Move } else { Step::EndClaim };
+        self.script.step(step, self.store.move_label(secret_id, label, from, to), Err).await
     }
 
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {

@@ -1,15 +1,17 @@
 //! Crashes, lost responses and stale reads, at every step, and the run that follows.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use token_refresher::{
     oauth::grant::Grant,
     protocol::{ids::TokenKey, outcome::Outcome},
-    store::{StoreError, VersionId},
+    store::{StoreError, VersionId, versions::Versions},
 };
 
 use crate::{
     counting::{
-        InjectedFault, Script,
+        Hold, InjectedFault, Script,
         Step::{Exchange, Get, List, Move, PutClaim, PutStaged},
     },
     over_both_stores,
@@ -57,8 +59,7 @@ async fn a_claim_is_respected_until_its_lease_ends_and_then_taken_over(store: St
 async fn each_attempt_backs_off_longer_than_the_one_before(store: StoreKind) {
     let world = World::due(store).await;
     for (attempt, minutes) in [0, 1, 3, 7, 15, 30, 30].into_iter().enumerate() {
-        let nth_claim = if attempt == 0 { 1 } else { 2 };
-        world.process().inject(PutClaim, nth_claim, InjectedFault::CrashAfter).crash().await;
+        world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
         let lease_end = world.clock.now() + seconds(63);
         let retry_at = lease_end + seconds(60 * minutes);
         for (now, outcome) in [
@@ -86,7 +87,7 @@ async fn force_and_a_changed_client_override_the_back_off_but_not_a_lease(store:
         let world = World::due(store).await;
         world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
         world.clock.advance(seconds(63));
-        world.process().inject(PutClaim, 2, InjectedFault::CrashAfter).crash().await;
+        world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
         let event = if by_force { json!({"force": true}) } else { json!({}) };
         let run_with_override = async |outcome| {
             if !by_force {
@@ -142,7 +143,7 @@ async fn the_newest_claim_is_found_if_the_label_is_on_a_claim_of_other_tokens(st
     let first = world.vault.text();
     world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
     world.clock.advance(seconds(63));
-    world.process().inject(PutClaim, 2, InjectedFault::CrashAfter).crash().await;
+    world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
     let lease_end = world.clock.now() + seconds(63);
     world.vault.put(&world.document(seconds(0)));
     world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
@@ -160,12 +161,35 @@ async fn one_of_two_runs_that_take_over_gets_the_claim(store: StoreKind) {
     world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
     world.clock.advance(seconds(63));
     let before = world.vault.versions();
-    world.process().inject(PutClaim, 2, InjectedFault::CrashAfter).crash().await;
-    // Its read of the newest claim is stale.
-    let late = world.process().inject(Get, 4, InjectedFault::StaleRead(before));
+    world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
+    // Its list and its read of the newest claim are stale.
+    let stale = || InjectedFault::StaleRead(before.clone());
+    let late = world.process().inject(List, 1, stale()).inject(Get, 4, stale());
     assert_eq!(late.outcome().await, Outcome::InProgress);
-    assert_eq!(late.script.taken(), [Get, PutClaim, Get, Get, Get, List, PutClaim]);
+    assert_eq!(late.script.taken(), [Get, List, Get, Get, Get, PutClaim]);
     assert_eq!(world.provider.exchanges(), 0);
+    world.assert_sound();
+}
+
+async fn a_first_claim_that_was_removed_neither_lets_two_runs_exchange_nor_blocks_the_secret(store: StoreKind) {
+    let world = World::due(store).await;
+    for _ in 0..2 {
+        world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
+        world.clock.advance(seconds(3600));
+    }
+    world.clock.advance(seconds(86_400));
+    world.vault.edit(NAME, Versions::remove_old);
+    assert_eq!(world.vault.count(), 2, "the first version and the newest claim");
+    let hold = Arc::new(Hold::default());
+    let first = world.process().inject(Exchange, 1, InjectedFault::Hold(Arc::clone(&hold)));
+    let second = async {
+        hold.until_reached().await;
+        assert_eq!(world.outcome().await, Outcome::InProgress);
+        hold.release();
+    };
+    let (result, ()) = tokio::join!(first.run(), second);
+    assert_eq!(result.unwrap().outcome, Outcome::Refreshed);
+    assert_eq!((world.provider.exchanges(), world.provider.reuses()), (1, 0));
     world.assert_sound();
 }
 
@@ -245,13 +269,12 @@ async fn staged_tokens_are_recovered_by_the_next_run(store: StoreKind) {
     }
 }
 
-async fn tokens_staged_by_a_forced_run_are_recovered_when_the_old_ones_are_due(store: StoreKind) {
+async fn tokens_staged_by_a_forced_run_are_recovered_before_the_old_ones_are_due(store: StoreKind) {
     let world = World::new(store).await;
     world.seed(seconds(3600), LONG_AGO);
     world.process().inject(Move, 1, InjectedFault::CrashBefore).crash_on(json!({"force": true})).await;
-    assert_eq!(world.outcome().await, Outcome::Skipped);
-    world.clock.advance(seconds(2700));
     assert_eq!(world.outcome().await, Outcome::Recovered);
+    assert_eq!(world.outcome().await, Outcome::Skipped);
     assert_eq!(world.provider.exchanges(), 1);
     world.assert_sound();
 }
@@ -285,6 +308,28 @@ async fn a_claim_whose_response_is_lost_sends_no_token_and_is_taken_over(store: 
     assert_eq!(world.outcome().await, Outcome::InProgress);
     world.clock.advance(seconds(63));
     assert_eq!(world.outcome().await, Outcome::Refreshed);
+    world.assert_sound();
+}
+
+async fn without_claims_a_version_that_a_person_put_is_exchanged_only_after_a_put_has_succeeded(store: StoreKind) {
+    let denied = StoreError::AccessDenied { action: "secretsmanager:PutSecretValue", detail: "no".to_owned() };
+    let rejected = StoreError::Rejected { action: "secretsmanager:PutSecretValue", detail: "a replica".to_owned() };
+    for (error, name) in [(denied, "AccessDenied"), (rejected, "StoreUnavailable")] {
+        let world = World::due(store).await;
+        let process = world.process_with(&[("CLAIM", "never")]);
+        let error = process.inject(PutClaim, 1, InjectedFault::Fail(error)).run().await.unwrap_err();
+        assert_eq!(error.error_type().as_str(), name);
+        assert_eq!(world.provider.exchanges(), 0);
+        assert_eq!(world.process_with(&[("CLAIM", "never")]).outcome().await, Outcome::Refreshed);
+        world.assert_sound();
+    }
+}
+
+async fn a_run_with_claims_recovers_what_a_run_without_claims_has_staged(store: StoreKind) {
+    let world = World::due(store).await;
+    world.process_with(&[("CLAIM", "never")]).inject(Move, 1, InjectedFault::CrashBefore).crash().await;
+    assert_eq!(world.outcome().await, Outcome::Recovered);
+    assert_eq!((world.provider.exchanges(), world.provider.reuses()), (1, 0));
     world.assert_sound();
 }
 
@@ -398,15 +443,18 @@ over_both_stores!(
     a_record_of_a_later_version_counts_as_a_claim_with_unknown_content,
     the_newest_claim_is_found_if_the_label_is_on_a_claim_of_other_tokens,
     one_of_two_runs_that_take_over_gets_the_claim,
+    a_first_claim_that_was_removed_neither_lets_two_runs_exchange_nor_blocks_the_secret,
     a_claim_that_cannot_be_read_yet_ends_the_run_in_progress,
     a_response_lost_in_a_crash_costs_one_exchange_of_the_old_token_and_the_message_names_it,
     a_response_lost_in_a_crash_is_repeated_within_a_grace_period,
     a_request_whose_response_is_lost_is_not_sent_again_in_the_same_run,
     staged_tokens_are_recovered_by_the_next_run,
-    tokens_staged_by_a_forced_run_are_recovered_when_the_old_ones_are_due,
+    tokens_staged_by_a_forced_run_are_recovered_before_the_old_ones_are_due,
     a_crash_after_the_promotion_leaves_nothing_to_do,
     a_crash_before_the_claim_leaves_nothing,
     a_claim_whose_response_is_lost_sends_no_token_and_is_taken_over,
+    without_claims_a_version_that_a_person_put_is_exchanged_only_after_a_put_has_succeeded,
+    a_run_with_claims_recovers_what_a_run_without_claims_has_staged,
     a_claim_that_fails_sends_no_token,
     a_later_write_that_fails_or_loses_its_response_is_repeated,
     a_call_that_the_sdk_repeats_takes_effect_once,

@@ -9,6 +9,7 @@
 //! - `refusals`: recorded refusals, and errors that are not recorded
 //! - `limits`: too little room, too little time
 //! - `publishing`: the published secret
+//! - `dry_run`: what a dry run says
 //! - `memory`: unstored tokens
 //! - `concurrency`: many runs at the same time, with all of the above
 
@@ -21,6 +22,7 @@ mod world;
 mod budget;
 mod concurrency;
 mod crashes;
+mod dry_run;
 mod limits;
 mod memory;
 mod people;

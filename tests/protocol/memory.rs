@@ -1,5 +1,7 @@
 //! Unstored tokens: issued tokens that cannot be written. They stay in the process's memory, and its next run writes them first.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use token_refresher::{
     protocol::outcome::{Outcome, Reason},
@@ -47,6 +49,18 @@ async fn unstored_tokens_are_kept_and_promoted_by_the_next_invocation(store: Sto
         assert_eq!(process.script.taken(), [Get]);
         world.assert_sound();
     }
+}
+
+async fn issued_tokens_survive_a_panic_before_they_are_staged(store: StoreKind) {
+    let world = World::due(store).await;
+    let process = Arc::new(world.process().before(PutStaged, 1, || panic!("as if in the SDK")));
+    let running = Arc::clone(&process);
+    let run = tokio::spawn(async move { running.run().await.map(|report| report.outcome) });
+    assert!(run.await.unwrap_err().is_panic());
+    let report = process.run().await.unwrap();
+    assert_eq!((report.outcome, report.reason), (Outcome::Recovered, Reason::NotStoredBefore));
+    assert_eq!(world.provider.exchanges(), 1);
+    world.assert_sound();
 }
 
 async fn a_dry_run_leaves_unstored_tokens_in_memory(store: StoreKind) {
@@ -214,6 +228,7 @@ async fn unstored_tokens_that_end_with_their_process_are_reported_by_the_next_on
 }
 
 over_both_stores!(
+    issued_tokens_survive_a_panic_before_they_are_staged,
     unstored_tokens_are_kept_and_promoted_by_the_next_invocation,
     a_dry_run_leaves_unstored_tokens_in_memory,
     unstored_tokens_are_promoted_although_the_event_names_the_secret_by_its_arn,

@@ -1,7 +1,7 @@
 //! A person changes the secret while runs work on it: edits, new consents, old copies, roll backs.
 
 use serde_json::json;
-use token_refresher::protocol::outcome::Outcome;
+use token_refresher::{protocol::outcome::Outcome, store::versions::Versions};
 
 use crate::{
     counting::{
@@ -39,6 +39,84 @@ async fn a_person_may_edit_another_member_at_any_step(store: StoreKind) {
         assert_eq!(world.outcome().await, Outcome::Refreshed);
         world.assert_sound();
     }
+}
+
+async fn an_old_copy_whose_successors_are_gone_is_recovered_if_its_times_show_that_it_is_old(store: StoreKind) {
+    for refreshed_before in [true, false] {
+        let world = World::due(store).await;
+        let first = world.vault.text();
+        world.refresh_times(1).await;
+        let copy = if refreshed_before { world.vault.text() } else { first };
+        world.refresh_times(2).await;
+        world.clock.advance(seconds(86_400));
+        world.vault.edit(NAME, Versions::remove_old);
+        world.refresh_times(1).await;
+        world.vault.edit(NAME, Versions::remove_old);
+        let newest = world.refresh_token();
+        world.vault.put(&copy);
+        let dry = world.process().invoke(json!({"dryRun": true})).await;
+        let result = world.process().run().await;
+        if refreshed_before {
+            assert_eq!(dry.unwrap().outcome, Outcome::WouldRecover);
+            assert_eq!(result.unwrap().outcome, Outcome::Recovered);
+            assert!(world.refresh_token() == newest, "the newest tokens are current");
+            world.assert_sound();
+        } else {
+            for error in [dry.unwrap_err(), result.unwrap_err()] {
+                let text = error.to_string();
+                assert_eq!(error.error_type().as_str(), "InvalidSecret");
+                assert!(text.contains("it may be an old copy") && text.contains("make that version current"), "{text}");
+            }
+        }
+        assert_eq!((world.provider.exchanges(), world.provider.reuses()), (4, 0));
+    }
+}
+
+async fn new_tokens_are_used_although_the_old_grant_was_refreshed_after_they_were_obtained(store: StoreKind) {
+    let world = World::due(store).await;
+    let mut consented = world.document(seconds(3600));
+    consented["refreshedAt"] = json!(world.clock.now().to_rfc3339());
+    world.clock.advance(seconds(600));
+    world.refresh_times(1).await;
+    world.vault.put(&consented);
+    assert_eq!(world.outcome().await, Outcome::Refreshed);
+    assert_eq!((world.provider.exchanges(), world.provider.reuses()), (2, 0));
+    world.assert_sound();
+}
+
+async fn new_tokens_beside_a_refreshed_at_that_was_left_as_it_was_are_used(store: StoreKind) {
+    let world = World::due(store).await;
+    world.refresh_times(2).await;
+    let mut consented = world.document(seconds(3600 + 899));
+    consented["refreshedAt"] = json!((world.clock.now() - seconds(86_400)).to_rfc3339());
+    world.vault.put(&consented);
+    world.clock.advance(seconds(3600));
+    assert_eq!(world.outcome().await, Outcome::Refreshed);
+    assert_eq!((world.provider.exchanges(), world.provider.reuses()), (3, 0));
+    world.assert_sound();
+}
+
+async fn an_old_copy_saved_over_tokens_that_are_not_due_is_recovered_at_once(store: StoreKind) {
+    let world = World::due(store).await;
+    world.vault.set("expiresAt", (world.clock.now() + seconds(3000)).timestamp_millis());
+    let page = world.vault.text();
+    assert_eq!(world.process().invoke(json!({"force": true})).await.unwrap().outcome, Outcome::Refreshed);
+    world.vault.put(&page);
+    assert_eq!(world.outcome().await, Outcome::Recovered);
+    assert_eq!((world.provider.exchanges(), world.provider.reuses()), (1, 0));
+    world.assert_sound();
+}
+
+async fn the_access_token_may_be_edited_during_the_exchange(store: StoreKind) {
+    let world = World::due(store).await;
+    let vault = world.vault.clone();
+    let process = world.process().before(Exchange, 1, move || {
+        vault.set("accessToken", "a-pasted-token-that-never-was");
+    });
+    assert_eq!(process.outcome().await, Outcome::Refreshed);
+    assert_eq!(world.outcome().await, Outcome::Skipped);
+    assert_eq!((world.provider.exchanges(), world.provider.reuses()), (1, 0));
+    world.assert_sound();
 }
 
 async fn a_person_may_edit_several_times_during_the_promotion(store: StoreKind) {
@@ -234,6 +312,11 @@ async fn a_document_near_the_size_limit_is_refreshed_or_rejected_before_the_clai
 }
 
 over_both_stores!(
+    an_old_copy_whose_successors_are_gone_is_recovered_if_its_times_show_that_it_is_old,
+    new_tokens_are_used_although_the_old_grant_was_refreshed_after_they_were_obtained,
+    new_tokens_beside_a_refreshed_at_that_was_left_as_it_was_are_used,
+    an_old_copy_saved_over_tokens_that_are_not_due_is_recovered_at_once,
+    the_access_token_may_be_edited_during_the_exchange,
     a_person_may_edit_another_member_at_any_step,
     a_person_may_edit_several_times_during_the_promotion,
     a_person_who_never_stops_editing_loses_nothing_and_the_next_run_promotes,

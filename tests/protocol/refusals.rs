@@ -80,9 +80,7 @@ async fn a_changed_client_is_sent_after_a_refusal_of_the_old_one(store: StoreKin
         assert_eq!(world.provider.exchanges(), exchanges);
     }
     world.vault.set("clientSecret", CLIENT_SECRET);
-    // The lease of the refused run excludes others until its end, although that run has ended.
-    assert_eq!(world.outcome().await, Outcome::InProgress);
-    world.clock.advance(seconds(63));
+    // The refused run has ended its claim.
     assert_eq!(world.outcome().await, Outcome::Refreshed);
     world.assert_sound();
 }
@@ -99,36 +97,80 @@ async fn a_forced_run_sends_the_token_again_and_its_refusal_is_recorded(store: S
     assert_eq!(world.provider.exchanges(), 2);
 }
 
+async fn a_readers_request_overrides_neither_a_recorded_refusal_nor_the_back_off(store: StoreKind) {
+    let world = World::due(store).await;
+    world.provider.withdraw_consent();
+    refused(&world, json!({})).await;
+    let request = json!({"force": true, "ifVersionId": world.vault.id().as_str()});
+    let error = refused(&world, request).await;
+    assert!(error.to_string().contains("was not asked again"), "{error}");
+    assert_eq!(world.provider.exchanges(), 1);
+
+    let world = World::due_with(store, Provider::responding(503, "text/plain", "busy")).await;
+    let request = json!({"force": true, "ifVersionId": world.vault.id().as_str()});
+    for _ in 0..2 {
+        assert_eq!(world.process().run().await.unwrap_err().error_type().as_str(), "ProviderUnavailable");
+    }
+    assert_eq!(world.process().invoke(request).await.unwrap().outcome, Outcome::BackingOff);
+    assert_eq!(world.provider.exchanges(), 2);
+    // A person's force does not wait.
+    let error = world.process().invoke(json!({"force": true})).await.unwrap_err();
+    assert_eq!(error.error_type().as_str(), "ProviderUnavailable");
+    assert_eq!(world.provider.exchanges(), 3);
+}
+
+async fn two_functions_with_different_settings_back_off_as_one(store: StoreKind) {
+    let world = World::with(store, Provider::responding(503, "text/plain", "busy")).await;
+    let mut document = world.document(seconds(0));
+    document.as_object_mut().unwrap().remove("clientSecret");
+    world.vault.create(NAME, &document, world.clock.now() - LONG_AGO);
+    world.never_print("the secret of the old function");
+    let functions = [[("CLIENT_SECRET", CLIENT_SECRET)], [("CLIENT_SECRET", "the secret of the old function")]];
+    // The minutes, and the exchanges until then. Settings that neither of the last two claims used count as new: of both functions at
+    // the start, and of the second one when the first has made two attempts in a row. Each attempt makes the next wait longer.
+    for (minutes, exchanges) in [(0, 2), (1, 3), (3, 3), (4, 5), (18, 5), (19, 6)] {
+        world.clock.set(at("00:00:00.250") + seconds(60 * minutes));
+        for settings in functions.iter().cycle().take(4) {
+            let _ = world.process_with(settings).run().await;
+        }
+        assert_eq!(world.provider.exchanges(), exchanges, "after {minutes} minutes");
+    }
+}
+
 async fn an_error_status_without_an_oauth_error_is_not_recorded_and_backs_off(store: StoreKind) {
     let world = World::due_with(store, Provider::responding(400, "text/plain", "no such thing")).await;
     for (advance, exchanges, error) in [
         (seconds(0), 1, Some("ProviderRejected")),
-        (seconds(63) - milliseconds(1), 1, None),
-        (milliseconds(1), 2, Some("ProviderRejected")),
-        (seconds(63), 2, None),
+        (seconds(0), 2, Some("ProviderRejected")),
         (seconds(60) - milliseconds(1), 2, None),
         (milliseconds(1), 3, Some("ProviderRejected")),
+        (seconds(180) - milliseconds(1), 3, None),
+        (milliseconds(1), 4, Some("ProviderRejected")),
     ] {
         world.clock.advance(advance);
         let result = world.process().run().await;
         assert_eq!(result.as_ref().err().map(|error| error.error_type().as_str()), error, "{result:?}");
         assert_eq!(world.provider.exchanges(), exchanges);
     }
-    // Three claims and no refusal.
-    assert_eq!(world.vault.count(), 4);
+    // Four claims and no refusal.
+    assert_eq!(world.vault.count(), 5);
 }
 
-async fn an_unavailable_provider_gets_the_next_request_after_the_lease(store: StoreKind) {
-    for response in [
-        Response::fixed(503, "text/html", "<h1>busy</h1>"),
-        Response::fixed(400, "application/json", r#"{"error":"temporarily_unavailable"}"#),
-        Response::fixed(200, "application/json", r#"{"token_type":"Bearer"}"#),
-        Response::CloseBeforeProcessing,
+async fn an_unavailable_provider_gets_the_next_request_at_once_if_it_responded_and_else_after_the_lease(
+    store: StoreKind,
+) {
+    for (response, responded) in [
+        (Response::fixed(503, "text/html", "<h1>busy</h1>"), true),
+        (Response::fixed(400, "application/json", r#"{"error":"temporarily_unavailable"}"#), true),
+        (Response::fixed(200, "application/json", r#"{"token_type":"Bearer"}"#), true),
+        (Response::CloseBeforeProcessing, false),
     ] {
         let world = World::due_with(store, Provider::script([response])).await;
         assert_eq!(world.process().run().await.unwrap_err().error_type().as_str(), "ProviderUnavailable");
-        assert_eq!(world.outcome().await, Outcome::InProgress);
-        world.clock.advance(seconds(63));
+        if !responded {
+            assert_eq!(world.outcome().await, Outcome::InProgress);
+            world.clock.advance(seconds(63));
+        }
         assert_eq!(world.outcome().await, Outcome::Refreshed);
         world.assert_sound();
     }
@@ -169,7 +211,8 @@ async fn a_refusal_of_tokens_that_another_run_has_exchanged_is_not_an_error(stor
         let (result, ()) = tokio::join!(late.run(), other);
         assert_eq!(result.unwrap().outcome, Outcome::Recovered);
         assert_eq!((world.provider.exchanges(), world.provider.reuses()), (2, 1));
-        assert_eq!(world.vault.count(), 2);
+        // The first version, the claim that proves that writing works, the new tokens.
+        assert_eq!(world.vault.count(), 3);
         world.assert_current_is_alive();
     }
 }
@@ -194,7 +237,7 @@ async fn two_responses_to_one_token_stay_in_the_store(store: StoreKind) {
         };
         let (result, ()) = tokio::join!(late.run(), other);
         assert_eq!(result.unwrap().outcome, Outcome::Superseded);
-        assert_eq!(world.vault.count(), 3);
+        assert_eq!(world.vault.count(), 4);
         world.assert_current_is_alive();
     }
 }
@@ -214,7 +257,7 @@ async fn a_record_of_a_refusal_is_never_current_and_a_failed_record_is_not_an_er
     let failing = || InjectedFault::Fail(Script::unavailable());
     world.clock.advance(seconds(63));
     // Reads that fail after a refusal change nothing either.
-    let process = world.process().inject(Get, 6, failing()).inject(Get, 7, failing());
+    let process = world.process().inject(Get, 7, failing()).inject(Get, 8, failing());
     assert_eq!(process.run().await.unwrap_err().error_type().as_str(), "ReauthorizationRequired");
 }
 
@@ -223,8 +266,10 @@ over_both_stores!(
     a_recorded_refusal_does_not_apply_to_other_tokens,
     a_changed_client_is_sent_after_a_refusal_of_the_old_one,
     a_forced_run_sends_the_token_again_and_its_refusal_is_recorded,
+    a_readers_request_overrides_neither_a_recorded_refusal_nor_the_back_off,
+    two_functions_with_different_settings_back_off_as_one,
     an_error_status_without_an_oauth_error_is_not_recorded_and_backs_off,
-    an_unavailable_provider_gets_the_next_request_after_the_lease,
+    an_unavailable_provider_gets_the_next_request_at_once_if_it_responded_and_else_after_the_lease,
     a_refusal_of_tokens_that_a_person_has_replaced_is_not_an_error,
     a_refusal_of_tokens_that_another_run_has_exchanged_is_not_an_error,
     two_responses_to_one_token_stay_in_the_store,

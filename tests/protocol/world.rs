@@ -317,10 +317,16 @@ impl SecretStore for Store {
         }
     }
 
-    async fn move_current(&self, secret_id: &str, from: &VersionId, to: &VersionId) -> Result<(), StoreError> {
+    async fn move_label(
+        &self,
+        secret_id: &str,
+        label: Label,
+        from: Option<&VersionId>,
+        to: &VersionId,
+    ) -> Result<(), StoreError> {
         match self {
-            Self::SecretsManager(store) => store.move_current(secret_id, from, to).await,
-            Self::Directory(store) => store.move_current(secret_id, from, to).await,
+            Self::SecretsManager(store) => store.move_label(secret_id, label, from, to).await,
+            Self::Directory(store) => store.move_label(secret_id, label, from, to).await,
         }
     }
 
@@ -482,7 +488,12 @@ impl World {
         let exchanger = Exchanger::from_fn(move |exchange| {
             let (over_http, script) = (over_http.clone(), Arc::clone(&exchanger_script));
             async move {
-                let lost = |_| TokenResponse::Failed(TransportError::MaybeSpent("no response in time".to_owned()));
+                let lost = |_| {
+                    TokenResponse::Failed(TransportError::MaybeSpent {
+                        what: "no response in time".to_owned(),
+                        responded: false,
+                    })
+                };
                 script.step(Step::Exchange, over_http.exchange(exchange), lost).await
             }
         });

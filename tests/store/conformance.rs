@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use token_refresher::{
     error::Audience,
     secret::Secret,
-    store::{Content, Label, Listed, Operation, SecretStore, Selector, StoreError, VersionId},
+    store::{Content, Label, Labels, Listed, Operation, SecretStore, Selector, StoreError, VersionId},
 };
 
 /// A store under test, and a way to create a secret in it.
@@ -92,7 +92,7 @@ pub async fn a_put_moves_its_label_and_not_awscurrent(peer: impl Peer) {
         assert_eq!(labelled(&**store, Label::Current).await.unwrap().0, first);
     }
     let listed = store.list(NAME).await.unwrap();
-    let labelled: Vec<_> = listed.iter().filter(|version| version.labelled).map(|version| &version.id).collect();
+    let labelled: Vec<_> = listed.iter().filter(|version| version.labels.any()).map(|version| &version.id).collect();
     assert_eq!((listed.len(), labelled), (3, vec![&first, &peer.id(3)]));
 }
 
@@ -102,12 +102,30 @@ pub async fn a_move_is_compare_and_swap(peer: impl Peer) {
     for number in [2, 3] {
         store.put(NAME, &peer.id(number), Label::Staged, &text("staged")).await.unwrap();
     }
-    assert_eq!(store.move_current(NAME, &peer.id(2), &peer.id(3)).await, Err(StoreError::Moved));
+    assert!(matches!(store.move_current(NAME, &peer.id(2), &peer.id(3)).await, Err(StoreError::Moved { .. })));
     assert_eq!(labelled(&**store, Label::Current).await.unwrap().0, first);
     store.move_current(NAME, &first, &peer.id(2)).await.unwrap();
     assert_eq!(labelled(&**store, Label::Current).await.unwrap().0, peer.id(2));
     assert_eq!(labelled(&**store, Label::Previous).await.unwrap().0, first);
-    assert_eq!(store.move_current(NAME, &first, &peer.id(3)).await, Err(StoreError::Moved));
+    assert!(matches!(store.move_current(NAME, &first, &peer.id(3)).await, Err(StoreError::Moved { .. })));
+}
+
+pub async fn a_label_moves_onto_a_version_from_none_and_from_another(peer: impl Peer) {
+    peer.create(NAME, "one").await;
+    let store = peer.store();
+    for number in [2, 3] {
+        store.put(NAME, &peer.id(number), Label::Claim, &text("a claim")).await.unwrap();
+    }
+    store.move_label(NAME, Label::Ended, None, &peer.id(2)).await.unwrap();
+    let not_from_none = store.move_label(NAME, Label::Ended, None, &peer.id(3)).await;
+    assert!(matches!(not_from_none, Err(StoreError::Moved { .. })), "{not_from_none:?}");
+    store.move_label(NAME, Label::Ended, Some(&peer.id(2)), &peer.id(3)).await.unwrap();
+    for (number, labels) in [(2, Labels::default()), (3, Labels::from([Label::Claim, Label::Ended]))] {
+        let mut read: Vec<_> =
+            store.get(NAME, Selector::Id(&peer.id(number))).await.unwrap().labels.names().map(str::to_owned).collect();
+        read.sort();
+        assert_eq!(read, labels.names().collect::<Vec<_>>(), "{number}");
+    }
 }
 
 pub async fn exactly_one_of_several_concurrent_moves_succeeds(peer: impl Peer) {
@@ -125,7 +143,7 @@ pub async fn exactly_one_of_several_concurrent_moves_succeeds(peer: impl Peer) {
     for moved in moves {
         match moved.await.unwrap() {
             Ok(to) => winners.push(to),
-            Err(lost) => assert_eq!(lost, StoreError::Moved),
+            Err(lost) => assert!(matches!(lost, StoreError::Moved { .. }), "{lost:?}"),
         }
     }
     assert_eq!(winners, [labelled(&**peer.store(), Label::Current).await.unwrap().0]);
@@ -204,7 +222,7 @@ pub async fn no_error_contains_the_text_of_a_version(peer: impl Peer) {
 
 pub async fn every_operation_has_a_name_and_every_error_has_advice(peer: impl Peer) {
     let store = peer.store();
-    for operation in [Operation::Get, Operation::Put, Operation::MoveCurrent, Operation::List] {
+    for operation in [Operation::Get, Operation::Put, Operation::MoveLabel, Operation::List] {
         let action = store.action(operation);
         assert!(!action.is_empty(), "{operation:?}");
         let detail = || "no".to_owned();
@@ -212,7 +230,9 @@ pub async fn every_operation_has_a_name_and_every_error_has_advice(peer: impl Pe
             StoreError::NotFound { detail: detail() },
             StoreError::AccessDenied { action, detail: detail() },
             StoreError::Exists,
-            StoreError::Moved,
+            StoreError::Moved { detail: detail() },
+            StoreError::NotAuthenticated { action, detail: detail() },
+            StoreError::NotConfigured { detail: detail() },
             StoreError::Quota { detail: detail() },
             StoreError::Binary,
             StoreError::Rejected { action, detail: detail() },
@@ -236,6 +256,7 @@ macro_rules! conforms {
             exactly_one_of_several_concurrent_puts_succeeds,
             a_put_moves_its_label_and_not_awscurrent,
             a_move_is_compare_and_swap,
+            a_label_moves_onto_a_version_from_none_and_from_another,
             exactly_one_of_several_concurrent_moves_succeeds,
             a_missing_secret_version_or_label_is_not_found,
             every_version_is_listed_with_the_time_when_it_was_put,

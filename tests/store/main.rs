@@ -27,6 +27,7 @@ struct Directory {
 }
 
 impl Directory {
+    #[expect(clippy::unused_async, reason = "`conforms!` awaits how every store is opened")]
     async fn open() -> Self {
         let folder = TempDir::new().expect("a folder");
         Self {

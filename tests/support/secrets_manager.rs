@@ -619,7 +619,7 @@ impl Held {
         let from = call.remove_from_version_id.as_deref().map(VersionId::from);
         match self.write(|versions| versions.move_label(label, from.as_ref(), &VersionId::from(to))) {
             Ok(()) => Ok(json!({ "ARN": self.versions.arn(), "Name": self.name })),
-            Err(StoreError::Moved) => match (from, self.versions.labels().get(label)) {
+            Err(StoreError::Moved { .. }) => match (from, self.versions.labels().get(label)) {
                 (None, Some(holder)) => {
                     let message = format!(
                         "The parameter RemoveFromVersionId can't be empty. Staging label {label} is currently attached \
@@ -649,7 +649,7 @@ impl Held {
         let all = versions.list(call.include_deprecated);
         let page = all.iter().skip(start).take(max).map(|listed| {
             let mut entry = json!({ "VersionId": listed.id.as_str(), "CreatedDate": epoch_seconds(listed.created) });
-            if listed.labelled {
+            if listed.labels.any() {
                 entry["VersionStages"] = labels_of(versions, &listed.id).into();
             }
             entry

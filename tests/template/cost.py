@@ -166,7 +166,7 @@ class Run:
                 stack.callback(server.shutdown)
                 ports.append(server.server_port)
             token["tokenEndpoint"] = f"http://127.0.0.1:{ports[2]}/token"
-            self.versions = {str(uuid.uuid4()): (["AWSCURRENT"], float(issued_at), json.dumps(token))}
+            self.versions = {str(uuid.uuid4()): (["AWSCURRENT", "OAUTH_STAGED"], float(issued_at), json.dumps(token))}
             environment = {
                 "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{ports[0]}", "AWS_LAMBDA_FUNCTION_NAME": "token-refresher",
                 "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "AWS_LAMBDA_FUNCTION_VERSION": "1", "AWS_LAMBDA_LOG_FORMAT": "JSON",

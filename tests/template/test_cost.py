@@ -13,7 +13,7 @@ class Cost(unittest.TestCase):
         alarms = len(Stack().of_type("AWS::CloudWatch::Alarm"))
         self.assertIn(cost.report(months, alarms), pages.section("What it costs"))
         # A skip makes one call, a refresh four.
-        self.assertAlmostEqual(months["24 h"].calls, 8640 + 3 * months["24 h"].refreshes)
+        self.assertAlmostEqual(months["24 h"].calls, 8640 + 4 * months["24 h"].refreshes)
 
     def test_the_costs_are_for_the_schedule_the_margin_and_the_memory_of_the_template(self):
         default = {name: each.get("Default") for name, each in source()["Parameters"].items()}

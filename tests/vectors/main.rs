@@ -164,7 +164,7 @@ async fn old_state_files_of_the_directory_store_are_still_read() {
     }
     let listed = store.list("crm/prod/oauth").await.unwrap();
     assert_eq!(
-        listed.into_iter().map(|listed| (listed.id, listed.labelled)).collect::<Vec<_>>(),
+        listed.into_iter().map(|listed| (listed.id, listed.labels.any())).collect::<Vec<_>>(),
         [(first, true), (claim, true), (staged, true)]
     );
     let one = store.get("one-version", Selector::Label(Label::Current)).await.unwrap();
