@@ -139,6 +139,7 @@ mod tests {
         );
         assert_eq!(request.headers()["x-api-key"], "k");
         assert_eq!(request.headers()[ACCEPT], "*/*");
+        assert_eq!(request.headers()[ACCEPT_ENCODING], "identity", "a compressed response could not be read");
         assert_eq!(request.headers()[CONTENT_TYPE], "application/x-www-form-urlencoded");
     }
 

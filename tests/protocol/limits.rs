@@ -271,6 +271,15 @@ async fn a_run_with_less_than_one_second_left_does_not_send_the_token(store: Sto
     }
 }
 
+async fn a_response_is_awaited_until_the_deadline_leaves_the_time_of_two_writes(store: StoreKind) {
+    let world = World::due(store).await;
+    let clock = world.clock.clone();
+    // The provider needs 40 of the 60 seconds.
+    let process = world.process().before(Exchange, 1, move || clock.advance(seconds(40)));
+    assert_eq!(process.outcome().await, Outcome::Refreshed);
+    world.assert_sound();
+}
+
 async fn an_impossible_deadline_counts_as_one_minute(store: StoreKind) {
     for from_now in [-1_767_225_600, -1, 901, 1_000_000] {
         let world = World::due(store).await;
@@ -294,5 +303,6 @@ over_both_stores!(
     short_lived_tokens_end_in_version_quota_before_the_refresh_token_is_sent,
     a_run_with_less_than_two_seconds_left_does_not_start,
     a_run_with_less_than_one_second_left_does_not_send_the_token,
+    a_response_is_awaited_until_the_deadline_leaves_the_time_of_two_writes,
     an_impossible_deadline_counts_as_one_minute,
 );
