@@ -178,10 +178,11 @@ fn is_never_a_provider(address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn settings() -> ClientSettings {
+    /// The settings of a whole client.
+    pub(in crate::oauth) fn settings() -> ClientSettings {
         ClientSettings {
             token_endpoint: Some("https://id.example/token?tenant=1".into()),
             client_id: Some("my id".into()),

@@ -88,16 +88,7 @@ fn sensitive(mut value: HeaderValue) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token_secret::client_settings::ClientSettings;
-
-    fn settings() -> ClientSettings {
-        ClientSettings {
-            token_endpoint: Some("https://id.example/token?tenant=1".into()),
-            client_id: Some("my id".into()),
-            client_secret: Some("s3cr+t/=& %:x".into()),
-            ..ClientSettings::default()
-        }
-    }
+    use crate::{oauth::client::tests::settings, token_secret::client_settings::ClientSettings};
 
     fn body(request: &Request) -> &str {
         std::str::from_utf8(request.body().unwrap().as_bytes().unwrap()).unwrap()

@@ -81,13 +81,15 @@ fn dies_of_idleness(token: &TokenSecret, due_at: DateTime<Utc>, now: DateTime<Ut
 /// When the token becomes due: its expiry minus the margin, which is at most a third of its lifetime. `None`: at once.
 fn due_at(token: &TokenSecret, default_margin: Duration) -> Option<DateTime<Utc>> {
     let expires_at = token.expires_at?;
-    let margin = TimeDelta::from_std(token.refresh_margin.unwrap_or(default_margin)).ok()?;
     let lifetime = token.tokens.refreshed_at.map(|refreshed_at| expires_at - refreshed_at);
-    let margin = match lifetime.filter(|lifetime| *lifetime > TimeDelta::zero()) {
-        Some(lifetime) => margin.min(lifetime / 3),
-        None => margin,
-    };
-    expires_at.checked_sub_signed(margin)
+    expires_at.checked_sub_signed(margin(token, default_margin, lifetime)?)
+}
+
+/// The margin of a token with this lifetime. `None`: it is too long to compute with.
+fn margin(token: &TokenSecret, default_margin: Duration, lifetime: Option<TimeDelta>) -> Option<TimeDelta> {
+    let margin = TimeDelta::from_std(token.refresh_margin.unwrap_or(default_margin)).ok()?;
+    let lifetime = lifetime.filter(|lifetime| *lifetime > TimeDelta::zero());
+    Some(lifetime.map_or(margin, |lifetime| margin.min(lifetime / 3)))
 }
 
 /// The deadline to use: the invocation's, unless it is impossible (some emulators send one in 1970).
@@ -198,8 +200,7 @@ pub fn refresh_interval(token: &TokenSecret, default_margin: Duration) -> TimeDe
     let interval = due_at(token, default_margin).zip(obtained).map(|(due_at, obtained)| due_at - obtained);
     interval.filter(|interval| *interval > TimeDelta::zero()).unwrap_or_else(|| {
         let lifetime = TimeDelta::from_std(DEFAULT_LIFETIME).unwrap_or_default();
-        let margin = TimeDelta::from_std(token.refresh_margin.unwrap_or(default_margin)).unwrap_or(lifetime);
-        lifetime - margin.min(lifetime / 3)
+        lifetime - margin(token, default_margin, Some(lifetime)).unwrap_or(lifetime / 3)
     })
 }
 

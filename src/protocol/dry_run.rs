@@ -8,7 +8,7 @@ use super::{
     old_copy::OldCopy,
     outcome::{Completed, Outcome, Reason},
 };
-use crate::store::SecretStore;
+use crate::store::{SecretStore, StoreError};
 
 impl<S: SecretStore> Run<'_, S> {
     /// What a scheduled run would do now.
@@ -51,7 +51,7 @@ impl<S: SecretStore> Run<'_, S> {
             return Err(self.refused(due, refusal, History::Recorded));
         }
         if self.needs_claim(due)
-            && inventory.newest_claim(&due.key).is_some()
+            && self.is_claimed(due, &inventory)
             && let Some(NewestClaim { claim, created, end }) = self.newest_claim(due, &inventory).await?
         {
             let overrides = self.is_new_client(due, &claim, end).await?;
@@ -77,7 +77,7 @@ impl<S: SecretStore> Run<'_, S> {
         // A secret without a value and one that does not exist look alike to a read, not to a list.
         let published = current.token.publish_to.as_deref().unwrap_or_default();
         match self.refresher.store.list(published).await {
-            Err(error @ crate::store::StoreError::NotFound { .. }) => Err(self.publication_error(published, error)),
+            Err(error @ StoreError::NotFound { .. }) => Err(self.publish_error(published, error)),
             // Without the permission to list it, the first publication will show it.
             _ => Ok(()),
         }

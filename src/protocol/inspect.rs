@@ -61,33 +61,30 @@ impl<S: SecretStore> Run<'_, S> {
         }))
     }
 
-    /// The newest claim on these tokens. The label is on it, unless a record of other tokens or a refusal was put after it; then the
-    /// list shows which claims exist. `None`: it cannot be read yet.
+    /// The newest claim on these tokens. The label is on it or on its refusal, unless a record of other tokens was put after it; then
+    /// the list shows which claims exist. `None`: it cannot be read yet.
     pub(super) async fn newest_claim(
         &self,
         due: &Due<'_>,
         inventory: &Inventory,
     ) -> Result<Option<NewestClaim>, Error> {
         let key = &due.key;
-        let listed = inventory.newest_claim(key);
-        let is_newest = |attempt: u32| listed.is_none_or(|listed| attempt >= listed);
-        let (mut refused, mut of_later_version) = (None, None);
+        // If the next claim exists, the read lags behind.
+        let is_newest = |attempt: u32| !inventory.contains(&key.claim(attempt.saturating_add(1)));
+        let mut of_later_version = None;
         if let Some(version) = self.find(Selector::Label(Label::Claim)).await? {
             match Record::read(&version.body, key) {
                 RecordRead::Record(Record::Claim(claim)) if is_newest(claim.attempt) => {
                     return self.with_its_end(due, claim, &version).await.map(Some);
                 }
                 RecordRead::Record(Record::Refusal { attempt, .. }) if is_newest(attempt) => {
-                    refused = Some((attempt, version.created));
+                    return self.refused_claim(due, attempt, version.created).await.map(Some);
                 }
                 RecordRead::OfLaterVersion => of_later_version = Some(version),
                 RecordRead::Record(_) | RecordRead::Other => {}
             }
         }
-        if let Some((attempt, created)) = refused {
-            return self.refused_claim(due, attempt, created).await.map(Some);
-        }
-        let attempt = listed.unwrap_or(0);
+        let attempt = inventory.newest_claim(key).unwrap_or(0);
         let Some(version) = self.find(Selector::Id(&key.claim(attempt))).await? else { return Ok(None) };
         let claim = match Record::read(&version.body, key) {
             RecordRead::Record(Record::Claim(claim)) => claim,

@@ -56,7 +56,8 @@ impl Inventory {
         self.labels_after_refresh() < self.max_labels
     }
 
-    /// The number of the newest claim on these tokens. Earlier claims may have been removed.
+    /// The number of the newest claim on these tokens. Earlier claims may have been removed, so this computes thousands of ids: only
+    /// for the rare case that neither claim 0 nor the label shows it.
     pub(super) fn newest_claim(&self, key: &TokenKey) -> Option<u32> {
         // Each claim gets the label, and only another record takes it: without the label there is no claim at all.
         self.version_with(Label::Claim)?;

@@ -119,7 +119,7 @@ impl<S: SecretStore> Run<'_, S> {
             },
             // It has no value yet, or does not exist: the put will show which.
             Err(StoreError::NotFound { .. }) => Ok(Published::Outdated(None)),
-            Err(error) => Err(self.publish_error(publication, error)),
+            Err(error) => Err(self.publish_error(publication.secret_id, error)),
         }
     }
 
@@ -133,22 +133,18 @@ impl<S: SecretStore> Run<'_, S> {
         let Publication { secret_id, id, text } = publication;
         let put = self.refresher.store.put(secret_id, id, Label::Staged, text);
         let put = self.in_time_until(give_up_at, Operation::Put, put).await;
-        put.map_err(|error| self.publish_error(publication, error))?;
+        put.map_err(|error| self.publish_error(publication.secret_id, error))?;
         // A secret's first version becomes current by itself.
         let Some(found) = found else { return Ok(false) };
         let moved = self.refresher.store.move_label(secret_id, Label::Current, Some(found), id);
         match self.in_time_until(give_up_at, Operation::MoveLabel, moved).await {
             Ok(()) => Ok(true),
             Err(StoreError::Moved { .. }) => Ok(false),
-            Err(error) => Err(self.publish_error(publication, error)),
+            Err(error) => Err(self.publish_error(publication.secret_id, error)),
         }
     }
 
-    fn publish_error(&self, publication: &Publication<'_>, error: StoreError) -> Error {
-        self.publication_error(publication.secret_id, error)
-    }
-
-    pub(super) fn publication_error(&self, secret_id: &str, error: StoreError) -> Error {
+    pub(super) fn publish_error(&self, secret_id: &str, error: StoreError) -> Error {
         Error::of_store(&self.refresher.store, secret_id, error.adding(&self.whose_publication()), None)
     }
 

@@ -1,7 +1,5 @@
 //! Staging: writes issued tokens into the store, at an id derived from the tokens they were exchanged for. Moves no label of readers.
 
-use std::sync::{Mutex, PoisonError};
-
 use chrono::TimeDelta;
 use tracing::{error, warn};
 
@@ -49,13 +47,13 @@ impl UnstoredTokens {
 
 /// Issued tokens until they are current. If the run ends before [`Self::done`] (an error, a panic, a cancelled run), they stay in
 /// memory for the next run of this process.
-pub(super) struct InMemory<'a> {
-    unstored: &'a Mutex<Vec<UnstoredTokens>>,
+pub(super) struct InMemory<'a, S> {
+    refresher: &'a Refresher<S>,
     tokens: UnstoredTokens,
     is_done: bool,
 }
 
-impl InMemory<'_> {
+impl<S> InMemory<'_, S> {
     pub(super) const fn tokens(&self) -> &UnstoredTokens {
         &self.tokens
     }
@@ -66,17 +64,17 @@ impl InMemory<'_> {
     }
 }
 
-impl Drop for InMemory<'_> {
+impl<S> Drop for InMemory<'_, S> {
     fn drop(&mut self) {
         if !self.is_done {
-            self.unstored.lock().unwrap_or_else(PoisonError::into_inner).push(self.tokens.clone());
+            self.refresher.unstored().push(self.tokens.clone());
         }
     }
 }
 
 impl<S> Refresher<S> {
-    pub(super) const fn keep_in_memory(&self, tokens: UnstoredTokens) -> InMemory<'_> {
-        InMemory { unstored: &self.unstored, tokens, is_done: false }
+    pub(super) const fn keep_in_memory(&self, tokens: UnstoredTokens) -> InMemory<'_, S> {
+        InMemory { refresher: self, tokens, is_done: false }
     }
 }
 

@@ -158,10 +158,10 @@ impl Versions {
             .collect()
     }
 
-    /// Drops every version that the service may drop: those without a label that are old enough.
+    /// Removes every version that the service may remove, as if new ones had needed their room.
     pub fn remove_old(&mut self, now: DateTime<Utc>) {
-        let labelled: BTreeSet<VersionId> = self.labels.values().cloned().collect();
-        self.stored.retain(|version| labelled.contains(&version.id) || now - version.created < LIMITS.unlabelled_kept);
+        let removable = self.removable(now);
+        self.stored.retain(|version| !removable.contains(&version.id));
     }
 
     /// The version of each label.
@@ -225,20 +225,24 @@ impl Versions {
     /// as labelled: the documentation does not specify this case.
     fn make_room(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
         let excess = (self.stored.len() + 1).saturating_sub(LIMITS.versions);
-        let mut droppable: Vec<&StoredVersion> = self.stored.iter().collect();
-        droppable.retain(|version| now - version.created >= LIMITS.unlabelled_kept && !self.is_labelled(&version.id));
-        if droppable.len() < excess {
+        let removable = self.removable(now);
+        if removable.len() < excess {
             let detail = format!(
                 "the secret has {} versions, too few of them unlabelled and over 24 hours old",
                 self.stored.len()
             );
             return Err(StoreError::Quota { detail });
         }
-        droppable.sort_by_key(|version| version.created);
-        let dropped: BTreeSet<VersionId> =
-            droppable.into_iter().take(excess).map(|version| version.id.clone()).collect();
-        self.stored.retain(|version| !dropped.contains(&version.id));
+        self.stored.retain(|version| !removable[..excess].contains(&version.id));
         Ok(())
+    }
+
+    /// The versions without a label that are old enough, the oldest first.
+    fn removable(&self, now: DateTime<Utc>) -> Vec<VersionId> {
+        let mut removable: Vec<&StoredVersion> = self.stored.iter().collect();
+        removable.retain(|version| now - version.created >= LIMITS.unlabelled_kept && !self.is_labelled(&version.id));
+        removable.sort_by_key(|version| version.created);
+        removable.into_iter().map(|version| version.id.clone()).collect()
     }
 }
 

@@ -185,7 +185,7 @@ fn two_runs_in_a_nearly_full_secret_lose_nothing() {
 
 #[test]
 fn runs_over_days_lose_nothing_although_old_versions_are_dropped() {
-    explore_all("two runs with days between them", &[(0, 1)], &[(1, 1), (1, 2)], || {
+    explore_all("two runs with days between them", &[(0, 1), (1, 1)], &[(2, 1), (1, 2)], || {
         let plans = [Behaviour::ReuseEndsGrant, Behaviour::EndsOldAccess]
             .map(|behaviour| Plan { jump_lengths: vec![PAST_A_DAY, PAST_THE_LEASE], ..Plan::of_runs(2, behaviour) });
         with_each(plans.to_vec(), &[1, 2], |plan, at_once| Plan { at_once, ..plan })
