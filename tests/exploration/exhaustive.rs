@@ -83,16 +83,29 @@ fn a_run_and_a_person_lose_nothing() {
     });
 }
 
-#[test]
-fn two_runs_and_a_person_lose_nothing() {
-    explore_all("two runs and a person with one action", &[(0, 0), (0, 1)], &[(1, 0)], || {
-        let plans = with_every_provider(|behaviour| Plan {
+fn explore_two_runs_and_a_person(what: &str, behaviours: &[Behaviour]) {
+    explore_all(what, &[(0, 0), (0, 1)], &[(1, 0)], || {
+        let plans = behaviours.iter().map(|behaviour| Plan {
             refreshed_before: true,
             jump_lengths: vec![PAST_THE_LEASE],
-            ..Plan::of_runs(2, behaviour)
+            ..Plan::of_runs(2, *behaviour)
         });
-        with_each(plans, &UserAction::ALL, |plan, action| Plan { user_actions: vec![action], ..plan })
+        with_each(plans.collect(), &UserAction::ALL, |plan, action| Plan { user_actions: vec![action], ..plan })
     });
+}
+
+#[test]
+fn two_runs_and_a_person_lose_nothing() {
+    let others: Vec<_> =
+        Behaviour::ALL.into_iter().filter(|behaviour| *behaviour != Behaviour::GraceReplaces).collect();
+    explore_two_runs_and_a_person("two runs and a person with one action", &others);
+}
+
+/// A test of its own: this provider revokes the tokens of the earlier response.
+#[test]
+fn the_later_of_two_responses_and_a_person_lose_nothing() {
+    let what = "two runs and a person with one action, where a later response replaces an earlier one";
+    explore_two_runs_and_a_person(what, &[Behaviour::GraceReplaces]);
 }
 
 #[test]
