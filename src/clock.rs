@@ -50,10 +50,15 @@ impl Clock {
 
     /// Runs `work` until `deadline`. `None`: the deadline came first, and `work` was dropped unfinished.
     pub async fn before<T>(&self, deadline: DateTime<Utc>, work: impl Future<Output = T>) -> Option<T> {
+        self.within(self.until(deadline), work).await
+    }
+
+    /// Runs `work` for this long at most. `None`: the time was over first, and `work` was dropped unfinished.
+    pub async fn within<T>(&self, duration: Duration, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             done = work => Some(done),
-            () = self.sleep(self.until(deadline)) => None,
+            () = self.sleep(duration) => None,
         }
     }
 }

@@ -163,8 +163,9 @@ impl Advice {
     }
 }
 
-/// A setting that is wrong or missing. The text names it, what was found, and what is allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A setting that is wrong or missing. The text names it, what was found, and what is allowed. `Debug` shows the same text, because it
+/// is what a `main` that returns the error prints.
+#[derive(Clone, PartialEq, Eq)]
 pub struct InvalidSetting {
     problem: String,
 }
@@ -190,7 +191,23 @@ impl fmt::Display for InvalidSetting {
     }
 }
 
+impl fmt::Debug for InvalidSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for InvalidSetting {}
+
+/// The cause at the end of the chain of an error's causes: the HTTP clients' own texts only say that something failed.
+#[cfg(any(feature = "invoke", feature = "reqwest"))]
+pub(crate) fn root_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause
+}
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use reqwest::{Response, redirect};
 use rustls::{
     ClientConfig, RootCertStore,
-    crypto::ring,
+    crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, pem::PemObject},
 };
 use zeroize::Zeroizing;
@@ -57,6 +57,15 @@ impl HttpClients {
             store: client(reqwest::Client::builder())?,
             provider: client(reqwest::Client::builder().pool_max_idle_per_host(0))?,
         })
+    }
+}
+
+/// Makes ring the default of this process for rustls, unless there is one. This crate has reqwest built without one, and
+/// `reqwest::Client::new()` panics then.
+pub(crate) fn set_default_crypto_provider() {
+    if CryptoProvider::get_default().is_none() {
+        // Fails if another thread was faster.
+        drop(ring::default_provider().install_default());
     }
 }
 

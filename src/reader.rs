@@ -6,7 +6,9 @@
 //! | `source` | where secrets are read from |
 //! | `policy` | how long a value may be used, and when to read it again |
 //! | `entry` | one cached version |
-//! | `cache` | one cached secret; allows one load at a time |
+//! | `cache` | one cached secret |
+//! | `flight` | one load at a time: whether one runs, and whether it is alive |
+//! | `pause` | a pause that a clock set back does not prolong |
 //! | `load` | the steps of a load: read, request a new token, wait for the new version |
 //! | `refresher_function` | how a new token is requested from the refresher |
 //! | `access_token`, `secret_reader` | the values that callers get |
@@ -24,7 +26,9 @@ mod access_token;
 mod cache;
 mod entry;
 mod error;
+mod flight;
 mod load;
+mod pause;
 mod policy;
 mod refresher_function;
 mod secret_reader;
@@ -41,6 +45,8 @@ pub use refresher_function::{RefresherFunction, Reply};
 pub use secret_reader::{SecretBytes, SecretReader, SecretReaderBuilder, SecretText, SecretValue};
 #[cfg(feature = "reqwest")]
 pub use send::SendError;
+#[cfg(feature = "directory")]
+pub use source::Directory;
 pub use source::{Query, SecretVersion, Source, Wanted};
 
 /// How long to wait for a new version after it was requested. A provider that has not responded by then will hardly do so.
@@ -53,7 +59,8 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 /// - The refresher should write a new token `refreshMarginSeconds` (900 s by default, or a third of the lifetime if that is less)
 ///   before expiry. From then on the secret is read in the background, about ten times until the token expires, and more often
 ///   at the end.
-/// - One load runs at a time, however many tasks call. The load continues if the task that started it is dropped.
+/// - One load runs at a time, however many tasks call. The load continues if the task that started it is dropped. If its runtime
+///   ends or is not driven, or the process was frozen, the next caller starts another one.
 /// - If the source throttles, fails or cannot be reached, the cached token is used until it expires. Permanent errors (no
 ///   permission, no secret, not a token secret) are returned at once. An error is cached for a second.
 /// - If the secret has no `expiresAt`, it is read again after a minute.
@@ -105,6 +112,8 @@ impl Reader {
     ///     .build();
     /// ```
     pub fn builder(source: Source, secret_id: impl Into<String>) -> ReaderBuilder {
+        #[cfg(feature = "_https")]
+        crate::http_client::set_default_crypto_provider();
         let (refresher, patience, clock) = (None, DEFAULT_PATIENCE, Clock::system());
         ReaderBuilder { source, secret_id: secret_id.into(), refresher, patience, clock }
     }
@@ -114,6 +123,8 @@ impl Reader {
     /// Takes ten seconds at most, plus the [patience](ReaderBuilder::patience) if a new token is requested from the refresher. A
     /// caller with less time can drop the future; the load continues.
     ///
+    /// Outside a Tokio runtime it returns the cached token.
+    ///
     /// # Errors
     ///
     /// A [`ReadError`] with its [remedy](ReadError::remedy). [`ReadError::NoToken`]: the secret contains no valid token, and no
@@ -121,7 +132,7 @@ impl Reader {
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime, when the secret has to be read.
+    /// Outside a Tokio runtime with its timer, when the secret has to be read.
     pub async fn access_token(&self) -> Result<AccessToken, ReadError> {
         self.0.get().await.map(AccessToken)
     }
@@ -139,7 +150,7 @@ impl Reader {
     ///
     /// - If there is no new version, further rejections of the same one are ignored for five seconds, or for thirty if a refresher
     ///   function is set and the call failed.
-    /// - A rejection of a version that is no longer cached is ignored.
+    /// - A rejection of a version that is no longer cached is ignored. A version that was rejected and replaced is not returned again.
     /// - A reader requests one replacement in ten minutes. Otherwise an API that refuses every token would use up the versions
     ///   that the secret may have in a day.
     ///
@@ -223,6 +234,12 @@ impl ReaderBuilder {
         Reader(Cache::new(Settings { source, secret_id, first_read, later_reads, decode, refresher, patience, clock }))
     }
 }
+
+/// Compiles the Rust code of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/readers.md")]
+mod documentation {}
 
 /// Decodes the text of a token secret into a token that is valid now.
 fn decode(

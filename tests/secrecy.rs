@@ -68,8 +68,12 @@ const NO_SECRET: &[&str] = &[
     "error::Remedy",
     // Private, and only times.
     "reader::policy::Times",
+    "reader::flight::Beat",
+    "reader::flight::Step",
     "reader::refresher_function::RequestReason",
+    "reader::refresher_function::Requested",
     // Names of secrets and versions.
+    "reader::source::Directory",
     "reader::source::Query",
     "reader::source::Wanted",
     "protocol::options::Request",

@@ -4,39 +4,39 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::policy::Times;
+use super::{pause::Pause, policy::Times};
 use crate::store::VersionId;
 
-/// After this long a background refresh counts as lost, because its runtime has ended. Then another one may start.
-const REFRESH_LOST_AFTER: TimeDelta = TimeDelta::seconds(60);
+/// How long a background refresh may take before another one is started.
+const BACKGROUND_REFRESH: TimeDelta = TimeDelta::seconds(15);
 
 /// A cached version. Times are milliseconds since the epoch; [`Times`] explains them.
 pub(super) struct Entry<V> {
     pub value: V,
     pub version_id: VersionId,
-    refresh_from: AtomicI64,
+    until_refresh: Pause,
     fresh_until: AtomicI64,
     usable_until: i64,
     rejected: AtomicBool,
-    rejections_ignored_until: AtomicI64,
+    ignoring_rejections: Pause,
 }
 
 impl<V> Entry<V> {
-    pub fn new(value: V, version_id: VersionId, times: Times) -> Self {
+    pub fn new(value: V, version_id: VersionId, times: Times, now: DateTime<Utc>) -> Self {
         Self {
             value,
             version_id,
-            refresh_from: AtomicI64::new(times.refresh_from.timestamp_millis()),
+            until_refresh: Pause::until(times.refresh_from, now),
             fresh_until: AtomicI64::new(times.fresh_until.timestamp_millis()),
             usable_until: times.usable_until.map_or(i64::MAX, |until| until.timestamp_millis()),
             rejected: AtomicBool::new(false),
-            rejections_ignored_until: AtomicI64::new(i64::MIN),
+            ignoring_rejections: Pause::over(),
         }
     }
 
     /// Sets new times: after the same version was read again, or when a failed read makes it necessary to use it longer.
-    pub fn renew(&self, times: Times) {
-        self.refresh_from.store(times.refresh_from.timestamp_millis(), Relaxed);
+    pub fn renew(&self, times: Times, now: DateTime<Utc>) {
+        self.until_refresh.start(times.refresh_from, now);
         self.fresh_until.store(times.fresh_until.timestamp_millis(), Relaxed);
     }
 
@@ -47,7 +47,7 @@ impl<V> Entry<V> {
 
     /// Marks the version as rejected by the provider, unless rejections are ignored now.
     pub fn reject(&self, now: DateTime<Utc>) {
-        if now.timestamp_millis() >= self.rejections_ignored_until.load(Relaxed) {
+        if self.ignoring_rejections.is_over(now) {
             self.rejected.store(true, Relaxed);
         }
     }
@@ -56,9 +56,9 @@ impl<V> Entry<V> {
         self.rejected.load(Relaxed)
     }
 
-    /// Removes the rejection mark, and ignores further rejections until then.
-    pub fn clear_rejection(&self, ignore_until: DateTime<Utc>) {
-        self.rejections_ignored_until.store(ignore_until.timestamp_millis(), Relaxed);
+    /// Removes the rejection mark, and ignores further rejections for this long.
+    pub fn clear_rejection(&self, ignored_for: TimeDelta, now: DateTime<Utc>) {
+        self.ignoring_rejections.start(now + ignored_for, now);
         self.rejected.store(false, Relaxed);
     }
 
@@ -66,14 +66,13 @@ impl<V> Entry<V> {
         now.timestamp_millis() < self.usable_until && !self.is_rejected()
     }
 
+    /// `now` is in milliseconds.
     pub fn is_fresh(&self, now: i64) -> bool {
         now < self.fresh_until.load(Relaxed).min(self.usable_until) && !self.is_rejected()
     }
 
-    /// Whether a background refresh is due. Returns true to one caller only, which must start it.
+    /// Whether a background refresh is due. Returns true to one caller only, which must start it. `now` is in milliseconds.
     pub fn try_start_refresh(&self, now: i64) -> bool {
-        let from = self.refresh_from.load(Relaxed);
-        let lost = now.saturating_add(REFRESH_LOST_AFTER.num_milliseconds());
-        now >= from && self.refresh_from.compare_exchange(from, lost, Relaxed, Relaxed).is_ok()
+        self.until_refresh.restart_if_over(now, BACKGROUND_REFRESH)
     }
 }

@@ -28,7 +28,9 @@ use crate::{
 /// assert_eq!(status_for_the_caller(&error), 503);
 /// assert_eq!(error.to_string(), "secret `crm` cannot be read now (no answer); try again in some seconds");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `Debug` shows the same text, because it is what a `main` that returns the error prints.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReadError {
     /// The secret does not exist or has no value yet.
@@ -132,9 +134,14 @@ pub enum NotRefreshed {
         /// When the back-off ends, if the report contains it.
         retry_at: Option<String>,
     },
-    /// The function was invoked, or another request was running, and there was no new version in time.
+    /// The function was invoked, and there was no new version in time.
     Pending {
         /// How long the reader waited for it.
+        seconds: u64,
+    },
+    /// Lambda responded with 429 each time, and there was no new version in time.
+    Busy {
+        /// How long the reader asked and waited.
         seconds: u64,
     },
 }
@@ -144,12 +151,20 @@ impl ReadError {
     #[must_use]
     pub fn remedy(&self) -> Remedy {
         match self {
+            Self::NotRefreshed { reason, .. } => reason.remedy(),
+            _ if self.is_permanent() => Remedy::FixSetting,
+            _ => Remedy::Wait,
+        }
+    }
+
+    /// Whether a later read of the secret ends the same way until a person has corrected something.
+    pub(super) const fn is_permanent(&self) -> bool {
+        match self {
             Self::SecretNotFound { .. }
             | Self::AccessDenied { .. }
             | Self::InvalidSecret { .. }
-            | Self::Rejected { .. } => Remedy::FixSetting,
-            Self::Unavailable { .. } | Self::NoToken { .. } => Remedy::Wait,
-            Self::NotRefreshed { reason, .. } => reason.remedy(),
+            | Self::Rejected { .. } => true,
+            Self::Unavailable { .. } | Self::NoToken { .. } | Self::NotRefreshed { .. } => false,
         }
     }
 
@@ -193,7 +208,9 @@ impl NotRefreshed {
     fn remedy(&self) -> Remedy {
         match self {
             Self::AccessDenied { .. } | Self::Rejected { .. } => Remedy::FixSetting,
-            Self::Unavailable { .. } | Self::BackingOff { .. } | Self::Pending { .. } => Remedy::Wait,
+            Self::Unavailable { .. } | Self::BackingOff { .. } | Self::Pending { .. } | Self::Busy { .. } => {
+                Remedy::Wait
+            }
             Self::Failed { error_type, .. } => ErrorType::read(error_type).map_or(Remedy::Report, ErrorType::remedy),
         }
     }
@@ -236,6 +253,12 @@ impl fmt::Display for ReadError {
     }
 }
 
+impl fmt::Debug for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for ReadError {}
 
 impl NotRefreshed {
@@ -275,6 +298,11 @@ impl NotRefreshed {
                 f,
                 "it was asked, but there is no new version after {seconds} s; another run may hold the claim: try again in a \
                  minute, and see its log"
+            ),
+            Self::Busy { seconds } => write!(
+                f,
+                "its concurrency was in use each time it was asked (429), and there is no new version after {seconds} s; try \
+                 again in a minute"
             ),
         }
     }
@@ -375,6 +403,12 @@ mod tests {
                 Remedy::Wait,
                 "secret `crm`: no new token from the function `f`: it was asked, but there is no new version after 30 s; \
                  another run may hold the claim: try again in a minute, and see its log",
+            ),
+            (
+                not_refreshed("f", NotRefreshed::Busy { seconds: 30 }),
+                Remedy::Wait,
+                "secret `crm`: no new token from the function `f`: its concurrency was in use each time it was asked (429), \
+                 and there is no new version after 30 s; try again in a minute",
             ),
             (
                 failed("ReauthorizationRequired"),

@@ -51,7 +51,16 @@ pub enum Reply {
         /// Its `errorMessage`.
         message: String,
     },
-    /// Lambda responded with 429: the function's concurrency is used up, so another request is probably running.
+    /// Lambda responded with 429: the function's concurrency is in use, for this secret or for another one. The reader asks again.
+    Busy,
+}
+
+/// Whether the refresher has taken a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Requested {
+    /// It has, and its report may name the version that is current now.
+    Taken(Option<VersionId>),
+    /// It has not: its concurrency is in use.
     Busy,
 }
 
@@ -111,12 +120,12 @@ impl RefresherFunction {
         self.secret_id.as_deref().unwrap_or(read_id)
     }
 
-    /// Invokes the function once. Returns the id of the version of `read_id` that is current now, if the report names it.
+    /// Invokes the function once. The report may name the version of `read_id` that is current now.
     pub(super) async fn request_token(
         &self,
         read_id: &str,
         reason: RequestReason<'_>,
-    ) -> Result<Option<VersionId>, NotRefreshed> {
+    ) -> Result<Requested, NotRefreshed> {
         let secret_id = self.secret_id(read_id);
         let event = match reason {
             RequestReason::Rejected(version_id) => {
@@ -129,20 +138,20 @@ impl RefresherFunction {
             #[cfg(feature = "invoke")]
             Invoke::Lambda(lambda) => lambda.invoke(event.to_string()).await?,
         };
-        current_version(reply, if secret_id == read_id { "versionId" } else { "publishedVersionId" })
+        interpret(reply, if secret_id == read_id { "versionId" } else { "publishedVersionId" })
     }
 }
 
-/// The id of the current version according to the reply: the given member of the report.
-fn current_version(reply: Reply, member: &str) -> Result<Option<VersionId>, NotRefreshed> {
+/// Interprets a reply. `member`: the member of a report that names the current version.
+fn interpret(reply: Reply, member: &str) -> Result<Requested, NotRefreshed> {
     match reply {
-        Reply::Busy => Ok(None),
+        Reply::Busy => Ok(Requested::Busy),
         Reply::Error { error_type, message } => Err(NotRefreshed::Failed { error_type, message }),
         Reply::Report(report) => match report["outcome"].as_str() {
             Some("backing_off") => {
                 Err(NotRefreshed::BackingOff { retry_at: report["retryAt"].as_str().map(str::to_owned) })
             }
-            Some(_) => Ok(report[member].as_str().map(VersionId::from)),
+            Some(_) => Ok(Requested::Taken(report[member].as_str().map(VersionId::from))),
             None => Err(NotRefreshed::Rejected { detail: "the response is not a refresher report".to_owned() }),
         },
     }
@@ -159,11 +168,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_becomes_the_id_of_the_current_version_or_an_error() {
+    fn a_reply_names_the_current_version_or_is_an_error() {
         for (reply, expected) in [
-            (Reply::Busy, Ok(None)),
-            (Reply::Report(json!({"outcome": "refreshed", "versionId": "v2"})), Ok(Some("v2".into()))),
-            (Reply::Report(json!({"outcome": "in_progress", "versionId": "v1"})), Ok(Some("v1".into()))),
+            (Reply::Busy, Ok(Requested::Busy)),
+            (
+                Reply::Report(json!({"outcome": "refreshed", "versionId": "v2"})),
+                Ok(Requested::Taken(Some("v2".into()))),
+            ),
+            (
+                Reply::Report(json!({"outcome": "in_progress", "versionId": "v1"})),
+                Ok(Requested::Taken(Some("v1".into()))),
+            ),
             (
                 Reply::Report(json!({"outcome": "backing_off", "versionId": "v1", "retryAt": "2026-01-01T00:00:00Z"})),
                 Err(NotRefreshed::BackingOff { retry_at: Some("2026-01-01T00:00:00Z".to_owned()) }),
@@ -177,13 +192,13 @@ mod tests {
                 Err(NotRefreshed::Failed { error_type: "Panicked".to_owned(), message: "m".to_owned() }),
             ),
         ] {
-            assert_eq!(current_version(reply.clone(), "versionId"), expected, "{reply:?}");
+            assert_eq!(interpret(reply.clone(), "versionId"), expected, "{reply:?}");
         }
         for (report, expected) in [
             (json!({"outcome": "refreshed", "versionId": "v2", "publishedVersionId": "p2"}), Some("p2".into())),
             (json!({"outcome": "refreshed", "versionId": "v2"}), None),
         ] {
-            assert_eq!(current_version(Reply::Report(report), "publishedVersionId"), Ok(expected));
+            assert_eq!(interpret(Reply::Report(report), "publishedVersionId"), Ok(Requested::Taken(expected)));
         }
     }
 }

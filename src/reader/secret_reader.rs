@@ -90,6 +90,8 @@ impl SecretReader<SecretText> {
     /// # Ok(()) }
     /// ```
     pub fn builder(source: Source, secret_id: impl Into<String>) -> SecretReaderBuilder {
+        #[cfg(feature = "_https")]
+        crate::http_client::set_default_crypto_provider();
         let (ttl, wanted, clock) = (DEFAULT_TTL, Wanted::Current, Clock::system());
         SecretReaderBuilder { source, secret_id: secret_id.into(), ttl, wanted, clock }
     }

@@ -8,9 +8,10 @@ use reqwest::{
 };
 
 use super::{AccessToken, ReadError, Reader};
+use crate::{error::root_cause, sanitize::sanitize_line};
 
-/// Why there is no response. See [`Reader::send`].
-#[derive(Debug)]
+/// Why there is no response. See [`Reader::send`]. Its text contains the cause. `Debug` shows the same text, because it is what a `main`
+/// that returns the error prints.
 #[non_exhaustive]
 pub enum SendError {
     /// There was no token to send.
@@ -107,15 +108,23 @@ fn check_url(url: &Url) -> Result<(), SendError> {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Token(_) => f.write_str("there is no token to send"),
-            Self::Request(_) => f.write_str("the request failed"),
+            Self::Token(error) => write!(f, "there is no token to send: {error}"),
+            Self::Request(error) => {
+                write!(f, "the request failed: {}", sanitize_line(&root_cause(error).to_string(), 300))
+            }
             Self::InTheClear { host } => {
                 write!(f, "not sent: the token would go to {host} in the clear; use https")
             }
             Self::NoHeader { secret_id } => {
-                write!(f, "secret `{secret_id}`: its access token holds characters that no header can carry")
+                write!(f, "secret `{secret_id}`: its access token contains characters that are not allowed in a header")
             }
         }
+    }
+}
+
+impl fmt::Debug for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Where secrets are read from: a store, an agent on this machine, or a function that the caller provides. Knows nothing about
 //! tokens and caches.
 
+#[cfg(feature = "directory")]
+use std::path::{Path, PathBuf};
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use zeroize::Zeroizing;
@@ -178,6 +180,7 @@ impl Source {
     /// ```
     #[cfg(feature = "secrets-manager")]
     pub async fn secrets_manager_from_env() -> Result<Self, crate::error::InvalidSetting> {
+        crate::http_client::set_default_crypto_provider();
         let http = crate::http_client::HttpClients::new(|name| std::env::var(name).ok())?;
         Ok(SecretsManager::from_env(http.store).await?.into())
     }
@@ -203,23 +206,23 @@ impl Source {
         Ok(SecretsManager::new(config)?.into())
     }
 
-    /// A directory store on this machine.
+    /// A directory store on this machine, by its path or opened. A path that does not exist is not created: then no secret is found.
     ///
     /// ```
     /// # use token_refresher::{Reader, clock::Clock, reader::Source, store::directory::DirectoryStore};
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = tempfile::TempDir::new()?;
     /// # let folder = folder.path();
-    /// let store = DirectoryStore::open(folder, Clock::system())?;
-    /// store.create("crm/oauth", &r#"{"accessToken": "t0ps3cret", "expiresAt": 4070908800000}"#.into()).await?;
-    /// let reader = Reader::new(Source::directory(store), "crm/oauth");
+    /// # let store = DirectoryStore::open(folder, Clock::system())?;
+    /// # store.create("crm/oauth", &r#"{"accessToken": "t0ps3cret", "expiresAt": 4070908800000}"#.into()).await?;
+    /// let reader = Reader::new(Source::directory(folder), "crm/oauth"); // such as "/var/lib/tokens"
     /// assert_eq!(reader.access_token().await?.expose(), "t0ps3cret");
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "directory")]
     #[must_use]
-    pub fn directory(store: DirectoryStore) -> Self {
-        Self(Kind::Store(Arc::new(store), "directory"))
+    pub fn directory(directory: impl Into<Directory>) -> Self {
+        Self(Kind::Store(Arc::new(directory.into().0), "directory"))
     }
 
     /// Any store.
@@ -268,6 +271,53 @@ impl Source {
                 crate::store::aws::advice(error, secret_id, &std::env::var("AWS_REGION").unwrap_or_default())
             }
         }
+    }
+}
+
+/// A directory to read from: a path, or an opened [`DirectoryStore`]. See [`Source::directory`] for an example.
+#[cfg(feature = "directory")]
+#[derive(Clone, Debug)]
+pub struct Directory(DirectoryStore);
+
+#[cfg(feature = "directory")]
+impl From<DirectoryStore> for Directory {
+    fn from(store: DirectoryStore) -> Self {
+        Self(store)
+    }
+}
+
+#[cfg(feature = "directory")]
+impl From<&Path> for Directory {
+    fn from(path: &Path) -> Self {
+        Self(DirectoryStore::to_read(path))
+    }
+}
+
+#[cfg(feature = "directory")]
+impl From<&str> for Directory {
+    fn from(path: &str) -> Self {
+        Path::new(path).into()
+    }
+}
+
+#[cfg(feature = "directory")]
+impl From<String> for Directory {
+    fn from(path: String) -> Self {
+        path.as_str().into()
+    }
+}
+
+#[cfg(feature = "directory")]
+impl From<PathBuf> for Directory {
+    fn from(path: PathBuf) -> Self {
+        path.as_path().into()
+    }
+}
+
+#[cfg(feature = "directory")]
+impl From<&PathBuf> for Directory {
+    fn from(path: &PathBuf) -> Self {
+        path.as_path().into()
     }
 }
 

@@ -43,6 +43,11 @@ impl DirectoryStore {
         Self::open_with(&root.into(), clock, LOCK_PATIENCE)
     }
 
+    /// A directory to read from. Nothing is created, also if it is missing.
+    pub(crate) fn to_read(root: &Path) -> Self {
+        Self { root: root.into(), clock: Clock::system(), lock_patience: LOCK_PATIENCE }
+    }
+
     /// Creates a secret with its first version. [`StoreError::Rejected`] if one of that name exists.
     pub async fn create(&self, name: &str, body: &Secret) -> Result<VersionId, StoreError> {
         let (name, body) = (name.to_owned(), body.clone());

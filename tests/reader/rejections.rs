@@ -1,13 +1,17 @@
 //! After a 401: one read past the cache, one request to the refresher, and the wait for the new version.
 
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use token_refresher::{
-    reader::{AccessToken, NotRefreshed, Reader, Remedy, Reply, Wanted},
+    Reader,
+    reader::{AccessToken, NotRefreshed, RefresherFunction, Remedy, Reply, SecretVersion, Source, Wanted},
     store::StoreError,
 };
 use tokio::task::JoinSet;
 
-use crate::world::{World, at, seconds, token, token_or_error, unavailable};
+use crate::world::{SECRET_ID, World, at, seconds, token, token_living, token_or_error, unavailable};
 
 /// A report of the refresher.
 fn report(outcome: &str, version_id: &str) -> Reply {
@@ -121,8 +125,6 @@ async fn the_reader_waits_for_the_new_version_after_every_kind_of_report() {
         // The request of another reader came first.
         (report("skipped", "v2"), true),
         (report("in_progress", "v1"), false),
-        // Lambda returned 429: another request is in progress.
-        (Reply::Busy, false),
     ] {
         for seconds_until_there in [0, 1, 10, 25] {
             let world = World::new();
@@ -168,11 +170,169 @@ async fn the_wait_for_a_new_version_ends_after_the_patience() {
     assert!((at(7)..=at(10)).contains(&world.now()), "{}", world.now());
 
     let world = World::new();
-    let refresher = world.refresher(seconds(3600), |_| Ok(Reply::Busy));
+    let refresher = world.refresher(seconds(3600), |_| Ok(report("in_progress", "v1")));
     let (reader, token_1) = reader_of_v1(&world, world.builder().refresher(refresher).build()).await;
     reader.rejected(&token_1);
     reader.access_token().await.unwrap_err();
     assert_eq!(world.now(), at(30));
+}
+
+/// A refresher that has no free concurrency for the first requests, and then refreshes.
+fn busy_at_first(world: &World, busy: usize) -> RefresherFunction {
+    world.refresher(seconds(0), move |world| {
+        let requests = world.state().events.len();
+        if requests > busy { refreshes(world) } else { Ok(Reply::Busy) }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_429_of_the_refresher_is_no_answer_and_the_reader_asks_again_within_its_patience() {
+    // A run of another secret may use the function's concurrency.
+    for (busy, within) in [(1, 1), (3, 5), (10, 25)] {
+        let world = World::new();
+        let reader = world.builder().refresher(busy_at_first(&world, busy)).build();
+        let (reader, token_1) = reader_of_v1(&world, reader).await;
+        reader.rejected(&token_1);
+        assert_eq!(token_or_error(reader.access_token().await), "v2");
+        assert!(world.now() <= at(within), "{busy}: {}", world.now());
+        let events = &world.state().events;
+        assert_eq!(*events, vec![json!({"secretId": "crm/oauth", "force": true, "ifVersionId": "v1"}); busy + 1]);
+    }
+    // The same for the first token.
+    let world = World::new();
+    world.put("v0", r#"{"refreshToken":"r"}"#);
+    let reader = world.builder().refresher(busy_at_first(&world, 3)).build();
+    assert_eq!(token_or_error(reader.access_token().await), "v2");
+    assert_eq!(world.state().events, vec![json!({"secretId": "crm/oauth"}); 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_429_the_reader_takes_the_version_that_another_request_has_made() {
+    for seconds_until_there in [0, 1, 10, 25] {
+        let world = World::new();
+        let reader = world.builder().refresher(world.refresher(seconds(1), |_| Ok(Reply::Busy))).build();
+        let (reader, token_1) = reader_of_v1(&world, reader).await;
+        reader.rejected(&token_1);
+        let (token_2, ()) = tokio::join!(reader.access_token(), async {
+            tokio::time::sleep(seconds(seconds_until_there)).await;
+            world.put("v2", token("v2", 1));
+        });
+        assert_eq!(token_or_error(token_2), "v2");
+        let waited = (world.now() - at(0)).num_seconds();
+        assert!(
+            waited <= i64::try_from(seconds_until_there).unwrap() + 4,
+            "waited {waited} s for {seconds_until_there} s"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_requests_that_the_refresher_took_count_for_the_ten_minutes() {
+    let world = World::new();
+    let reader = world.builder().refresher(busy_at_first(&world, 8)).patience(seconds(10)).build();
+    let (reader, token_1) = reader_of_v1(&world, reader).await;
+    reader.rejected(&token_1);
+    let error = reader.access_token().await.unwrap_err();
+    assert_eq!(error.remedy(), Remedy::Wait);
+    assert_eq!(
+        error.to_string(),
+        "secret `crm/oauth`: no new token from the function `token-refresher`: its concurrency was in use each time it was \
+         asked (429), and there is no new version after 10 s; try again in a minute"
+    );
+    // Further rejections are ignored for 30 s, as after every failure.
+    world.until(41).await;
+    reader.rejected(&token_1);
+    let token_2 = reader.access_token().await.unwrap();
+    assert_eq!(token_2.expose(), "v2");
+    let asked = world.state().events.len();
+    assert_eq!(asked, 9);
+    // That request was taken: the next one is sent ten minutes later.
+    for (second, requests) in [(60, asked), (630, asked), (645, asked + 1)] {
+        world.until(second).await;
+        reader.rejected(&token_2);
+        drop(reader.access_token().await);
+        assert_eq!(world.state().events.len(), requests, "after {second} s");
+    }
+}
+
+/// The AWS extension: it caches a secret for some time, and no request bypasses that cache, except a request for another version.
+fn behind_an_extension(world: &World, ttl: i64) -> Source {
+    let (source, clock) = (world.clone(), world.clock());
+    let cached = Arc::new(Mutex::new(None::<(DateTime<Utc>, SecretVersion)>));
+    Source::from_fn(move |query| {
+        let (source, now, cached) = (source.clone(), clock.now(), Arc::clone(&cached));
+        async move {
+            if matches!(query.wanted, Wanted::Version(_)) {
+                return source.read(query).await;
+            }
+            if let Some((read_at, version)) = cached.lock().unwrap().clone()
+                && (now - read_at).num_seconds() < ttl
+            {
+                return Ok(version);
+            }
+            let version = source.read(query).await?;
+            *cached.lock().unwrap() = Some((now, version.clone()));
+            Ok(version)
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_was_rejected_and_replaced_never_comes_back_through_the_extensions_cache() {
+    for (lifetime, ttl, published) in [(900, 300, true), (600, 200, true), (600, 200, false), (90, 30, true)] {
+        let text = |name: &str, obtained: i64| {
+            let text = token_living(name, obtained, lifetime);
+            // Published secrets of earlier versions have no `refreshedAt`.
+            if published { text.replace("refreshedAt", "note") } else { text }
+        };
+        let world = World::new();
+        world.put("v1", text("v1", 0));
+        let new = text("v2", 10);
+        let refresher = world.refresher(seconds(1), move |world| {
+            world.put("v2", new.clone());
+            Ok(report("refreshed", "v2"))
+        });
+        let reader = Reader::builder(behind_an_extension(&world, ttl), SECRET_ID).clock(world.clock());
+        let (reader, token_1) = reader_of_v1(&world, reader.refresher(refresher).build()).await;
+        world.until(10).await;
+        reader.rejected(&token_1);
+        for second in 11..lifetime {
+            world.until(u64::try_from(second).unwrap()).await;
+            assert_eq!(token_or_error(reader.access_token().await), "v2", "lifetime {lifetime}, after {second} s");
+            tokio::task::yield_now().await;
+        }
+        assert!(world.reads() > 1, "the extension did not read again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_returns_only_a_replaced_version_is_an_error_or_a_request_to_the_refresher() {
+    for with_refresher in [false, true] {
+        let world = World::new();
+        let reader = if with_refresher {
+            let refresher = world.refresher(seconds(0), |world| {
+                world.put("v3", token("v3", 20));
+                Ok(report("refreshed", "v3"))
+            });
+            world.builder().refresher(refresher).build()
+        } else {
+            world.reader()
+        };
+        let (reader, token_1) = reader_of_v1(&world, reader).await;
+        world.put("v2", token_living("v2", 0, 20));
+        reader.rejected(&token_1);
+        assert_eq!(token_or_error(reader.access_token().await), "v2");
+        // The replacement expires, and the source returns the rejected version again.
+        world.put("v1", token("v1", 0));
+        world.until(20).await;
+        let expected = if with_refresher {
+            "v3"
+        } else {
+            "secret `crm/oauth` cannot be read now (its source still returns version v1, whose token was rejected and \
+             replaced); try again in some seconds"
+        };
+        assert_eq!(token_or_error(reader.access_token().await), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]

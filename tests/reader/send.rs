@@ -163,20 +163,38 @@ async fn many_tasks_with_the_same_401_cause_one_refresh() {
 }
 
 #[tokio::test]
+async fn any_client_of_reqwest_can_be_made_once_there_is_a_reader() {
+    let world = World::with("v1", "v1").await;
+    let reader = world.reader();
+    // Without a default crypto provider this panics.
+    let response = reader.send(reqwest::Client::new().get(&world.url)).await.unwrap();
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test]
 async fn the_error_of_an_unsent_request_has_its_cause() {
     let world = World::with("v1", "hun\nter2").await;
     let error = world.reader().send(client().get(&world.url)).await.unwrap_err();
-    assert_eq!(error.to_string(), "secret `crm/oauth`: its access token holds characters that no header can carry");
+    assert_eq!(
+        error.to_string(),
+        "secret `crm/oauth`: its access token contains characters that are not allowed in a header"
+    );
     assert!(!format!("{error:?}").contains("ter2"));
 
     let world = World::with("v1", "v1").await;
     let error = world.reader().send(client().get("http://api.example/me?a=b")).await.unwrap_err();
     assert_eq!(error.to_string(), "not sent: the token would go to api.example in the clear; use https");
-    assert!(matches!(world.reader().send(client().get("no url")).await, Err(SendError::Request(_))));
+    let error = world.reader().send(client().get("no url")).await.unwrap_err();
+    assert!(matches!(error, SendError::Request(_)));
+    assert_eq!(error.to_string(), "the request failed: relative URL without a base");
 
     let none = Source::from_fn(|_| async { Ok(SecretVersion::text("v", "{}")) });
     let error = Reader::new(none, "crm/oauth").send(client().get(&world.url)).await.unwrap_err();
     assert!(matches!(&error, SendError::Token(ReadError::NoToken { .. })));
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("holds no access token yet"));
+    // What a `main` that returns the error prints, and what Lambda shows of it.
+    for text in [error.to_string(), format!("{error:?}")] {
+        assert!(text.starts_with("there is no token to send: secret `crm/oauth` holds no access token yet"), "{text}");
+    }
     assert_eq!(world.tokens().len(), 0);
 }

@@ -134,6 +134,13 @@ async fn a_directory_is_read_and_read_again_after_a_401() {
     store.put_value(SECRET_ID, &Secret::from(token("v2"))).await.unwrap();
     reader.rejected(&first);
     assert_eq!(token_or_error(reader.access_token().await), "v2");
+    let by_path = Reader::new(Source::directory(folder.path()), SECRET_ID);
+    assert_eq!(token_or_error(by_path.access_token().await), "v2");
+    let missing = folder.path().join("missing");
+    let error = token_or_error(Reader::new(Source::directory(&missing), SECRET_ID).access_token().await);
+    let expected = format!("secret `{SECRET_ID}` was not found ({}/crm%2Foauth.json: No such file", missing.display());
+    assert!(error.starts_with(&expected), "{error}");
+    assert!(!missing.exists(), "a reader created a directory");
     let previous = SecretReader::builder(Source::directory(store), SECRET_ID).previous().text().get().await.unwrap();
     assert!(previous.expose().contains("v1"));
 }

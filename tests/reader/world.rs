@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use token_refresher::{
     Reader,
@@ -59,6 +59,8 @@ pub struct State {
     cached: Option<SecretVersion>,
     fault: Option<StoreError>,
     read_time: Duration,
+    /// How far the clock was set forward; negative: back.
+    clock_set: TimeDelta,
     panics: bool,
     pub queries: Vec<Query>,
     in_flight: usize,
@@ -81,8 +83,13 @@ impl World {
     }
 
     pub fn clock(&self) -> Clock {
-        let began = self.began;
-        Clock::new(move || at(0) + began.elapsed(), tokio::time::sleep)
+        let world = self.clone();
+        Clock::new(move || at(0) + world.began.elapsed() + world.state().clock_set, tokio::time::sleep)
+    }
+
+    /// Sets the clock forward by so many seconds, or back. No timer notices.
+    pub fn set_clock(&self, seconds: i64) {
+        self.state().clock_set += TimeDelta::seconds(seconds);
     }
 
     pub fn now(&self) -> DateTime<Utc> {
@@ -100,6 +107,11 @@ impl World {
 
     pub fn put(&self, id: &str, text: impl Into<String>) {
         self.put_version(SecretVersion::text(id, text.into()));
+    }
+
+    /// Puts a token that is issued now.
+    pub fn put_new(&self, name: &str) {
+        self.put(name, token(name, (self.now() - at(0)).num_seconds()));
     }
 
     pub fn put_version(&self, version: SecretVersion) {
@@ -143,7 +155,7 @@ impl World {
         })
     }
 
-    async fn read(&self, query: Query) -> Result<SecretVersion, StoreError> {
+    pub async fn read(&self, query: Query) -> Result<SecretVersion, StoreError> {
         assert_eq!(query.secret_id, SECRET_ID);
         let _in_flight = InFlight::of(self, query.clone());
         let read_time = self.state().read_time;

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::{Invoke, RefresherFunction, Reply};
 use crate::{
-    error::InvalidSetting,
+    error::{InvalidSetting, root_cause},
     http_client::{HttpClients, read_bounded},
     reader::error::NotRefreshed,
     region,
@@ -119,6 +119,7 @@ impl RefresherFunction {
         var: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, InvalidSetting> {
         check_function(&function)?;
+        crate::http_client::set_default_crypto_provider();
         // arn:aws:lambda:REGION:ACCOUNT:function:NAME
         let arn_region = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).map(str::to_owned);
         let region = arn_region.or(region).unwrap_or_default();
@@ -155,11 +156,8 @@ impl Lambda {
         let request = self.signed_request(payload).await.map_err(&unavailable)?;
         let response = self.http.execute(request).await.map_err(|error| {
             let error = error.without_url();
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
-            unavailable(&format!("Lambda cannot be reached: {}", sanitize_line(&cause.to_string(), MAX_DETAIL_CHARS)))
+            let cause = root_cause(&error).to_string();
+            unavailable(&format!("Lambda cannot be reached: {}", sanitize_line(&cause, MAX_DETAIL_CHARS)))
         })?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read_bounded(response, MAX_RESPONSE_BYTES).await;

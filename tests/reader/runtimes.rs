@@ -1,0 +1,238 @@
+//! Loads outside, inside and at the end of runtimes, and on runtimes that nobody drives. In real threads, so a test that hangs is
+//! ended by a time limit; none waits for time to pass.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
+    task::{Context, Poll, Waker},
+    thread,
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta};
+use token_refresher::{
+    Reader,
+    clock::Clock,
+    reader::{SecretReader, SecretVersion, Source},
+};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::world::{LIFETIME, SECRET_ID, World, seconds, token, token_or_error};
+
+/// How often each case is repeated: they depend on the order in which threads run.
+const TIMES: usize = 1000;
+
+/// Runs the test in a thread of its own. A deadlock fails it.
+fn in_time<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = mpsc::channel();
+    let thread = thread::spawn(move || done.send(test()).unwrap());
+    match result.recv_timeout(Duration::from_mins(2)) {
+        Ok(result) => result,
+        // The test has panicked.
+        Err(mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("the test hangs"),
+    }
+}
+
+fn current_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn multi_thread() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A runtime whose time passes when all tasks wait.
+fn paused() -> Runtime {
+    Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+fn source() -> Source {
+    Source::from_fn(|_| async { Ok(SecretVersion::text("v1", r#"{"accessToken":"v1","expiresAt":4070908800000}"#)) })
+}
+
+fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn outside_a_runtime_a_call_that_must_read_panics_and_the_reader_stays_usable() {
+    in_time(|| {
+        let reader = Reader::new(source(), SECRET_ID);
+        for _ in 0..TIMES {
+            let call = catch_unwind(AssertUnwindSafe(|| drop(poll_once(reader.access_token()))));
+            assert!(call.is_err(), "no panic");
+        }
+        assert_eq!(token_or_error(current_thread().block_on(reader.access_token())), "v1");
+    });
+}
+
+#[test]
+fn outside_a_runtime_a_cached_token_is_returned_although_a_background_read_is_due() {
+    in_time(|| {
+        let now = Arc::new(Mutex::new(DateTime::UNIX_EPOCH));
+        let clock = Arc::clone(&now);
+        let clock = Clock::new(move || *clock.lock().unwrap(), tokio::time::sleep);
+        let reader = SecretReader::builder(source(), SECRET_ID).ttl(Duration::from_mins(10)).clock(clock).text();
+        current_thread().block_on(async { reader.get().await.unwrap() });
+        // In the last fifth of its time.
+        *now.lock().unwrap() += TimeDelta::minutes(9);
+        assert!(matches!(poll_once(reader.get()), Poll::Ready(Ok(_))));
+    });
+}
+
+#[test]
+fn in_the_context_of_a_runtime_that_has_ended_a_call_is_an_error() {
+    for runtime in [current_thread, multi_thread] {
+        in_time(move || {
+            for _ in 0..TIMES {
+                let ended = runtime();
+                let handle = ended.handle().clone();
+                drop(ended);
+                let reader = Reader::new(source(), SECRET_ID);
+                let _context = handle.enter();
+                let Poll::Ready(result) = poll_once(reader.access_token()) else { panic!("the call waits") };
+                assert_eq!(
+                    token_or_error(result),
+                    "secret `crm/oauth` cannot be read now (gave up after 8 loads, each cancelled or outdated); try again \
+                     in some seconds"
+                );
+            }
+        });
+    }
+}
+
+#[test]
+fn a_runtime_ends_while_its_tasks_ask_for_tokens() {
+    for runtime in [current_thread, multi_thread] {
+        in_time(move || {
+            let asked = Arc::new(AtomicUsize::new(0));
+            for _ in 0..TIMES {
+                // Nothing is cached for long: each call loads.
+                let reader = SecretReader::builder(source(), SECRET_ID).ttl(Duration::ZERO).text();
+                let runtime = runtime();
+                for _ in 0..8 {
+                    let (reader, asked) = (reader.clone(), Arc::clone(&asked));
+                    runtime.spawn(async move {
+                        loop {
+                            asked.fetch_add(1, Relaxed);
+                            drop(reader.get().await);
+                            tokio::task::yield_now().await;
+                        }
+                    });
+                }
+                runtime.block_on(tokio::task::yield_now());
+                drop(runtime);
+                // Another runtime continues.
+                current_thread().block_on(reader.get()).unwrap_or_else(|error| panic!("{error}"));
+            }
+            assert!(asked.load(Relaxed) >= TIMES, "no task asked");
+        });
+    }
+}
+
+/// Asks for a token when it is dropped, as a destructor that logs out at the provider would.
+struct AsksWhenDropped(Reader);
+
+impl Drop for AsksWhenDropped {
+    fn drop(&mut self) {
+        drop(poll_once(self.0.access_token()));
+    }
+}
+
+#[test]
+fn a_task_that_asks_for_a_token_while_its_runtime_ends_does_not_hold_it_up() {
+    for runtime in [current_thread, multi_thread] {
+        in_time(move || {
+            for _ in 0..TIMES {
+                let runtime = runtime();
+                let asks = AsksWhenDropped(Reader::new(source(), SECRET_ID));
+                runtime.spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(asks);
+                });
+                runtime.block_on(tokio::task::yield_now());
+                drop(runtime);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_load_on_a_runtime_that_nobody_drives_is_taken_over_within_three_seconds() {
+    for in_background in [false, true] {
+        in_time(move || {
+            for _ in 0..TIMES {
+                let (undriven, other) = (paused(), paused());
+                let (world, reader) = undriven.block_on(async {
+                    let world = World::new();
+                    let reader = world.reader();
+                    if in_background {
+                        reader.access_token().await.unwrap();
+                        world.set_clock(LIFETIME - 12);
+                    }
+                    world.set_read_time(seconds(1_000_000));
+                    let reads = world.reads();
+                    let call = tokio::spawn({
+                        let reader = reader.clone();
+                        async move { drop(reader.access_token().await) }
+                    });
+                    while world.reads() == reads {
+                        tokio::task::yield_now().await;
+                    }
+                    drop(call);
+                    (world, reader)
+                });
+                // The token ends.
+                world.set_clock(if in_background { 2 } else { 0 });
+                world.set_read_time(seconds(0));
+                world.put("v2", token("v2", LIFETIME - 10));
+                let (token, waited) = other.block_on(async {
+                    let began = tokio::time::Instant::now();
+                    (token_or_error(reader.access_token().await), began.elapsed())
+                });
+                assert_eq!(token, "v2");
+                assert!(waited <= seconds(3), "waited {waited:?}");
+                drop(undriven);
+                assert_eq!(token_or_error(other.block_on(reader.access_token())), "v2");
+            }
+        });
+    }
+}
+
+#[test]
+fn many_threads_with_a_runtime_each_share_one_reader() {
+    in_time(|| {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let source = Source::from_fn({
+            let reads = Arc::clone(&reads);
+            move |_| {
+                let read = reads.fetch_add(1, Relaxed);
+                async move { Ok(SecretVersion::text(format!("v{read}"), "text")) }
+            }
+        });
+        let reader = SecretReader::builder(source, SECRET_ID).ttl(Duration::ZERO).text();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let reader = reader.clone();
+                thread::spawn(move || {
+                    for _ in 0..TIMES / 4 {
+                        // A runtime for each call: its loads end with it.
+                        current_thread().block_on(async {
+                            reader.get().await.unwrap_or_else(|error| panic!("{error}"));
+                        });
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(reads.load(Relaxed) > 0);
+    });
+}
