@@ -62,7 +62,7 @@ interface Token {
 class StoreFailed extends Error {}
 
 let cached: Token | undefined;
-let rejectedText: string | undefined;
+const rejectedTexts = new Set<string>(); // tokens that the API rejected
 let askedAtMs = -Infinity;
 
 /** Accepts milliseconds or seconds, as a number or a string of digits, and RFC 3339. */
@@ -106,8 +106,8 @@ function shared<T>(work: (argument: Token | undefined) => Promise<T>) {
 const load = shared(async () => {
   try {
     const token = await read();
-    // The extension's cache may still hold the rejected version.
-    if (!cached || token.text !== rejectedText) cached = token;
+    // The extension's cache may still hold a rejected version.
+    if (!cached || !rejectedTexts.has(token.text)) cached = token;
   } catch (error) {
     if (!cached || Date.now() >= cached.expiresAtMs || !(error instanceof StoreFailed)) throw error;
     console.log(`${SECRET_ID} could not be read, version ${cached.versionId} is used: ${error.message}`);
@@ -152,14 +152,20 @@ async function invokeRefresher(name: string, event: object): Promise<{ status: n
   return { status: response.status, report: await response.json() ?? {} };
 }
 
+/** Whether the last request is long ago. A clock that was set back does not prolong that time. */
+function mayAsk(): boolean {
+  const ago = Date.now() - askedAtMs;
+  return ago < 0 || ago >= ASK_MS;
+}
+
 /** Invokes the refresher, again while another request is under way. Returns the id of the version that is current
  *  then. However many readers ask for the same version, there is one exchange. */
 async function askForRefresh(name: string, versionId: string): Promise<string> {
-  askedAtMs = Date.now();
   const giveUpAt = performance.now() + WAIT_MS;
   while (true) {
     const event = { secretId: TOKEN_SECRET_ID, force: true, ifVersionId: versionId };
     const { status, report } = await invokeRefresher(name, event);
+    if (status === 200 && report.outcome !== 'in_progress') askedAtMs = Date.now();
     if (status !== 429 && !report.outcome) {
       const unknown = 'the response is not a refresher report; check REFRESHER_FUNCTION';
       const what = report.errorMessage ?? report.Message ?? unknown;
@@ -175,13 +181,13 @@ async function askForRefresh(name: string, versionId: string): Promise<string> {
 
 /** Returns another token than the one that the API rejected. */
 const tokenAfter = shared(async (rejected) => {
-  rejectedText = rejected?.text;
+  if (rejected) rejectedTexts.add(rejected.text);
   cached = await read();
-  if (cached.text === rejected?.text && REFRESHER_FUNCTION && Date.now() >= askedAtMs + ASK_MS) {
-    const versionId = await askForRefresh(REFRESHER_FUNCTION, cached.versionId);
+  if (rejected && rejectedTexts.has(cached.text) && REFRESHER_FUNCTION && mayAsk()) {
+    const versionId = await askForRefresh(REFRESHER_FUNCTION, rejected.versionId);
     cached = await read({ versionId });
   }
-  if (cached.text !== rejected?.text) return cached;
+  if (!rejectedTexts.has(cached.text)) return cached;
   throw new Error(`the API rejects version ${cached.versionId} of ${SECRET_ID}, and there is no newer one`);
 });
 

@@ -109,32 +109,46 @@ async function accessToken(): Promise<Token> {
   throw new Error(`version ${token.versionId} of ${SECRET_ID} has expired; see the refresher's log`);
 }
 
-/** Invokes the refresher once. However many readers ask for the same version, there is one exchange. */
-async function askForRefresh(versionId: string): Promise<void> {
-  askedAtMs = Date.now();
+/** Whether the last request is long ago. A clock that was set back does not prolong that time. */
+function mayAsk(): boolean {
+  const ago = Date.now() - askedAtMs;
+  return ago < 0 || ago >= ASK_MS;
+}
+
+/** Invokes the refresher once, and returns whether it has taken the request. However many readers ask for the same
+ *  version, there is one exchange. */
+async function askForRefresh(versionId: string): Promise<boolean> {
   const Payload = JSON.stringify({ secretId: TOKEN_SECRET_ID, force: true, ifVersionId: versionId });
   try {
     const response = await lambda.send(new InvokeCommand({ FunctionName: REFRESHER_FUNCTION, Payload }));
     const report = JSON.parse(response.Payload?.transformToString() || '{}') ?? {};
+    if (report.outcome !== 'in_progress') askedAtMs = Date.now();
     const what = `${report.errorType}: ${report.errorMessage}`;
     if (response.FunctionError) throw new Error(`${TOKEN_SECRET_ID} was not refreshed: ${what}`);
     if (!report.outcome) {
       throw new Error(`the response of ${REFRESHER_FUNCTION} is not a refresher report; check the function's name`);
     }
     console.log(`asked for a refresh of ${SECRET_ID}, version ${versionId}: ${report.outcome}`);
+    return true;
   } catch (error) {
     if (!(error instanceof TooManyRequestsException)) throw error;
-    console.log(`another request to refresh ${SECRET_ID} is under way`);
+    console.log(`${REFRESHER_FUNCTION} is busy: another request is under way, perhaps for another secret`);
+    return false;
   }
 }
 
 /** Returns another token than the one that the API rejected. */
 const tokenAfter = shared(async (rejected) => {
   cached = await read();
-  if (cached.text === rejected?.text && REFRESHER_FUNCTION && Date.now() >= askedAtMs + ASK_MS) {
-    await askForRefresh(cached.versionId);
+  if (cached.text === rejected?.text && REFRESHER_FUNCTION && mayAsk()) {
     const giveUpAt = performance.now() + WAIT_MS;
-    while ((cached = await read()).text === rejected.text && performance.now() < giveUpAt) await sleep(500);
+    let isTaken = false;
+    while (performance.now() < giveUpAt) {
+      isTaken ||= await askForRefresh(cached.versionId);
+      cached = await read();
+      if (cached.text !== rejected.text) break;
+      await sleep(500);
+    }
   }
   if (cached.text !== rejected?.text) return cached;
   throw new Error(`the API rejects version ${cached.versionId} of ${SECRET_ID}, and there is no newer one`);

@@ -67,7 +67,7 @@ class Token:
 
 # No lock: an execution environment runs one invocation at a time.
 cached: Token | None = None
-asked_at = -ASK_SECONDS
+asked_at = -ASK_SECONDS  # seconds since the epoch
 
 
 def seconds_since_epoch(point) -> float:
@@ -114,35 +114,48 @@ def access_token() -> Token:
     return cached
 
 
-def ask_for_refresh(version_id: str) -> None:
-    """Invokes the refresher once. However many readers ask for the same version, there is one exchange."""
+def may_ask() -> bool:
+    """Whether the last request is long ago. A clock that was set back does not prolong that time."""
+    return not 0 <= time.time() - asked_at < ASK_SECONDS
+
+
+def ask_for_refresh(version_id: str) -> bool:
+    """Invokes the refresher once, and returns whether it has taken the request. However many readers ask for the same
+    version, there is one exchange."""
     global asked_at
-    asked_at = time.time()
     event = {"secretId": TOKEN_SECRET_ID, "force": True, "ifVersionId": version_id}
     once = Config(connect_timeout=2, read_timeout=60, retries={"total_max_attempts": 1})
     client = boto3.client("lambda", config=once)
     try:
         response = client.invoke(FunctionName=REFRESHER_FUNCTION, Payload=json.dumps(event))
     except client.exceptions.TooManyRequestsException:
-        print(f"another request to refresh {SECRET_ID} is under way")
-        return
+        print(f"{REFRESHER_FUNCTION} is busy: another request is under way, perhaps for another secret")
+        return False
     report = json.load(response["Payload"])
     if "FunctionError" in response:
+        asked_at = time.time()
         what = f"{report.get('errorType')}: {report.get('errorMessage')}"
         raise RuntimeError(f"{TOKEN_SECRET_ID} was not refreshed: {what}")
     if not isinstance(report, dict) or "outcome" not in report:
         raise RuntimeError(f"the response of {REFRESHER_FUNCTION} is not a refresher report; check the function's name")
     print(f"asked for a refresh of {SECRET_ID}, version {version_id}: {report['outcome']}")
+    if report["outcome"] != "in_progress":
+        asked_at = time.time()
+    return True
 
 
 def token_after(rejected: Token) -> Token:
     """Returns another token than the one that the API rejected."""
     global cached
     cached = read()
-    if cached.text == rejected.text and REFRESHER_FUNCTION and time.time() >= asked_at + ASK_SECONDS:
-        ask_for_refresh(cached.version_id)
+    if cached.text == rejected.text and REFRESHER_FUNCTION and may_ask():
         give_up_at = time.monotonic() + WAIT_SECONDS
-        while (cached := read()).text == rejected.text and time.monotonic() < give_up_at:
+        is_taken = False
+        while time.monotonic() < give_up_at:
+            is_taken = is_taken or ask_for_refresh(cached.version_id)
+            cached = read()
+            if cached.text != rejected.text:
+                break
             time.sleep(0.5)
     if cached.text == rejected.text:
         raise RuntimeError(f"the API rejects version {cached.version_id} of {SECRET_ID}, and there is no newer one")

@@ -89,8 +89,8 @@ class StoreFailed(Exception):
 
 # No lock: an execution environment runs one invocation at a time.
 cached: Token | None = None
-rejected_text: str | None = None
-asked_at = -ASK_SECONDS
+rejected_texts: set[str] = set()  # tokens that the API rejected
+asked_at = -ASK_SECONDS  # seconds since the epoch
 
 
 def seconds_since_epoch(point) -> float:
@@ -139,8 +139,8 @@ def access_token() -> Token:
                 raise
             print(f"{SECRET_ID} could not be read, version {cached.version_id} is used: {error}")
             token = cached
-        # The extension's cache may still hold the rejected version.
-        if cached is None or token.text != rejected_text:
+        # The extension's cache may still hold a rejected version.
+        if cached is None or token.text not in rejected_texts:
             cached = token
         cached.read_again_at = max(cached.read_again_at, now + PAUSE_SECONDS)
     if now >= cached.expires_at:
@@ -175,14 +175,20 @@ def invoke_refresher(event: dict) -> tuple[int, dict]:
         return response.status, json.load(response) or {}
 
 
+def may_ask() -> bool:
+    """Whether the last request is long ago. A clock that was set back does not prolong that time."""
+    return not 0 <= time.time() - asked_at < ASK_SECONDS
+
+
 def ask_for_refresh(version_id: str) -> str:
     """Invokes the refresher, again while another request is under way. Returns the id of the version that is current
     then. However many readers ask for the same version, there is one exchange."""
     global asked_at
-    asked_at = time.time()
     give_up_at = time.monotonic() + WAIT_SECONDS
     while True:
         status, report = invoke_refresher({"secretId": TOKEN_SECRET_ID, "force": True, "ifVersionId": version_id})
+        if status == 200 and report.get("outcome") != "in_progress":
+            asked_at = time.time()
         if status != 429 and "outcome" not in report:
             unknown = "the response is not a refresher report; check REFRESHER_FUNCTION"
             what = report.get("errorMessage") or report.get("Message") or unknown
@@ -196,12 +202,12 @@ def ask_for_refresh(version_id: str) -> str:
 
 def token_after(rejected: Token) -> Token:
     """Returns another token than the one that the API rejected."""
-    global cached, rejected_text
-    rejected_text = rejected.text
+    global cached
+    rejected_texts.add(rejected.text)
     cached = read()
-    if cached.text == rejected.text and REFRESHER_FUNCTION and time.time() >= asked_at + ASK_SECONDS:
-        cached = read(versionId=ask_for_refresh(cached.version_id))
-    if cached.text == rejected.text:
+    if cached.text in rejected_texts and REFRESHER_FUNCTION and may_ask():
+        cached = read(versionId=ask_for_refresh(rejected.version_id))
+    if cached.text in rejected_texts:
         raise RuntimeError(f"the API rejects version {cached.version_id} of {SECRET_ID}, and there is no newer one")
     return cached
 

@@ -22,11 +22,17 @@
 //! TOKEN_SECRET_ID     only if SECRET_ID is a published secret (`publishTo`): the token secret
 //! ```
 //!
-//! Event: `{"paths": ["/v1/orders"]}`. The function sends a GET for each path, and returns the responses as a list.
+//! Events, and what the function returns:
+//!
+//! ```text
+//! {"paths": ["/v1/orders"]}                         GET of each path: the responses, as a list
+//! {"path": "/v1/orders", "body": {"item": "book"}}  POST of the body: the response
+//! ```
 
 use std::{env, process::ExitCode, time::Duration};
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
+use reqwest::RequestBuilder;
 use serde::Deserialize;
 use serde_json::Value;
 use token_refresher::{
@@ -39,8 +45,10 @@ use token_refresher::{
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
-struct Event {
-    paths: Vec<String>,
+#[serde(untagged, expecting = "the event has neither \"paths\" (for GET) nor \"path\" and \"body\" (for POST)")]
+enum Event {
+    Get { paths: Vec<String> },
+    Post { path: String, body: Value },
 }
 
 /// Created once in each process: the reader caches the token, the client keeps connections open.
@@ -51,33 +59,37 @@ struct Api {
 }
 
 impl Api {
-    /// Sends a GET. After a 401, `send` repeats it once with a new token.
-    async fn get(&self, path: &str) -> Result<Value, Box<dyn std::error::Error>> {
-        let url = format!("{}{path}", self.url);
-        let response = self.token.send(self.http.get(&url).timeout(TIMEOUT)).await?;
-        if !response.status().is_success() {
-            let (status, secret) = (response.status().as_u16(), self.token.secret_id());
-            return Err(format!("{url} answered {status} to the token of {secret}").into());
+    /// Sends a request. After a 401, `send` repeats it once with a new token.
+    async fn call(&self, request: RequestBuilder) -> Result<Value, Diagnostic> {
+        let failed = |error_message| Diagnostic { error_type: "RequestFailed".to_owned(), error_message };
+        let response = self.token.send(request.timeout(TIMEOUT)).await.map_err(|error| failed(error.to_string()))?;
+        let (status, url) = (response.status(), response.url().to_string());
+        if !status.is_success() {
+            let secret = self.token.secret_id();
+            return Err(failed(format!("{url} answered {} to the token of {secret}", status.as_u16())));
         }
-        Ok(serde_json::from_slice(&response.bytes().await?)?)
+        let body = response.bytes().await.map_err(|_| failed(format!("the response of {url} broke off")))?;
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body).map_err(|error| failed(format!("the response of {url} is not JSON: {error}")))
     }
 
-    async fn get_all(&self, event: LambdaEvent<Event>) -> Result<Vec<Value>, Diagnostic> {
-        let mut responses = Vec::new();
-        for path in &event.payload.paths {
-            let response = self.get(path).await;
-            responses.push(response.map_err(|error| Diagnostic {
-                error_type: "RequestFailed".to_owned(),
-                error_message: with_causes(&*error),
-            })?);
+    async fn handle(&self, event: LambdaEvent<Event>) -> Result<Value, Diagnostic> {
+        match event.payload {
+            Event::Get { paths } => {
+                let mut responses = Vec::new();
+                for path in paths {
+                    responses.push(self.call(self.http.get(format!("{}{path}", self.url))).await?);
+                }
+                Ok(Value::Array(responses))
+            }
+            Event::Post { path, body } => {
+                let request = self.http.post(format!("{}{path}", self.url));
+                self.call(request.header("content-type", "application/json").body(body.to_string())).await
+            }
         }
-        Ok(responses)
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let cause = error.source().map(|cause| format!(": {}", with_causes(cause)));
-    format!("{error}{}", cause.unwrap_or_default())
 }
 
 /// An environment variable. `None` if it is not set or empty.
@@ -105,7 +117,7 @@ async fn run() -> Result<(), Error> {
     // Any reqwest client works. This one uses the TLS of the reader, and keeps its connections between events.
     let http = HttpClients::new(|name| env::var(name).ok())?.store;
     let api = &Api { url, token: token.build(), http };
-    lambda_runtime::run(service_fn(|event| api.get_all(event))).await
+    lambda_runtime::run(service_fn(|event| api.handle(event))).await
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -114,7 +126,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // `main` would print a returned error with `Debug`.
-            eprintln!("{}", with_causes(&*error));
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }

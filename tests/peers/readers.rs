@@ -293,9 +293,22 @@ async fn a_401_waits_for_a_refresh_in_progress(example: Example) {
     let seen = world.get().await;
     assert_eq!((seen.first(), seen.last()), (Some(&"GET /orders 401".into()), Some(&"GET /orders 200".into())));
     let invocations = seen.iter().filter(|call| call.starts_with("invoke")).count();
-    // With the extension, only the refresher knows when the other refresh is complete.
-    assert_eq!(invocations, if example.uses_the_extension() { 2 } else { 1 }, "{seen:?}");
+    // With the extension, only the refresher knows when the other refresh is complete. The others may find its version first.
+    let least = if example.uses_the_extension() { 2 } else { 1 };
+    assert!((least..=5).contains(&invocations), "{seen:?}");
     assert!(example == Example::Rust || world.process.output().contains("under way"));
+    assert_eq!(world.provider.exchanges(), 1);
+    world.assert_tokens_kept();
+}
+
+async fn a_401_asks_again_while_the_refresher_is_busy_with_another_secret(example: Example) {
+    let mut world = World::start(example, "busy-with-another").await;
+    world.get().await;
+    world.services.reject_newest();
+    world.services.be_busy_with_another_secret(2);
+    let seen = world.get().await;
+    assert_eq!((seen.first(), seen.last()), (Some(&"GET /orders 401".into()), Some(&"GET /orders 200".into())));
+    assert_eq!(seen.iter().filter(|call| call.starts_with("invoke")).count(), 3, "{seen:?}");
     assert_eq!(world.provider.exchanges(), 1);
     world.assert_tokens_kept();
 }
@@ -422,6 +435,7 @@ macro_rules! examples {
                     a_401_causes_no_refresh_if_there_is_a_newer_version
                     a_second_401_is_an_error_and_causes_no_other_refresh_for_ten_minutes
                     a_401_waits_for_a_refresh_in_progress
+                    a_401_asks_again_while_the_refresher_is_busy_with_another_secret
                     a_failed_refresh_is_reported_with_its_remedy
                     a_401_with_a_published_secret_causes_one_read_one_refresh_and_one_retry
                     a_401_without_a_refresher_causes_one_read
@@ -451,6 +465,7 @@ mod rust {
         a_401_causes_one_read_one_refresh_and_one_retry
         a_401_causes_no_refresh_if_there_is_a_newer_version
         a_401_waits_for_a_refresh_in_progress
+        a_401_asks_again_while_the_refresher_is_busy_with_another_secret
         a_failed_refresh_is_reported_with_its_remedy
         a_401_with_a_published_secret_causes_one_read_one_refresh_and_one_retry
         many_calls_at_once_cause_one_read_and_one_refresh

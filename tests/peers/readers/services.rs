@@ -74,6 +74,8 @@ struct Shared {
     accepts: Mutex<Accepts>,
     /// Whether the next request for a refresh finds another one in progress, with reserved concurrency 1.
     is_busy: AtomicBool,
+    /// How many requests find the function busy with another secret.
+    busy_requests: AtomicU64,
     now_ms: AtomicU64,
     /// The cache of the extension: for each query the time and the response.
     extension: Mutex<HashMap<String, (u64, Bytes)>>,
@@ -92,6 +94,7 @@ impl Services {
             store: Mutex::new(Store::Works),
             accepts: Mutex::new(Accepts::Newest),
             is_busy: AtomicBool::new(false),
+            busy_requests: AtomicU64::new(0),
             now_ms: AtomicU64::new(0),
             extension: Mutex::default(),
         });
@@ -124,6 +127,11 @@ impl Services {
 
     pub fn be_busy_once(&self) {
         self.shared.is_busy.store(true, Relaxed);
+    }
+
+    /// The next so many requests for a refresh find the function busy with another secret.
+    pub fn be_busy_with_another_secret(&self, requests: u64) {
+        self.shared.busy_requests.store(requests, Relaxed);
     }
 
     /// Sets the time of the extension's cache.
@@ -249,10 +257,13 @@ impl Shared {
         let mut shown: Value = serde_json::from_str(&event).expect("JSON");
         shown.as_object_mut().expect("an object").remove("secretId").expect("the secret's name");
         self.record(format!("invoke {shown}"));
-        if self.is_busy.swap(false, Relaxed) {
+        let is_busy = self.is_busy.swap(false, Relaxed);
+        if is_busy {
             // The other request is processed in the meantime.
-            let shared = Arc::clone(self);
+            let (shared, event) = (Arc::clone(self), event.clone());
             tokio::spawn(async move { shared.refresher.invoke(&event).await });
+        }
+        if is_busy || self.busy_requests.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
             let reason = r#"{"Reason":"ReservedFunctionConcurrentInvocationLimitExceeded","message":"Rate Exceeded."}"#;
             return with_header(response(429, reason), "x-amzn-errortype", "TooManyRequestsException");
         }
