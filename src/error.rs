@@ -200,7 +200,7 @@ impl fmt::Debug for InvalidSetting {
 impl std::error::Error for InvalidSetting {}
 
 /// The cause at the end of the chain of an error's causes: the HTTP clients' own texts only say that something failed.
-#[cfg(any(feature = "invoke", feature = "reqwest"))]
+#[cfg(any(feature = "_https", feature = "reqwest"))]
 pub(crate) fn root_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     let mut cause = error;
     while let Some(next) = cause.source() {

@@ -39,6 +39,7 @@ impl HttpClients {
     ///
     /// [`InvalidSetting`] if that file cannot be used.
     pub fn new(var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
+        set_default_crypto_provider();
         let tls = tls(var("SSL_CERT_FILE").filter(|path| !path.is_empty()).as_deref())?;
         let client = |builder: reqwest::ClientBuilder| {
             builder
@@ -60,8 +61,8 @@ impl HttpClients {
     }
 }
 
-/// Makes ring the default of this process for rustls, unless there is one. This crate has reqwest built without one, and
-/// `reqwest::Client::new()` panics then.
+/// Makes ring the default crypto provider of this process for rustls, unless there is one. This crate builds reqwest without a provider.
+/// Without a default one, `reqwest::Client::new()` panics.
 pub(crate) fn set_default_crypto_provider() {
     if CryptoProvider::get_default().is_none() {
         // Fails if another thread was faster.

@@ -7,8 +7,8 @@
 //! | `policy` | how long a value may be used, and when to read it again |
 //! | `entry` | one cached version |
 //! | `cache` | one cached secret |
-//! | `flight` | one load at a time: whether one runs, and whether it is alive |
-//! | `pause` | a pause that a clock set back does not prolong |
+//! | `single_flight` | one load at a time: whether one runs, and whether it is alive |
+//! | `pause` | a pause that a clock set back cannot prolong for long |
 //! | `load` | the steps of a load: read, request a new token, wait for the new version |
 //! | `refresher_function` | how a new token is requested from the refresher |
 //! | `access_token`, `secret_reader` | the values that callers get |
@@ -26,7 +26,6 @@ mod access_token;
 mod cache;
 mod entry;
 mod error;
-mod flight;
 mod load;
 mod pause;
 mod policy;
@@ -34,6 +33,7 @@ mod refresher_function;
 mod secret_reader;
 #[cfg(feature = "reqwest")]
 mod send;
+mod single_flight;
 mod source;
 
 use access_token::DecodedToken;
@@ -51,6 +51,9 @@ pub use source::{Query, SecretVersion, Source, Wanted};
 
 /// How long to wait for a new version after it was requested. A provider that has not responded by then will hardly do so.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// No calculation with it overflows.
+const MAX_PATIENCE: Duration = Duration::from_hours(24);
 
 /// Reads the access token of one token secret. Make one for the life of the process; a clone shares the same cache.
 ///
@@ -120,10 +123,10 @@ impl Reader {
 
     /// A valid token: the cached one if there is one, else one from the source.
     ///
-    /// Takes ten seconds at most, plus the [patience](ReaderBuilder::patience) if a new token is requested from the refresher. A
-    /// caller with less time can drop the future; the load continues.
+    /// Takes about ten seconds at most, plus the [patience](ReaderBuilder::patience) if a refresher is set. A caller with less time can
+    /// drop the future; the load continues.
     ///
-    /// Outside a Tokio runtime it returns the cached token.
+    /// Outside a Tokio runtime it returns the cached token while that is fresh.
     ///
     /// # Errors
     ///
@@ -213,10 +216,10 @@ impl ReaderBuilder {
         Self { refresher: Some(refresher), ..self }
     }
 
-    /// How long to wait for a new version after a request to the refresher. Default: 30 s.
+    /// How long to wait for a new version after a request to the refresher: a day at most. Default: 30 s.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+        Self { patience: patience.min(MAX_PATIENCE), ..self }
     }
 
     /// Sets the clock. Default: the machine's.

@@ -68,11 +68,11 @@ const NO_SECRET: &[&str] = &[
     "error::Remedy",
     // Private, and only times.
     "reader::policy::Times",
-    "reader::flight::Beat",
-    "reader::flight::Step",
     "reader::refresher_function::RequestReason",
-    "reader::refresher_function::Requested",
+    "reader::single_flight::Heartbeat",
+    "reader::single_flight::Step",
     // Names of secrets and versions.
+    "reader::refresher_function::Requested",
     "reader::source::Directory",
     "reader::source::Query",
     "reader::source::Wanted",

@@ -62,7 +62,7 @@ interface Token {
 class StoreFailed extends Error {}
 
 let cached: Token | undefined;
-const rejectedTexts = new Set<string>(); // tokens that the API rejected
+let rejectedTexts: string[] = []; // the last tokens that the API rejected
 let askedAtMs = -Infinity;
 
 /** Accepts milliseconds or seconds, as a number or a string of digits, and RFC 3339. */
@@ -107,7 +107,7 @@ const load = shared(async () => {
   try {
     const token = await read();
     // The extension's cache may still hold a rejected version.
-    if (!cached || !rejectedTexts.has(token.text)) cached = token;
+    if (!cached || !rejectedTexts.includes(token.text)) cached = token;
   } catch (error) {
     if (!cached || Date.now() >= cached.expiresAtMs || !(error instanceof StoreFailed)) throw error;
     console.log(`${SECRET_ID} could not be read, version ${cached.versionId} is used: ${error.message}`);
@@ -181,13 +181,13 @@ async function askForRefresh(name: string, versionId: string): Promise<string> {
 
 /** Returns another token than the one that the API rejected. */
 const tokenAfter = shared(async (rejected) => {
-  if (rejected) rejectedTexts.add(rejected.text);
+  if (rejected) rejectedTexts = [...rejectedTexts.slice(-7), rejected.text];
   cached = await read();
-  if (rejected && rejectedTexts.has(cached.text) && REFRESHER_FUNCTION && mayAsk()) {
+  if (rejected && rejectedTexts.includes(cached.text) && REFRESHER_FUNCTION && mayAsk()) {
     const versionId = await askForRefresh(REFRESHER_FUNCTION, rejected.versionId);
     cached = await read({ versionId });
   }
-  if (!rejectedTexts.has(cached.text)) return cached;
+  if (!rejectedTexts.includes(cached.text)) return cached;
   throw new Error(`the API rejects version ${cached.versionId} of ${SECRET_ID}, and there is no newer one`);
 });
 

@@ -14,6 +14,7 @@ Environment variables:
     REFRESHER_FUNCTION  optional: name or ARN of the refresher, which is asked for a new token after a 401.
                         Only this needs the second statement
     TOKEN_SECRET_ID     only if SECRET_ID is a published secret (`publishTo`): the token secret
+    AWS_DEFAULT_REGION  outside Lambda: the Region
 
 Events, and what the function returns:
 
@@ -132,15 +133,14 @@ def ask_for_refresh(version_id: str) -> bool:
         print(f"{REFRESHER_FUNCTION} is busy: another request is under way, perhaps for another secret")
         return False
     report = json.load(response["Payload"])
-    if "FunctionError" in response:
+    if not isinstance(report, dict) or report.get("outcome") != "in_progress":
         asked_at = time.time()
+    if "FunctionError" in response:
         what = f"{report.get('errorType')}: {report.get('errorMessage')}"
         raise RuntimeError(f"{TOKEN_SECRET_ID} was not refreshed: {what}")
     if not isinstance(report, dict) or "outcome" not in report:
         raise RuntimeError(f"the response of {REFRESHER_FUNCTION} is not a refresher report; check the function's name")
     print(f"asked for a refresh of {SECRET_ID}, version {version_id}: {report['outcome']}")
-    if report["outcome"] != "in_progress":
-        asked_at = time.time()
     return True
 
 

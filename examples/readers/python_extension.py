@@ -89,7 +89,7 @@ class StoreFailed(Exception):
 
 # No lock: an execution environment runs one invocation at a time.
 cached: Token | None = None
-rejected_texts: set[str] = set()  # tokens that the API rejected
+rejected_texts: list[str] = []  # the last tokens that the API rejected
 asked_at = -ASK_SECONDS  # seconds since the epoch
 
 
@@ -203,7 +203,7 @@ def ask_for_refresh(version_id: str) -> str:
 def token_after(rejected: Token) -> Token:
     """Returns another token than the one that the API rejected."""
     global cached
-    rejected_texts.add(rejected.text)
+    rejected_texts[:] = [*rejected_texts[-7:], rejected.text]
     cached = read()
     if cached.text in rejected_texts and REFRESHER_FUNCTION and may_ask():
         cached = read(versionId=ask_for_refresh(rejected.version_id))

@@ -1,5 +1,5 @@
 //! One cached secret: returned without a lock while it is fresh, and read again by at most one load at a time. Decides when a load
-//! is needed and what its result changes; `load` contains its steps, `flight` the rule of one load at a time.
+//! is needed and what its result changes; `load` contains its steps, `single_flight` the rule of one load at a time.
 
 use std::{
     collections::VecDeque,
@@ -16,11 +16,11 @@ use tokio::{runtime::Handle, sync::watch};
 use super::{
     entry::Entry,
     error::ReadError,
-    flight::{BEAT, Beat, Flight},
     load::Loaded,
     pause::Pause,
     policy::Times,
     refresher_function::RefresherFunction,
+    single_flight::{HEARTBEAT_INTERVAL, Heartbeat, SingleFlight},
     source::{Source, Wanted},
 };
 use crate::{
@@ -31,14 +31,14 @@ use crate::{
 /// A call gives up after this many loads that were cancelled (their runtime ended, or the source panicked) or outdated.
 const MAX_LOADS_PER_CALL: usize = 8;
 
-/// A load that is frozen begins again, this many times at most.
+/// A frozen load begins again. It begins this many times at most, the first included.
 const MAX_BEGINNINGS: usize = 10;
 
 /// How long an error is returned to further callers before the source is read again.
 const ERROR_TTL: TimeDelta = TimeDelta::seconds(1);
 
-/// How many versions are remembered that were rejected and replaced. A reader replaces one in ten minutes; caches keep a version for an
-/// hour at most.
+/// How many versions are remembered that were rejected and replaced: the newest ones. A cache in front of the source keeps one version
+/// for five minutes (the extension) or an hour (the agent), and a version that was current before those is not in it.
 const MAX_REPLACED: usize = 8;
 
 /// The cache. A clone shares the same content.
@@ -86,8 +86,8 @@ pub(super) enum Unusable {
     Invalid(String),
     /// A token secret without a valid token. The time is when its token expired; `None` if it has none.
     NoToken(Option<DateTime<Utc>>),
-    /// A version that was rejected and replaced: this read lags, or a cache between the source and here returned it.
-    Replaced,
+    /// A version that was rejected earlier, and replaced: this read lags, or a cache in front of the source returned it.
+    RejectedEarlier,
 }
 
 /// The result of a load.
@@ -97,15 +97,15 @@ pub(super) type Outcome<V> = Result<Arc<Entry<V>>, ReadError>;
 type PendingLoad<V> = watch::Receiver<Option<Outcome<V>>>;
 
 struct State<V> {
-    flight: Flight<PendingLoad<V>>,
+    loads: SingleFlight<PendingLoad<V>>,
     /// The error of the last load, and how long it is returned.
     last_error: Option<(Pause, ReadError)>,
     /// The versions that were rejected and replaced, the oldest first.
     replaced: VecDeque<VersionId>,
 }
 
-/// What a caller gets that needs a value.
-enum LoadState<V> {
+/// What a caller that needs a value gets.
+enum Joined<V> {
     Fresh(Arc<Entry<V>>),
     Running(PendingLoad<V>),
     Failed(ReadError),
@@ -122,7 +122,7 @@ impl<V> State<V> {
 
 impl<V: Send + Sync + 'static> Cache<V> {
     pub fn new(settings: Settings<V>) -> Self {
-        let state = Mutex::new(State { flight: Flight::new(), last_error: None, replaced: VecDeque::new() });
+        let state = Mutex::new(State { loads: SingleFlight::new(), last_error: None, replaced: VecDeque::new() });
         let (until_first_request, until_replacement) = (Pause::over(), Pause::over());
         let current = ArcSwapOption::empty();
         Self(Arc::new(Inner { settings, current, until_first_request, until_replacement, state }))
@@ -135,26 +135,22 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Returns the cached value while it is fresh. Otherwise waits for the running load, or starts one.
     pub async fn get(&self) -> Outcome<V> {
         let clock = &self.0.settings.clock;
-        let longest_load = self.0.longest_load();
-        // A few more than a load can take: its own error says more than this caller's.
-        let mut beats_left = longest_load.as_millis() / BEAT.as_millis() + 4;
+        if let Some(entry) = self.0.fresh_entry(clock.now()) {
+            self.refresh_in_background(&entry);
+            return Ok(entry);
+        }
+        // Longer than a load, so that the load's own error comes first.
+        let mut polls_left = self.0.longest_load().as_millis() / HEARTBEAT_INTERVAL.as_millis() + 4;
         let mut loads_left = MAX_LOADS_PER_CALL;
-        while beats_left > 0 && loads_left > 0 {
-            if let Some((entry, must_start_refresh)) = self.0.fresh_entry(clock.now()) {
-                if must_start_refresh && Handle::try_current().is_ok() {
-                    // Not awaited: the caller gets the cached value at once.
-                    drop(self.join_or_start_load(true));
-                }
-                return Ok(entry);
-            }
-            let mut load = match self.join_or_start_load(false) {
-                LoadState::Fresh(entry) => return Ok(entry),
-                LoadState::Failed(error) => return Err(error),
-                LoadState::Running(load) => load,
+        while polls_left > 0 && loads_left > 0 {
+            let mut load = match self.join_or_start_load() {
+                Joined::Fresh(entry) => return Ok(entry),
+                Joined::Failed(error) => return Err(error),
+                Joined::Running(load) => load,
             };
-            // One beat at a time: the load may be lost meanwhile. Then this caller starts another one.
-            let Some(ended) = clock.within(BEAT, load.wait_for(Option::is_some)).await else {
-                beats_left -= 1;
+            // If the load is lost meanwhile, this caller starts another one.
+            let Some(ended) = clock.within(HEARTBEAT_INTERVAL, load.wait_for(Option::is_some)).await else {
+                polls_left -= 1;
                 continue;
             };
             match ended.ok().and_then(|outcome| outcome.clone()) {
@@ -164,10 +160,10 @@ impl<V: Send + Sync + 'static> Cache<V> {
                 Some(Ok(_)) | None => loads_left -= 1,
             }
         }
-        let detail = if beats_left == 0 {
-            format!("no load has ended within {} s", longest_load.as_secs())
+        let detail = if polls_left == 0 {
+            "no read ended in time".to_owned()
         } else {
-            format!("gave up after {MAX_LOADS_PER_CALL} loads, each cancelled or outdated")
+            format!("{MAX_LOADS_PER_CALL} reads were cancelled or out of date at their end")
         };
         Err(ReadError::Unavailable { secret_id: self.0.settings.secret_id.clone(), detail })
     }
@@ -179,42 +175,57 @@ impl<V: Send + Sync + 'static> Cache<V> {
         }
     }
 
-    /// Joins the running load, or starts one. `in_background`: starts one even if the cached value is fresh.
-    fn join_or_start_load(&self, in_background: bool) -> LoadState<V> {
+    /// Starts a load if one is due. The caller does not wait for it.
+    fn refresh_in_background(&self, entry: &Entry<V>) {
         let now = self.0.settings.clock.now();
-        let mut state = self.0.state();
-        if let Some(load) = state.flight.join(now) {
-            return LoadState::Running(load);
-        }
-        if !in_background {
-            // A load may have ended after the caller's check and before the lock.
-            if let Some((entry, _)) = self.0.fresh_entry(now) {
-                return LoadState::Fresh(entry);
-            }
-            if let Some((pause, error)) = &state.last_error
-                && !pause.is_over(now)
-            {
-                return LoadState::Failed(error.clone());
+        if Handle::try_current().is_ok() && entry.try_start_refresh(now) {
+            let state = self.0.state();
+            if state.loads.join(now).is_none() {
+                drop(self.start_load(state, now));
             }
         }
+    }
+
+    /// Joins the running load, or starts one if the cached value is not fresh and the last load has not just failed.
+    fn join_or_start_load(&self) -> Joined<V> {
+        let now = self.0.settings.clock.now();
+        let state = self.0.state();
+        if let Some(load) = state.loads.join(now) {
+            return Joined::Running(load);
+        }
+        // A load may have ended after the caller's check and before the lock.
+        if let Some(entry) = self.0.fresh_entry(now) {
+            return Joined::Fresh(entry);
+        }
+        if let Some((pause, error)) = &state.last_error
+            && !pause.is_over(now)
+        {
+            return Joined::Failed(error.clone());
+        }
+        Joined::Running(self.start_load(state, now))
+    }
+
+    /// Starts a load.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    fn start_load(&self, mut state: MutexGuard<'_, State<V>>, now: DateTime<Utc>) -> PendingLoad<V> {
         let (sender, load) = watch::channel(None);
-        let number = state.flight.start(now, load.clone());
+        let number = state.loads.start(now, load.clone());
         // A load that is dropped locks the state. `spawn` drops it at once outside a runtime, and at the end of one.
         drop(state);
         let running = RunningLoad { inner: Arc::clone(&self.0), number, outcome: sender };
         // A separate task: the load continues if the caller is dropped.
         tokio::spawn(running.run());
-        LoadState::Running(load)
+        load
     }
 }
 
 impl<V> Inner<V> {
-    /// The cached entry if it is fresh, and whether this caller must start a background refresh.
-    fn fresh_entry(&self, now: DateTime<Utc>) -> Option<(Arc<Entry<V>>, bool)> {
-        let now = now.timestamp_millis();
-        let current = self.current.load();
-        let entry = current.as_ref().filter(|entry| entry.is_fresh(now))?;
-        Some((Arc::clone(entry), entry.try_start_refresh(now)))
+    /// The cached entry if it is fresh.
+    fn fresh_entry(&self, now: DateTime<Utc>) -> Option<Arc<Entry<V>>> {
+        self.current.load().as_ref().filter(|entry| entry.is_fresh(now)).map(Arc::clone)
     }
 
     /// Whether this version was rejected and replaced.
@@ -227,25 +238,32 @@ impl<V> Inner<V> {
     }
 }
 
-/// A running load. Dropped unfinished (its runtime ended, or the source panicked), it allows the next load.
+/// A running load. If it is dropped unfinished (its runtime ended, or the source panicked), the next load may start.
 struct RunningLoad<V> {
     inner: Arc<Inner<V>>,
     number: u64,
     outcome: watch::Sender<Option<Outcome<V>>>,
 }
 
+/// What a load has found, before it is cached.
+struct Finished<V> {
+    /// The version that it was to replace, because the provider has rejected it.
+    rejected: Option<Arc<Entry<V>>>,
+    result: Result<Loaded<V>, ReadError>,
+}
+
 impl<V: Send + Sync + 'static> RunningLoad<V> {
-    /// Runs the load, caches its result, and gives it to the waiting callers.
+    /// Loads, caches the result, and gives it to the waiting callers. A superseded load changes nothing.
     async fn run(self) {
-        let Some((rejected, loaded)) = self.load().await else { return };
-        if let Some(outcome) = self.finish(rejected.as_deref(), loaded) {
+        let Some(finished) = self.load_with_heartbeat().await else { return };
+        if let Some(outcome) = self.cache(finished) {
             self.outcome.send_replace(Some(outcome));
         }
     }
 
-    /// Loads, and beats meanwhile. Begins again after a freeze: connections may be dead, and time limits over. Returns the rejected
-    /// version that was to be replaced, and what was loaded. `None`: another load has taken over.
-    async fn load(&self) -> Option<(Option<Arc<Entry<V>>>, Result<Loaded<V>, ReadError>)> {
+    /// Loads, with a heartbeat. Begins again after a freeze: connections may be dead, and time limits may have passed. `None`: it is
+    /// superseded.
+    async fn load_with_heartbeat(&self) -> Option<Finished<V>> {
         let clock = &self.inner.settings.clock;
         let mut beginnings_left = MAX_BEGINNINGS;
         loop {
@@ -253,64 +271,68 @@ impl<V: Send + Sync + 'static> RunningLoad<V> {
             let rejected = self.inner.current.load_full().filter(|entry| entry.is_rejected());
             let mut load = pin!(self.inner.load(rejected.as_ref()));
             loop {
-                let loaded = clock.within(BEAT, &mut load).await;
+                let result = clock.within(HEARTBEAT_INTERVAL, &mut load).await;
                 let now = clock.now();
-                let beat = self.inner.state().flight.beat(self.number, now);
-                match (loaded, beat) {
-                    (_, Beat::Replaced) => return None,
-                    (None | Some(Err(_)), Beat::Late) if beginnings_left > 0 => break,
-                    (Some(loaded), _) => return Some((rejected.clone(), loaded)),
+                let heartbeat = self.inner.state().loads.heartbeat(self.number, now);
+                match (result, heartbeat) {
+                    (_, Heartbeat::Superseded) => return None,
+                    (None | Some(Err(_)), Heartbeat::Late) if beginnings_left > 0 => break,
+                    (Some(result), _) => return Some(Finished { rejected: rejected.clone(), result }),
                     (None, _) => {}
                 }
             }
         }
     }
 
-    /// Caches the result, and allows the next load. `None`: another load has taken over.
-    fn finish(&self, rejected: Option<&Entry<V>>, loaded: Result<Loaded<V>, ReadError>) -> Option<Outcome<V>> {
+    /// Caches the result, and allows the next load. `None`: the load is superseded, and its result is not used.
+    fn cache(&self, finished: Finished<V>) -> Option<Outcome<V>> {
         let inner = &self.inner;
         let now = inner.settings.clock.now();
-        let cached = inner.current.load_full();
-        let outcome = loaded.map(|loaded| match loaded {
-            Loaded::Cached(entry) => entry,
-            Loaded::Version(id, value, times) => match cached.as_ref().filter(|entry| entry.version_id == id) {
-                // The content of a version never changes.
-                Some(entry) => {
-                    entry.renew(times, now);
-                    Arc::clone(entry)
-                }
-                None => Arc::new(Entry::new(value, id, times, now)),
-            },
+        let Finished { rejected, result } = finished;
+        // These two hold every value until the state is unlocked: a caller's type may use the reader when it is dropped.
+        let loaded = result.map(|loaded| match loaded {
+            Loaded::Cached(entry) => (entry, None),
+            Loaded::Version(id, value, times) => (Arc::new(Entry::new(value, id, times, now)), Some(times)),
         });
-        let new = match &outcome {
-            Ok(entry) => Some(Arc::clone(entry)),
-            // All callers get a permanent error.
-            Err(error) if error.is_permanent() => None,
-            Err(_) => cached.clone(),
-        };
-        let is_new = |old: &Entry<V>| outcome.as_ref().is_ok_and(|entry| entry.version_id != old.version_id);
+        let old = inner.current.load_full();
 
         let mut state = inner.state();
-        if !state.flight.end(self.number) {
+        if !state.loads.end(self.number) {
             return None;
         }
-        let old = inner.current.swap(new);
+        let outcome = match &loaded {
+            Ok((entry, times)) => Ok(match (&old, times) {
+                // The content of a version never changes.
+                (Some(old), Some(times)) if old.version_id == entry.version_id => {
+                    old.renew(*times, now);
+                    Arc::clone(old)
+                }
+                _ => Arc::clone(entry),
+            }),
+            Err(error) => Err(error.clone()),
+        };
+        inner.current.store(match &outcome {
+            Ok(entry) => Some(Arc::clone(entry)),
+            // A permanent error clears the cache, so that all callers get it.
+            Err(error) if error.is_permanent() => None,
+            Err(_) => old.clone(),
+        });
+        let is_new = |old: &Entry<V>| outcome.as_ref().is_ok_and(|entry| entry.version_id != old.version_id);
         if let Some(replaced) = old.as_deref().filter(|old| old.is_rejected() && is_new(old)) {
             state.remember_replaced(&replaced.version_id);
         }
-        if let Some(rejected) = rejected.filter(|rejected| !is_new(rejected)) {
-            rejected.clear_rejection(inner.pause_after_rejection(outcome.is_err()), now);
+        if let Some(rejected) = rejected.as_deref().filter(|rejected| !is_new(rejected)) {
+            rejected.clear_rejection(inner.rejections_ignored_for(outcome.is_err()), now);
         }
-        state.last_error = outcome.as_ref().err().map(|error| (Pause::until(now + ERROR_TTL, now), error.clone()));
+        state.last_error = outcome.as_ref().err().map(|error| (Pause::of(ERROR_TTL, now), error.clone()));
         drop(state);
-        drop(old);
         Some(outcome)
     }
 }
 
 impl<V> Drop for RunningLoad<V> {
     fn drop(&mut self) {
-        self.inner.state().flight.end(self.number);
+        self.inner.state().loads.end(self.number);
     }
 }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{pause::Pause, policy::Times};
 use crate::store::VersionId;
 
-/// How long a background refresh may take before another one is started.
+/// The shortest time between the starts of two background refreshes. If the first one still runs then, it is joined.
 const BACKGROUND_REFRESH: TimeDelta = TimeDelta::seconds(15);
 
 /// A cached version. Times are milliseconds since the epoch; [`Times`] explains them.
@@ -26,7 +26,7 @@ impl<V> Entry<V> {
         Self {
             value,
             version_id,
-            until_refresh: Pause::until(times.refresh_from, now),
+            until_refresh: Pause::of(times.refresh_from - now, now),
             fresh_until: AtomicI64::new(times.fresh_until.timestamp_millis()),
             usable_until: times.usable_until.map_or(i64::MAX, |until| until.timestamp_millis()),
             rejected: AtomicBool::new(false),
@@ -34,9 +34,10 @@ impl<V> Entry<V> {
         }
     }
 
-    /// Sets new times: after the same version was read again, or when a failed read makes it necessary to use it longer.
+    /// Sets new times: after the same version was read again, or when a failed read makes it necessary to use it longer. When the value
+    /// expires does not change.
     pub fn renew(&self, times: Times, now: DateTime<Utc>) {
-        self.until_refresh.start(times.refresh_from, now);
+        self.until_refresh.start(times.refresh_from - now, now);
         self.fresh_until.store(times.fresh_until.timestamp_millis(), Relaxed);
     }
 
@@ -58,7 +59,7 @@ impl<V> Entry<V> {
 
     /// Removes the rejection mark, and ignores further rejections for this long.
     pub fn clear_rejection(&self, ignored_for: TimeDelta, now: DateTime<Utc>) {
-        self.ignoring_rejections.start(now + ignored_for, now);
+        self.ignoring_rejections.start(ignored_for, now);
         self.rejected.store(false, Relaxed);
     }
 
@@ -66,13 +67,12 @@ impl<V> Entry<V> {
         now.timestamp_millis() < self.usable_until && !self.is_rejected()
     }
 
-    /// `now` is in milliseconds.
-    pub fn is_fresh(&self, now: i64) -> bool {
-        now < self.fresh_until.load(Relaxed).min(self.usable_until) && !self.is_rejected()
+    pub fn is_fresh(&self, now: DateTime<Utc>) -> bool {
+        now.timestamp_millis() < self.fresh_until.load(Relaxed).min(self.usable_until) && !self.is_rejected()
     }
 
-    /// Whether a background refresh is due. Returns true to one caller only, which must start it. `now` is in milliseconds.
-    pub fn try_start_refresh(&self, now: i64) -> bool {
-        self.until_refresh.restart_if_over(now, BACKGROUND_REFRESH)
+    /// Whether a background refresh is due. Returns true to one caller, which must start it.
+    pub fn try_start_refresh(&self, now: DateTime<Utc>) -> bool {
+        self.until_refresh.restart_if_over(BACKGROUND_REFRESH, now)
     }
 }

@@ -15,31 +15,35 @@ use super::{
 };
 use crate::store::{StoreError, VersionId};
 
-/// How long the reads of a load may take before a new version is requested. The SDK's own attempts take nine seconds at most.
+/// How long the reads of a load may take together before a new version is requested, and each read afterwards. The SDK's own attempts
+/// take nine seconds at most.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long rejections of a version are ignored after a load that found no new version and requested none.
-const PAUSE_AFTER_READ: TimeDelta = TimeDelta::seconds(5);
+/// How long rejections of a version are ignored after a load that found no new version and did not fail.
+const IGNORE_REJECTIONS: TimeDelta = TimeDelta::seconds(5);
 
-/// The same after a load that failed while a refresher is set. Also the shortest time between two requests when there is no token.
-const PAUSE_AFTER_REQUEST: TimeDelta = TimeDelta::seconds(30);
+/// The same after a load that failed while a refresher is set.
+const IGNORE_REJECTIONS_AFTER_FAILURE: TimeDelta = TimeDelta::seconds(30);
+
+/// The shortest time between two loads that request a token because there is none.
+const FIRST_REQUEST_INTERVAL: TimeDelta = TimeDelta::seconds(30);
 
 /// The shortest time between two replacements of rejected tokens. Otherwise an API that refuses every token would cause one forced
 /// refresh after another, until the secret has no room for more versions.
-const PAUSE_AFTER_REPLACEMENT: TimeDelta = TimeDelta::minutes(10);
+const REPLACEMENT_INTERVAL: TimeDelta = TimeDelta::minutes(10);
 
-/// The pauses between reads while waiting for a new version: they double from the first to the maximum.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// The intervals between reads while waiting for a new version: they double from the first to the maximum, each ± 25 %.
+const FIRST_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The shortest pause before a request is sent again that the refresher has not taken. The run that is in its way takes about as long.
-const MIN_PAUSE_AFTER_BUSY: Duration = Duration::from_millis(500);
+/// The shortest interval, ± 25 %, before a request that got a 429 is sent again. The run that is in its way takes about as long.
+const MIN_INTERVAL_AFTER_BUSY: Duration = Duration::from_millis(500);
 
 /// What a load found.
 pub(super) enum Loaded<V> {
     /// A version as read.
     Version(VersionId, V, Times),
-    /// Nothing better than the cached value, which is used further.
+    /// Nothing better: the cached value stays in use.
     Cached(Arc<Entry<V>>),
 }
 
@@ -59,8 +63,9 @@ impl<V: Send + Sync + 'static> Inner<V> {
     }
 
     /// How long rejections of a version are ignored after a load that has not replaced it.
-    pub(super) fn pause_after_rejection(&self, has_failed: bool) -> TimeDelta {
-        if has_failed && self.settings.refresher.is_some() { PAUSE_AFTER_REQUEST } else { PAUSE_AFTER_READ }
+    pub(super) fn rejections_ignored_for(&self, has_failed: bool) -> TimeDelta {
+        let by_refresher = has_failed && self.settings.refresher.is_some();
+        if by_refresher { IGNORE_REJECTIONS_AFTER_FAILURE } else { IGNORE_REJECTIONS }
     }
 
     /// Reads the secret. `rejected`: the cached version, if the provider has rejected it.
@@ -77,7 +82,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
         let before = self.current.load_full();
         let wanted = if before.is_none() { &self.settings.first_read } else { &self.settings.later_reads };
         let mut read = self.read(wanted, began + READ_TIMEOUT).await;
-        if let Ok(ReadVersion { value: Err(Unusable::NoToken(_) | Unusable::Replaced), .. }) = &read
+        if let Ok(ReadVersion { value: Err(Unusable::NoToken(_) | Unusable::RejectedEarlier), .. }) = &read
             && *wanted != self.settings.later_reads
         {
             // A cache between the source and here may have returned an old version.
@@ -90,14 +95,14 @@ impl<V: Send + Sync + 'static> Inner<V> {
             (Ok(ReadVersion { value: Err(Unusable::Invalid(problem)), .. }), _) => Err(self.invalid_secret(problem)),
             // The cached value is valid. This read lags or fails, or a person edits the secret.
             (
-                Ok(ReadVersion { value: Err(Unusable::NoToken(_) | Unusable::Replaced), .. })
+                Ok(ReadVersion { value: Err(Unusable::NoToken(_) | Unusable::RejectedEarlier), .. })
                 | Err(StoreError::Unavailable { .. } | StoreError::NotAuthenticated { .. }),
                 Some(before),
             ) => Ok(serve_stale(before, now)),
             (Ok(ReadVersion { id, value: Err(Unusable::NoToken(expired_at)) }), None) => {
                 self.request_first_token(&id, self.no_token(expired_at), began).await
             }
-            (Ok(ReadVersion { id, value: Err(Unusable::Replaced) }), None) => {
+            (Ok(ReadVersion { id, value: Err(Unusable::RejectedEarlier) }), None) => {
                 self.request_first_token(&id, self.still_rejected(&id), began).await
             }
             (Err(error), _) => Err(self.read_failed(error)),
@@ -112,7 +117,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
         let old = &rejected.version_id;
         match read.value {
             Ok((value, times)) if read.id != *old => Ok(Loaded::Version(read.id, value, times)),
-            Ok(_) | Err(Unusable::Replaced) => match &self.settings.refresher {
+            Ok(_) | Err(Unusable::RejectedEarlier) => match &self.settings.refresher {
                 Some(refresher) if self.until_replacement.is_over(self.settings.clock.now()) => {
                     self.request_new_version(refresher, RequestReason::Rejected(old), old, began).await
                 }
@@ -125,21 +130,21 @@ impl<V: Send + Sync + 'static> Inner<V> {
         }
     }
 
-    /// Requests a token when there is no valid one, neither cached nor in the secret. `otherwise`: the error without a request.
+    /// Requests a token when there is no valid one, neither cached nor in the secret. `otherwise`: the error if no request may be sent.
     async fn request_first_token(&self, id: &VersionId, otherwise: ReadError, began: DateTime<Utc>) -> LoadResult<V> {
         let now = self.settings.clock.now();
         match &self.settings.refresher {
             Some(refresher) if self.until_first_request.is_over(now) => {
                 let loaded = self.request_new_version(refresher, RequestReason::NoToken, id, began).await;
-                self.until_first_request.start(now + PAUSE_AFTER_REQUEST, now);
+                self.until_first_request.start(FIRST_REQUEST_INTERVAL, now);
                 loaded
             }
             _ => Err(otherwise),
         }
     }
 
-    /// Requests a new version from the refresher, and waits for a version other than `old` that contains a valid token. If the
-    /// refresher has no free concurrency, requests it again: `ifVersionId` and the claim make that harmless.
+    /// Requests a new version from the refresher, and waits for a version other than `old` that contains a valid token. After a 429 the
+    /// request is sent again: `ifVersionId` or the check whether the token is due, and the claim, make that harmless.
     async fn request_new_version(
         &self,
         refresher: &RefresherFunction,
@@ -148,66 +153,75 @@ impl<V: Send + Sync + 'static> Inner<V> {
         began: DateTime<Utc>,
     ) -> LoadResult<V> {
         let Settings { clock, patience, later_reads, secret_id, .. } = &self.settings;
+        let seconds = patience.as_secs();
         let not_refreshed = |reason| ReadError::NotRefreshed {
             secret_id: refresher.secret_id(secret_id).to_owned(),
             function: refresher.name().to_owned(),
             reason,
         };
         let asked_at = clock.now();
-        let count_replacement = || {
+        let give_up_at = asked_at + *patience;
+        // Only what may have used up versions of the secret counts: a new version, or a run that failed.
+        let count = || {
             if matches!(reason, RequestReason::Rejected(_)) {
-                self.until_replacement.start(asked_at + PAUSE_AFTER_REPLACEMENT, asked_at);
+                self.until_replacement.start(REPLACEMENT_INTERVAL, asked_at);
             }
         };
-        let give_up_at = asked_at + TimeDelta::from_std(*patience).unwrap_or(TimeDelta::days(1));
-        let mut pause = FIRST_PAUSE;
-        // What to read once the refresher has taken the request.
-        let mut new_version = None;
+        let mut interval = FIRST_INTERVAL;
+        // Set when the refresher has accepted the request: what to read.
+        let mut wanted_after_acceptance = None;
         loop {
-            if new_version.is_none() {
+            if wanted_after_acceptance.is_none() {
                 let requested = clock.before(give_up_at, refresher.request_token(secret_id, reason)).await;
-                let pending = || NotRefreshed::Pending { seconds: patience.as_secs() };
-                match requested.unwrap_or_else(|| Err(pending())) {
+                match requested.unwrap_or(Err(NotRefreshed::Pending { seconds })) {
                     // A read by id does not lag, and no cache contains the new version yet.
-                    Ok(Requested::Taken(Some(id))) if id != *old => new_version = Some(Wanted::Version(id)),
-                    Ok(Requested::Taken(_)) => new_version = Some(later_reads.clone()),
-                    Ok(Requested::Busy) => {}
+                    Ok(Requested::Accepted(Some(id))) if id != *old => {
+                        wanted_after_acceptance = Some(Wanted::Version(id));
+                    }
+                    Ok(Requested::Accepted(_)) => wanted_after_acceptance = Some(later_reads.clone()),
+                    Ok(Requested::Busy) => interval = interval.max(MIN_INTERVAL_AFTER_BUSY),
                     Err(reason) => {
-                        // After other errors the refresher has not tried a refresh, so no version of the secret was used up.
                         if matches!(reason, NotRefreshed::Failed { .. }) {
-                            count_replacement();
+                            count();
                         }
                         return Err(not_refreshed(reason));
                     }
                 }
             }
+            let is_accepted = wanted_after_acceptance.is_some();
+            let wanted = wanted_after_acceptance.as_ref().unwrap_or(later_reads);
             let read_until = (clock.now() + READ_TIMEOUT).min(began + self.longest_load());
-            match self.read(new_version.as_ref().unwrap_or(later_reads), read_until).await {
-                Ok(ReadVersion { id, value: Ok((value, times)) }) if id != *old => {
-                    if new_version.is_some() {
-                        count_replacement();
-                    }
-                    return Ok(Loaded::Version(id, value, times));
+            if let Some(loaded) = self.read_new_version(wanted, old, read_until).await? {
+                if is_accepted {
+                    count();
                 }
-                Ok(ReadVersion { value: Err(Unusable::Invalid(problem)), .. }) => {
-                    return Err(self.invalid_secret(problem));
-                }
-                // The new version is not there yet.
-                Ok(_) | Err(StoreError::Unavailable { .. } | StoreError::NotFound { .. }) => {}
-                Err(error) => return Err(self.read_failed(error)),
+                return Ok(loaded);
             }
-            if new_version.is_none() {
-                pause = pause.max(MIN_PAUSE_AFTER_BUSY);
-            }
-            let jittered = pause.mul_f64(0.75 + fastrand::f64() / 2.0);
+            let jittered = interval.mul_f64(0.75 + fastrand::f64() / 2.0);
             if clock.until(give_up_at) <= jittered {
-                let seconds = patience.as_secs();
-                let is_taken = new_version.is_some();
-                let reason = if is_taken { NotRefreshed::Pending { seconds } } else { NotRefreshed::Busy { seconds } };
+                let reason =
+                    if is_accepted { NotRefreshed::Pending { seconds } } else { NotRefreshed::Busy { seconds } };
                 return Err(not_refreshed(reason));
             }
             clock.sleep(jittered).await;
-            pause = (pause * 2).min(MAX_PAUSE);
+            interval = (interval * 2).min(MAX_INTERVAL);
+        }
+    }
+
+    /// Reads a version other than `old` that contains a valid token. `None`: it is not there yet.
+    async fn read_new_version(
+        &self,
+        wanted: &Wanted,
+        old: &VersionId,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Loaded<V>>, ReadError> {
+        match self.read(wanted, until).await {
+            Ok(ReadVersion { id, value: Ok((value, times)) }) if id != *old => {
+                Ok(Some(Loaded::Version(id, value, times)))
+            }
+            Ok(ReadVersion { value: Err(Unusable::Invalid(problem)), .. }) => Err(self.invalid_secret(problem)),
+            Ok(_) | Err(StoreError::Unavailable { .. } | StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.read_failed(error)),
         }
     }
 
@@ -220,7 +234,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
             Err(StoreError::Unavailable { action: self.settings.source.action(), detail })
         })?;
         let value = if self.was_replaced(&version.id) {
-            Err(Unusable::Replaced)
+            Err(Unusable::RejectedEarlier)
         } else {
             (self.settings.decode)(version.content, clock.now(), fastrand::f64())
         };

@@ -1,4 +1,4 @@
-//! A pause that cannot last longer than planned. Knows no clock: each function gets the time.
+//! A pause that a clock set back cannot prolong for long. Knows no clock: each function gets the time.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// How far the clock may go back without ending a pause. Threads read the clock shortly before or after each other.
 const TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 
-/// A pause between two times. It also ends when the clock is set back to a time before its start: otherwise it would last longer by
-/// as much. Times are milliseconds since the epoch.
+/// A pause between two times, in milliseconds since the epoch. It ends early if the clock is set back to before its start. So it
+/// lasts at most twice as long as planned, however far the clock is set back once.
 pub(super) struct Pause {
     started: AtomicI64,
     ends: AtomicI64,
@@ -20,25 +20,27 @@ impl Pause {
         Self { started: AtomicI64::new(i64::MIN), ends: AtomicI64::new(i64::MIN) }
     }
 
-    /// A pause from `now` to `ends`.
-    pub fn until(ends: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+    /// A pause from `now` on.
+    pub fn of(length: TimeDelta, now: DateTime<Utc>) -> Self {
         let pause = Self::over();
-        pause.start(ends, now);
+        pause.start(length, now);
         pause
     }
 
-    /// Starts the pause anew, from `now` to `ends`.
-    pub fn start(&self, ends: DateTime<Utc>, now: DateTime<Utc>) {
-        self.ends.store(ends.timestamp_millis(), Relaxed);
-        self.started.store(now.timestamp_millis(), Relaxed);
+    /// Starts the pause anew.
+    pub fn start(&self, length: TimeDelta, now: DateTime<Utc>) {
+        let now = now.timestamp_millis();
+        self.ends.store(now.saturating_add(length.num_milliseconds()), Relaxed);
+        self.started.store(now, Relaxed);
     }
 
     pub fn is_over(&self, now: DateTime<Utc>) -> bool {
         self.over_at(now.timestamp_millis(), self.ends.load(Relaxed))
     }
 
-    /// If the pause is over, starts it anew, from `now` and for this long. Returns true to one caller only. `now` is in milliseconds.
-    pub fn restart_if_over(&self, now: i64, length: TimeDelta) -> bool {
+    /// If the pause is over, starts it anew. Returns true to one caller. (Just after the clock was set back, perhaps to two.)
+    pub fn restart_if_over(&self, length: TimeDelta, now: DateTime<Utc>) -> bool {
+        let now = now.timestamp_millis();
         let ends = self.ends.load(Relaxed);
         let next = now.saturating_add(length.num_milliseconds());
         let is_first = self.over_at(now, ends) && self.ends.compare_exchange(ends, next, Relaxed, Relaxed).is_ok();
@@ -64,20 +66,20 @@ mod tests {
     #[test]
     fn a_pause_ends_at_its_end_or_when_the_clock_is_set_back_before_its_start() {
         assert!(Pause::over().is_over(at(0)));
-        let pause = Pause::until(at(10_000), at(0));
+        let pause = Pause::of(TimeDelta::seconds(10), at(0));
         for (now, is_over) in
             [(0, false), (9_999, false), (10_000, true), (-1_000, false), (-1_001, true), (-3_600_000, true)]
         {
             assert_eq!(pause.is_over(at(now)), is_over, "{now}");
         }
-        pause.start(at(-3_590_000), at(-3_600_000));
+        pause.start(TimeDelta::seconds(10), at(-3_600_000));
         assert!(!pause.is_over(at(-3_600_000)));
     }
 
     #[test]
     fn one_caller_restarts_a_pause_that_is_over() {
-        let pause = Pause::until(at(10_000), at(0));
-        let restart = |now: i64| pause.restart_if_over(at(now).timestamp_millis(), TimeDelta::seconds(5));
+        let pause = Pause::of(TimeDelta::seconds(10), at(0));
+        let restart = |now: i64| pause.restart_if_over(TimeDelta::seconds(5), at(now));
         for (now, is_first) in [
             (9_999, false),
             (10_000, true),

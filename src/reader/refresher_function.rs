@@ -51,15 +51,15 @@ pub enum Reply {
         /// Its `errorMessage`.
         message: String,
     },
-    /// Lambda responded with 429: the function's concurrency is in use, for this secret or for another one. The reader asks again.
+    /// Lambda responded with 429: the function's concurrency is in use, perhaps for another secret. The reader asks again.
     Busy,
 }
 
-/// Whether the refresher has taken a request.
+/// Whether the refresher has accepted a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Requested {
     /// It has, and its report may name the version that is current now.
-    Taken(Option<VersionId>),
+    Accepted(Option<VersionId>),
     /// It has not: its concurrency is in use.
     Busy,
 }
@@ -151,7 +151,7 @@ fn interpret(reply: Reply, member: &str) -> Result<Requested, NotRefreshed> {
             Some("backing_off") => {
                 Err(NotRefreshed::BackingOff { retry_at: report["retryAt"].as_str().map(str::to_owned) })
             }
-            Some(_) => Ok(Requested::Taken(report[member].as_str().map(VersionId::from))),
+            Some(_) => Ok(Requested::Accepted(report[member].as_str().map(VersionId::from))),
             None => Err(NotRefreshed::Rejected { detail: "the response is not a refresher report".to_owned() }),
         },
     }
@@ -173,11 +173,11 @@ mod tests {
             (Reply::Busy, Ok(Requested::Busy)),
             (
                 Reply::Report(json!({"outcome": "refreshed", "versionId": "v2"})),
-                Ok(Requested::Taken(Some("v2".into()))),
+                Ok(Requested::Accepted(Some("v2".into()))),
             ),
             (
                 Reply::Report(json!({"outcome": "in_progress", "versionId": "v1"})),
-                Ok(Requested::Taken(Some("v1".into()))),
+                Ok(Requested::Accepted(Some("v1".into()))),
             ),
             (
                 Reply::Report(json!({"outcome": "backing_off", "versionId": "v1", "retryAt": "2026-01-01T00:00:00Z"})),
@@ -198,7 +198,7 @@ mod tests {
             (json!({"outcome": "refreshed", "versionId": "v2", "publishedVersionId": "p2"}), Some("p2".into())),
             (json!({"outcome": "refreshed", "versionId": "v2"}), None),
         ] {
-            assert_eq!(interpret(Reply::Report(report), "publishedVersionId"), Ok(Requested::Taken(expected)));
+            assert_eq!(interpret(Reply::Report(report), "publishedVersionId"), Ok(Requested::Accepted(expected)));
         }
     }
 }

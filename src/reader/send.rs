@@ -16,6 +16,8 @@ use crate::{error::root_cause, sanitize::sanitize_line};
 pub enum SendError {
     /// There was no token to send.
     Token(ReadError),
+    /// The API answered 401, and there was no token to send instead.
+    NotReplaced(ReadError),
     /// The request could not be built or sent, or there was no response.
     Request(reqwest::Error),
     /// Not sent: the token would go over the network unencrypted (`http` to another host than this machine).
@@ -40,7 +42,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// - [`SendError::Token`]: there is no token, at first or after a 401.
+    /// - [`SendError::Token`], [`SendError::NotReplaced`]: there is no token, at first or after a 401.
     /// - [`SendError::Request`]: an error of [`reqwest::RequestBuilder::send`].
     /// - [`SendError::InTheClear`], [`SendError::NoHeader`]: the request was not sent.
     ///
@@ -77,7 +79,7 @@ impl Reader {
         }
         self.rejected(&token);
         let Some(second_request) = second_request else { return Ok(response) };
-        let new = self.access_token().await.map_err(SendError::Token)?;
+        let new = self.access_token().await.map_err(SendError::NotReplaced)?;
         if new.version_id() == token.version_id() {
             return Ok(response);
         }
@@ -109,6 +111,9 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token(error) => write!(f, "there is no token to send: {error}"),
+            Self::NotReplaced(error) => {
+                write!(f, "the API answered 401, and there is no token to send instead: {error}")
+            }
             Self::Request(error) => {
                 write!(f, "the request failed: {}", sanitize_line(&root_cause(error).to_string(), 300))
             }
@@ -131,7 +136,7 @@ impl fmt::Debug for SendError {
 impl std::error::Error for SendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Token(error) => Some(error),
+            Self::Token(error) | Self::NotReplaced(error) => Some(error),
             Self::Request(error) => Some(error),
             Self::InTheClear { .. } | Self::NoHeader { .. } => None,
         }

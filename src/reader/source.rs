@@ -180,7 +180,6 @@ impl Source {
     /// ```
     #[cfg(feature = "secrets-manager")]
     pub async fn secrets_manager_from_env() -> Result<Self, crate::error::InvalidSetting> {
-        crate::http_client::set_default_crypto_provider();
         let http = crate::http_client::HttpClients::new(|name| std::env::var(name).ok())?;
         Ok(SecretsManager::from_env(http.store).await?.into())
     }

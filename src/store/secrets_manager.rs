@@ -19,7 +19,7 @@ use super::{
     aws::{self, GET, LIST, MOVE, PUT},
 };
 use crate::{
-    error::{Advice, InvalidSetting},
+    error::{Advice, InvalidSetting, root_cause},
     http_client::SdkHttpClient,
     region,
     sanitize::redact_document,
@@ -260,9 +260,5 @@ fn innermost<E>(error: &SdkError<E>) -> String {
         SdkError::ConstructionFailure(_) => return "the request could not be made".to_owned(),
         _ => return "an answer that could not be read".to_owned(),
     };
-    let mut cause = outer;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    redact_document(&cause.to_string(), None, MAX_DETAIL_CHARS)
+    redact_document(&root_cause(outer).to_string(), None, MAX_DETAIL_CHARS)
 }

@@ -131,7 +131,7 @@ async fn a_source_that_panics_causes_an_error_and_not_a_hang() {
     assert_eq!(error.remedy(), Remedy::Wait);
     assert_eq!(
         error.to_string(),
-        "secret `crm/oauth` cannot be read now (gave up after 8 loads, each cancelled or outdated); try again in some \
+        "secret `crm/oauth` cannot be read now (8 reads were cancelled or out of date at their end); try again in some \
          seconds"
     );
 }
@@ -299,4 +299,34 @@ async fn the_reader_keeps_up_with_short_lifetimes() {
         }
     }
     assert!((50..200).contains(&world.reads()), "{} reads", world.reads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_stays_in_use_while_the_credentials_of_its_source_have_run_out() {
+    let world = World::new();
+    let reader = world.reader();
+    reader.access_token().await.unwrap();
+    world.fail_with(StoreError::NotAuthenticated { action: "read", detail: "the credentials have expired".to_owned() });
+    for second in [2800, 2801, 3500] {
+        world.until(second).await;
+        assert_eq!(token_or_error(reader.access_token().await), "v1");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_takes_ten_seconds_at_most_however_often_its_load_reads() {
+    // The first read returns an old version from a cache, slowly; the second does not end.
+    let world = World::new();
+    world.put("v0", token("v0", -5000));
+    let (clock, source) = (world.clock(), world.clone());
+    let source = Source::from_fn(move |query| {
+        let source = source.clone();
+        source.set_read_time(if source.reads() == 0 { seconds(8) } else { seconds(1_000_000) });
+        async move { source.read(query).await }
+    });
+    let reader = Reader::builder(source, SECRET_ID).clock(clock).build();
+    let error = token_or_error(reader.access_token().await);
+    assert_eq!(error, "secret `crm/oauth` cannot be read now (no answer within 10 s); try again in some seconds");
+    assert_eq!(world.now(), at(10));
 }

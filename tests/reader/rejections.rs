@@ -186,7 +186,7 @@ fn busy_at_first(world: &World, busy: usize) -> RefresherFunction {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_429_of_the_refresher_is_no_answer_and_the_reader_asks_again_within_its_patience() {
+async fn after_a_429_of_the_refresher_the_reader_asks_again_within_its_patience() {
     // A run of another secret may use the function's concurrency.
     for (busy, within) in [(1, 1), (3, 5), (10, 25)] {
         let world = World::new();
@@ -227,7 +227,7 @@ async fn after_a_429_the_reader_takes_the_version_that_another_request_has_made(
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_requests_that_the_refresher_took_count_for_the_ten_minutes() {
+async fn a_request_that_got_a_429_does_not_count_for_the_ten_minutes() {
     let world = World::new();
     let reader = world.builder().refresher(busy_at_first(&world, 8)).patience(seconds(10)).build();
     let (reader, token_1) = reader_of_v1(&world, reader).await;
@@ -246,7 +246,7 @@ async fn only_requests_that_the_refresher_took_count_for_the_ten_minutes() {
     assert_eq!(token_2.expose(), "v2");
     let asked = world.state().events.len();
     assert_eq!(asked, 9);
-    // That request was taken: the next one is sent ten minutes later.
+    // That request made a version: the next one is sent ten minutes later.
     for (second, requests) in [(60, asked), (630, asked), (645, asked + 1)] {
         world.until(second).await;
         reader.rejected(&token_2);

@@ -70,13 +70,16 @@ impl World {
         Self { url, state, refreshes: Arc::default(), server }
     }
 
-    fn reader(&self) -> Reader {
+    fn source(&self) -> Source {
         let state = Arc::clone(&self.state);
-        let source = Source::from_fn(move |_| {
+        Source::from_fn(move |_| {
             let held = state.lock().unwrap().held.clone();
             let text = json!({"accessToken": held, "expiresAt": 4_070_908_800_000_i64}).to_string();
             async move { Ok(SecretVersion::text(held, text)) }
-        });
+        })
+    }
+
+    fn reader(&self) -> Reader {
         let (state, counter) = (Arc::clone(&self.state), Arc::clone(&self.refreshes));
         let refresher = RefresherFunction::from_fn("token-refresher", move |_| {
             counter.fetch_add(1, Relaxed);
@@ -86,7 +89,7 @@ impl World {
             state.held = accepted;
             async move { Ok(Reply::Report(report)) }
         });
-        Reader::builder(source, "crm/oauth").refresher(refresher).build()
+        Reader::builder(self.source(), "crm/oauth").refresher(refresher).build()
     }
 
     fn tokens(&self) -> Vec<String> {
@@ -160,6 +163,26 @@ async fn many_tasks_with_the_same_401_cause_one_refresh() {
         assert_eq!(status.unwrap(), 200);
     }
     assert_eq!(world.refreshes.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn the_error_after_a_401_without_a_new_token_mentions_the_401() {
+    let world = World::with("v1", "v1").await;
+    let message = "a person must consent again".to_owned();
+    let failed = Reply::Error { error_type: "ReauthorizationRequired".to_owned(), message };
+    let refresher = RefresherFunction::from_fn("token-refresher", move |_| {
+        let failed = failed.clone();
+        async move { Ok(failed) }
+    });
+    world.state.lock().unwrap().accepted = "v2".to_owned();
+    let reader = Reader::builder(world.source(), "crm/oauth").refresher(refresher).build();
+    let error = reader.send(client().get(&world.url)).await.unwrap_err();
+    assert!(matches!(error, SendError::NotReplaced(_)));
+    assert_eq!(
+        error.to_string(),
+        "the API answered 401, and there is no token to send instead: secret `crm/oauth`: no new token from the function \
+         `token-refresher`: ReauthorizationRequired: a person must consent again"
+    );
 }
 
 #[tokio::test]

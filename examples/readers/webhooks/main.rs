@@ -8,6 +8,8 @@
 //! {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": ["<each secret's ARN>"]}
 //! ```
 //!
+//! Features of this crate: `secrets-manager`.
+//!
 //! Environment variables: `STRIPE_SECRET_ID`, `SLACK_SECRET_ID`, `GITHUB_SECRET_ID`, one for each sender that you use.
 //! Each secret holds the sender's signing secret, as text.
 //!

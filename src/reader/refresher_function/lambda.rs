@@ -98,7 +98,7 @@ impl RefresherFunction {
         let key = |name: &str| {
             var(name).ok_or_else(|| {
                 InvalidSetting::new(format!(
-                    "{name} is not set; Lambda sets it, and a request to Lambda is signed with it"
+                    "{name} is not set; Lambda sets it, and a request to Lambda is signed with it. Outside Lambda use `lambda_with`"
                 ))
             })
         };
@@ -119,7 +119,6 @@ impl RefresherFunction {
         var: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, InvalidSetting> {
         check_function(&function)?;
-        crate::http_client::set_default_crypto_provider();
         // arn:aws:lambda:REGION:ACCOUNT:function:NAME
         let arn_region = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).map(str::to_owned);
         let region = arn_region.or(region).unwrap_or_default();
@@ -288,7 +287,7 @@ mod tests {
             (
                 "f",
                 &[("AWS_ACCESS_KEY_ID", "")],
-                "AWS_ACCESS_KEY_ID is not set; Lambda sets it, and a request to Lambda is signed with it",
+                "AWS_ACCESS_KEY_ID is not set; Lambda sets it, and a request to Lambda is signed with it. Outside Lambda use `lambda_with`",
             ),
             (
                 "f",
