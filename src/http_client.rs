@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use reqwest::{Response, redirect};
+use reqwest::{NoProxy, Proxy, Response, redirect};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::{CryptoProvider, ring},
@@ -33,11 +33,12 @@ pub struct HttpClients {
 }
 
 impl HttpClients {
-    /// Makes both. `SSL_CERT_FILE` names a PEM file with trust roots. Default: Mozilla's, which are built in.
+    /// Makes both. `SSL_CERT_FILE` names a PEM file with trust roots. Default: Mozilla's, which are built in. `HTTPS_PROXY` names a proxy
+    /// for providers at `https` addresses, unless `NO_PROXY` excludes their host. The proxy is a tunnel (`CONNECT`): it sees no token.
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`] if that file cannot be used.
+    /// [`InvalidSetting`] if that file or that proxy cannot be used.
     pub fn new(var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
         set_default_crypto_provider();
         let tls = tls(var("SSL_CERT_FILE").filter(|path| !path.is_empty()).as_deref())?;
@@ -48,17 +49,37 @@ impl HttpClients {
                 .redirect(redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
-                // A proxy from the environment would receive requests to loopback addresses unencrypted, tokens included.
-                .no_proxy()
                 .user_agent(concat!("token-refresher/", env!("CARGO_PKG_VERSION")))
                 .build()
                 .map_err(|problem| InvalidSetting::new(format!("no HTTP client can be made: {problem}")))
         };
+        // Without the proxies that reqwest would read from the environment: requests to loopback addresses must not go there.
+        let builder = || reqwest::Client::builder().no_proxy();
+        let provider = builder().pool_max_idle_per_host(0);
         Ok(Self {
-            store: client(reqwest::Client::builder())?,
-            provider: client(reqwest::Client::builder().pool_max_idle_per_host(0))?,
+            store: client(builder())?,
+            provider: client(match proxy(&var)? {
+                Some(proxy) => provider.proxy(proxy),
+                None => provider,
+            })?,
         })
     }
+}
+
+/// The proxy for providers. Never for `http`, the scheme of loopback addresses: the proxy would receive the tokens unencrypted.
+fn proxy(var: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>, InvalidSetting> {
+    let var = |name: &str| var(name).or_else(|| var(&name.to_lowercase())).filter(|value| !value.is_empty());
+    let Some(url) = var("HTTPS_PROXY") else { return Ok(None) };
+    // The URL may contain a password.
+    let invalid = || {
+        InvalidSetting::new("HTTPS_PROXY is not the URL of a proxy; allowed is http://HOST:PORT or https://HOST:PORT")
+    };
+    let parsed = reqwest::Url::parse(&url).map_err(|_| invalid())?;
+    if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
+        return Err(invalid());
+    }
+    let proxy = Proxy::https(parsed).map_err(|_| invalid())?;
+    Ok(Some(proxy.no_proxy(var("NO_PROXY").as_deref().and_then(NoProxy::from_string))))
 }
 
 /// Makes ring the default crypto provider of this process for rustls, unless there is one. This crate builds reqwest without a provider.

@@ -234,7 +234,10 @@ impl<S: SecretStore> Run<'_, S> {
         sent_at: DateTime<Utc>,
     ) -> Result<Completed, Error> {
         let current = due.current;
-        let new = issued.into_new_tokens(sent_at, due.client.default_lifetime);
+        let mut new = issued.into_new_tokens(sent_at, due.client.default_lifetime);
+        if let Some(lifetime) = due.client.lifetime {
+            new.expires_at = sent_at + lifetime;
+        }
         let max_bytes = self.refresher.store.limits().version_bytes - ROOM_FOR_TOKENS;
         let in_memory = self.refresher.keep_in_memory(UnstoredTokens {
             secret_id: self.secret_id.to_owned(),
@@ -323,6 +326,7 @@ impl<S: SecretStore> Run<'_, S> {
             refusal,
             history,
             grant_advice: due.grant.advice(),
+            encoding_matters: due.client.encoding_matters(),
         }
     }
 

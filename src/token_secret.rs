@@ -471,7 +471,7 @@ mod tests {
             (
                 r#"{"refreshToken":"r","tokenEndpointAuthMethod":"hunter2"}"#,
                 "its member `tokenEndpointAuthMethod` is a string, where one of \"client_secret_post\", \
-                 \"client_secret_basic\", \"none\" is wanted",
+                 \"client_secret_basic\", \"client_secret_basic_raw\", \"none\" is wanted",
             ),
             (
                 r#"{"refreshToken":"r","extraHeaders":{"a":1}}"#,

@@ -424,6 +424,7 @@ async fn a_refusal_is_reported_with_its_remedy_and_without_a_token() {
             endpoint,
             refusal,
             history: History::First,
+            encoding_matters: false,
             grant_advice: Advice::new("consent again"),
         };
         assert_eq!(error.error_type().as_str(), error_type, "{name}");

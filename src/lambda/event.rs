@@ -20,6 +20,13 @@ pub struct Event {
 /// The members of our own events.
 const MEMBERS: [&str; 4] = ["secretId", "force", "ifVersionId", "dryRun"];
 
+/// The sources of schedules, and the `detail-type` of their events.
+const SCHEDULE_SOURCES: [&str; 2] = ["aws.events", "aws.scheduler"];
+const SCHEDULED: &str = "Scheduled Event";
+
+/// The members of an event that Secrets Manager sends to a rotation function.
+const ROTATION_MEMBERS: [&str; 2] = ["Step", "ClientRequestToken"];
+
 /// `EventBridge` Scheduler's context attributes (`<aws.scheduler.attempt-number>`, …) go into members of these names.
 const SCHEDULER_PREFIX: &str = "scheduler";
 
@@ -33,24 +40,69 @@ impl Event {
     ///
     /// [`Error::InvalidEvent`] names the member that was not understood.
     pub fn parse(event: &Value) -> Result<Self, Error> {
-        let scheduled = Self { secret_id: None, mode: Mode::Scheduled };
         let members = match event {
-            Value::Null => return Ok(scheduled),
+            Value::Null => return Ok(Self { secret_id: None, mode: Mode::Scheduled }),
             Value::Object(members) => members,
             other => {
                 return Err(invalid(format!("the event is {}, where a JSON object is wanted", kind(other))));
             }
         };
-        if let Some(Value::String(_)) = members.get("source") {
-            // EventBridge's own envelope: `detail` may be an object or the string "{}", and is not used.
-            return match MEMBERS.iter().find(|name| members.contains_key(**name)) {
-                None => Ok(scheduled),
-                Some(name) => Err(invalid(format!(
-                    "the event has both `source` (EventBridge's envelope) and `{name}`; to say more than \"now\", give the \
-                     schedule a constant Input such as {{\"secretId\": \"...\"}}"
-                ))),
-            };
+        if let Some(Value::String(source)) = members.get("source") {
+            return Self::from_event_bridge(members, source);
         }
+        if ROTATION_MEMBERS.iter().all(|name| members.contains_key(*name)) {
+            return Err(invalid(
+                "the event is one of Secrets Manager's rotation, which is not supported; turn rotation off for this secret, and \
+                 let a schedule invoke the function"
+                    .to_owned(),
+            ));
+        }
+        Self::from_members(members)
+    }
+
+    /// Reads an event of `EventBridge`: a schedule, or an event of the caller's whose `detail` is one of our own events.
+    fn from_event_bridge(members: &Map<String, Value>, source: &str) -> Result<Self, Error> {
+        if let Some(name) = MEMBERS.iter().find(|name| members.contains_key(**name)) {
+            return Err(invalid(format!(
+                "the event has both `source` (EventBridge's envelope) and `{name}`; to say more than \"now\", give the \
+                 schedule a constant Input such as {{\"secretId\": \"...\"}}"
+            )));
+        }
+        let shown = sanitize_line(source, 64);
+        if source == "aws.secretsmanager" {
+            return Err(invalid(format!(
+                "the event is one of `{shown}`, which is not supported; let a schedule invoke the function"
+            )));
+        }
+        // An object, or its text (the Scheduler).
+        let detail = match members.get("detail") {
+            None | Some(Value::Null) => Some(Map::new()),
+            Some(Value::Object(detail)) => Some(detail.clone()),
+            Some(Value::String(text)) if text.trim().is_empty() => Some(Map::new()),
+            Some(Value::String(text)) => serde_json::from_str(text).ok(),
+            Some(_) => None,
+        };
+        let Some(detail) = detail else {
+            return Err(invalid(format!("the event of `{shown}` has a `detail` that is not a JSON object")));
+        };
+        let is_schedule =
+            SCHEDULE_SOURCES.contains(&source) || members.get("detail-type").is_some_and(|kind| kind == SCHEDULED);
+        match (detail.is_empty(), is_schedule) {
+            (true, true) => Ok(Self { secret_id: None, mode: Mode::Scheduled }),
+            (true, false) => Err(invalid(format!(
+                "the event of `{shown}` is not a schedule, and its `detail` is empty; put `secretId` or `force` into `detail`"
+            ))),
+            (false, _) => Self::from_members(&detail).map_err(|error| match error {
+                Error::InvalidEvent { problem } => {
+                    invalid(format!("{problem} (in the `detail` of an event of `{shown}`)"))
+                }
+                error => error,
+            }),
+        }
+    }
+
+    /// Reads our own members.
+    fn from_members(members: &Map<String, Value>) -> Result<Self, Error> {
         if let Some(unknown) =
             members.keys().find(|name| !MEMBERS.contains(&name.as_str()) && !name.starts_with(SCHEDULER_PREFIX))
         {
@@ -158,6 +210,11 @@ mod tests {
             (json!({}), None, Mode::Scheduled),
             (json!({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}), None, Mode::Scheduled),
             (json!({"source": "aws.scheduler", "detail": "{}"}), None, Mode::Scheduled),
+            (json!({"source": "aws.events"}), None, Mode::Scheduled),
+            (json!({"source": "com.example", "detail-type": "Scheduled Event", "detail": null}), None, Mode::Scheduled),
+            (json!({"source": "com.example", "detail": {"secretId": "crm", "force": true}}), Some("crm"), forced(None)),
+            (json!({"source": "com.example", "detail": r#"{"dryRun": true}"#}), None, Mode::DryRun),
+            (json!({"source": "aws.scheduler", "detail": {"secretId": "crm"}}), Some("crm"), Mode::Scheduled),
             (json!({"secretId": "crm"}), Some("crm"), Mode::Scheduled),
             (json!({"secretId": "crm", "schedulerAttempt": "1", "scheduler_time": 5}), Some("crm"), Mode::Scheduled),
             (json!({"force": true}), None, forced(None)),
@@ -227,6 +284,38 @@ mod tests {
                 json!({"source": "aws.events", "force": true}),
                 "the event has both `source` (EventBridge's envelope) and `force`; to say more than \"now\", give the \
                  schedule a constant Input such as {\"secretId\": \"...\"}",
+            ),
+            (
+                json!({"source": "serverless-plugin-warmup"}),
+                "the event of `serverless-plugin-warmup` is not a schedule, and its `detail` is empty; put `secretId` or \
+                 `force` into `detail`",
+            ),
+            (
+                json!({"source": "aws.s3", "detail": {"bucket": {"name": "b"}}}),
+                "the event's member `bucket` is not understood; allowed are `secretId`, `force`, `ifVersionId`, `dryRun` and \
+                 names that start with `scheduler` (in the `detail` of an event of `aws.s3`)",
+            ),
+            (
+                json!({"source": "aws.events", "detail": {"forced": true}}),
+                "the event's member `forced` is not understood; did you mean `force`? (in the `detail` of an event of \
+                 `aws.events`)",
+            ),
+            (
+                json!({"source": "com.example", "detail": [1]}),
+                "the event of `com.example` has a `detail` that is not a JSON object",
+            ),
+            (
+                json!({"source": "com.example", "detail": "now"}),
+                "the event of `com.example` has a `detail` that is not a JSON object",
+            ),
+            (
+                json!({"source": "aws.secretsmanager", "detail-type": "Secret Label Updated", "detail": {"name": "crm"}}),
+                "the event is one of `aws.secretsmanager`, which is not supported; let a schedule invoke the function",
+            ),
+            (
+                json!({"Step": "createSecret", "SecretId": "arn", "ClientRequestToken": "v1"}),
+                "the event is one of Secrets Manager's rotation, which is not supported; turn rotation off for this secret, and \
+                 let a schedule invoke the function",
             ),
             (
                 json!({"source": 5}),

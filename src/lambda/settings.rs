@@ -115,7 +115,7 @@ mod tests {
                 "TOKEN_ENDPOINT_AUTH_METHOD",
                 "basic",
                 "TOKEN_ENDPOINT_AUTH_METHOD is \"basic\"; allowed is one of \"client_secret_post\", \
-                 \"client_secret_basic\", \"none\"",
+                 \"client_secret_basic\", \"client_secret_basic_raw\", \"none\"",
             ),
             (
                 "TOKEN_ENDPOINT",

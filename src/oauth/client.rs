@@ -9,7 +9,7 @@ use crate::{
     secret::Secret,
     token_secret::{
         DEFAULT_LIFETIME,
-        client_settings::{ClientSettings, TokenEndpointAuthMethod},
+        client_settings::{ClientSettings, TokenEndpointAuthMethod, TokenRequestFormat},
     },
 };
 
@@ -24,12 +24,16 @@ pub struct Client {
     pub client_secret: Option<Secret>,
     /// How the client authenticates.
     pub auth_method: TokenEndpointAuthMethod,
-    /// Parameters to add to the form.
+    /// The format of the request's body.
+    pub request_format: TokenRequestFormat,
+    /// Parameters to add to the body.
     pub extra_parameters: Vec<(String, Secret)>,
     /// Headers to add to the request.
     pub extra_headers: Vec<(String, Secret)>,
     /// The lifetime of an access token if the provider names none.
     pub default_lifetime: Duration,
+    /// The lifetime of an access token, whatever the provider names.
+    pub lifetime: Option<Duration>,
 }
 
 impl Client {
@@ -41,6 +45,13 @@ impl Client {
     pub fn new(settings: ClientSettings) -> Result<Self, String> {
         let auth_method = settings.token_endpoint_auth_method.unwrap_or_default();
         let is_public = auth_method == TokenEndpointAuthMethod::None;
+        let may_be_empty = matches!(
+            auth_method,
+            TokenEndpointAuthMethod::ClientSecretBasic | TokenEndpointAuthMethod::ClientSecretBasicRaw
+        );
+        let is_empty = may_be_empty && settings.has_empty_client_secret;
+        let settings =
+            ClientSettings { client_secret: settings.client_secret.or(is_empty.then(|| "".into())), ..settings };
         let (token_endpoint, client_id) = match (settings.token_endpoint, settings.client_id) {
             (Some(token_endpoint), Some(client_id)) if is_public || settings.client_secret.is_some() => {
                 (token_endpoint, client_id)
@@ -68,9 +79,11 @@ impl Client {
             client_id,
             client_secret: settings.client_secret.filter(|_| !is_public),
             auth_method,
+            request_format: settings.token_request_format.unwrap_or_default(),
             extra_parameters: settings.extra_parameters.unwrap_or_default(),
             extra_headers: settings.extra_headers.unwrap_or_default(),
             default_lifetime: settings.default_lifetime.filter(|life| !life.is_zero()).unwrap_or(DEFAULT_LIFETIME),
+            lifetime: settings.lifetime,
         };
         // A client whose request cannot be built is an error here, before a run claims anything.
         client.request(&Grant::RefreshToken("refresh token".into()))?;
@@ -83,6 +96,18 @@ impl Client {
         let mut url = self.token_endpoint.clone();
         url.set_query(None);
         url.to_string()
+    }
+
+    /// Whether providers that read a Basic header differently see different credentials: some compare them before the encoding that
+    /// RFC 6749 section 2.3.1 demands, and some after it.
+    #[must_use]
+    pub fn encoding_matters(&self) -> bool {
+        let is_encoded = |text: &Secret| form_urlencoded::byte_serialize(text.expose().as_bytes()).ne([text.expose()]);
+        let is_basic = matches!(
+            self.auth_method,
+            TokenEndpointAuthMethod::ClientSecretBasic | TokenEndpointAuthMethod::ClientSecretBasicRaw
+        );
+        is_basic && (is_encoded(&self.client_id) || self.client_secret.as_ref().is_some_and(is_encoded))
     }
 
     /// The values that this client sends and that no message may contain.

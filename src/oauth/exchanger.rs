@@ -3,14 +3,22 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use reqwest::header::RETRY_AFTER;
+use reqwest::{
+    Url,
+    header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
+};
 
 use super::{
     client::Client,
     grant::Grant,
-    response::{self, TokenResponse, TransportError},
+    response::{self, ErrorResponse, TokenResponse, TransportError},
 };
-use crate::{clock::Clock, http_client::read_bounded, sanitize::sanitize_line, secret::Secret};
+use crate::{
+    clock::Clock,
+    http_client::read_bounded,
+    sanitize::{redact, sanitize_line},
+    secret::Secret,
+};
 
 /// How much of a response is read.
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
@@ -106,12 +114,12 @@ async fn send(http: &reqwest::Client, clock: &Clock, exchange: &Exchange) -> Tok
     let sent = clock.before(exchange.deadline, async {
         let response = http.execute(request).await.map_err(|error| transport_error(&error))?;
         let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok().map(str::to_owned));
+        let (retry_after, location) = (header(response.headers(), &RETRY_AFTER), header(response.headers(), &LOCATION));
         let body = read_bounded(response, MAX_RESPONSE_BYTES).await.map_err(|problem| TransportError::MaybeSpent {
             what: format!("answered {status}, but {problem}"),
             responded: false,
         })?;
-        Ok((status, retry_after, body))
+        Ok((status, retry_after, location, body))
     });
     match sent.await {
         None => {
@@ -119,16 +127,36 @@ async fn send(http: &reqwest::Client, clock: &Clock, exchange: &Exchange) -> Tok
             TokenResponse::Failed(TransportError::MaybeSpent { what, responded: false })
         }
         Some(Err(error)) => TokenResponse::Failed(error),
-        Some(Ok((status, retry_after, body))) => {
+        Some(Ok((status, retry_after, location, body))) => {
             let secrets: Vec<&Secret> = exchange
                 .grant
                 .secrets()
                 .chain(exchange.access_token.as_ref())
                 .chain(exchange.client.secrets())
                 .collect();
-            response::read(status, retry_after.as_deref(), &body, clock.now(), &secrets)
+            let response = response::read(status, retry_after.as_deref(), &body, clock.now(), &secrets);
+            match (response, location) {
+                (TokenResponse::Refused(refusal), Some(location)) if (300..400).contains(&status) => {
+                    let target = redirect_target(&exchange.client.token_endpoint, &location, &secrets);
+                    TokenResponse::Refused(ErrorResponse { description: target.or(refusal.description), ..refusal })
+                }
+                (response, _) => response,
+            }
         }
     }
+}
+
+fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// Where a redirect leads: without its query, which may contain what was sent.
+fn redirect_target(endpoint: &Url, location: &str, secrets: &[&Secret]) -> Option<String> {
+    let mut url = endpoint.join(location).ok()?;
+    url.set_query(None);
+    url.set_fragment(None);
+    let _ = (url.set_username(""), url.set_password(None));
+    Some(redact(url.as_str(), secrets))
 }
 
 /// The error in words that contain neither the address nor anything that was sent.
@@ -151,6 +179,21 @@ fn transport_error(error: &reqwest::Error) -> TransportError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redirect_shows_host_and_path_and_nothing_that_was_sent() {
+        let endpoint = Url::parse("https://id.example/token?tenant=1").unwrap();
+        let token = Secret::from("rt-0123456789abcdef");
+        for (location, shown) in [
+            ("https://id.example/o/token/?state=rt-0123456789abcdef", "https://id.example/o/token/"),
+            ("/token/#x", "https://id.example/token/"),
+            ("//me:pw@other.example/", "https://other.example/"),
+            ("https://id.example/rt-0123456789abcdef", "https://id.example/[redacted]"),
+        ] {
+            assert_eq!(redirect_target(&endpoint, location, &[&token]).as_deref(), Some(shown), "{location}");
+        }
+        assert_eq!(redirect_target(&endpoint, "https://", &[]), None);
+    }
 
     #[test]
     fn a_request_that_may_have_spent_a_single_use_grant_is_not_sent_again() {

@@ -9,7 +9,14 @@ use reqwest::{
 use zeroize::Zeroizing;
 
 use super::{client::Client, grant::Grant};
-use crate::{sanitize::sanitize_line, secret::Secret, token_secret::client_settings::TokenEndpointAuthMethod};
+use crate::{
+    sanitize::sanitize_line,
+    secret::Secret,
+    token_secret::{
+        client_settings::{TokenEndpointAuthMethod, TokenRequestFormat},
+        document::json_string,
+    },
+};
 
 /// Headers that extra headers must not replace.
 const RESERVED_HEADERS: [&str; 6] =
@@ -28,7 +35,13 @@ impl Client {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         // Without it a provider may compress (RFC 9110 section 12.5.3), and no decoder is built in.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static(match self.request_format {
+                TokenRequestFormat::Form => "application/x-www-form-urlencoded",
+                TokenRequestFormat::Json => "application/json",
+            }),
+        );
         for (name, value) in &self.extra_headers {
             let wrong = |why: &str| format!("its `extraHeaders.{}` {why}", sanitize_line(name, 64));
             let name = HeaderName::try_from(name).map_err(|_| wrong("is not a header name"))?;
@@ -40,13 +53,16 @@ impl Client {
             headers.insert(name, sensitive(value));
         }
         match (self.auth_method, &self.client_secret) {
-            (TokenEndpointAuthMethod::ClientSecretBasic, Some(secret)) => {
+            (
+                method @ (TokenEndpointAuthMethod::ClientSecretBasic | TokenEndpointAuthMethod::ClientSecretBasicRaw),
+                Some(secret),
+            ) => {
                 if headers.contains_key(AUTHORIZATION) {
                     return Err(
                         "its `extraHeaders.authorization` conflicts with client_secret_basic; take one out".to_owned()
                     );
                 }
-                headers.insert(AUTHORIZATION, basic(&self.client_id, secret));
+                headers.insert(AUTHORIZATION, basic(&self.client_id, secret, method));
             }
             (TokenEndpointAuthMethod::ClientSecretPost, Some(secret)) => {
                 form.extend([("client_id", self.client_id.expose()), ("client_secret", secret.expose())]);
@@ -63,17 +79,35 @@ impl Client {
             }
             form.push((name, value.expose()));
         }
-        let length: usize = form.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
-        let form = Serializer::new(String::with_capacity(length)).extend_pairs(form).finish();
-        *request.body_mut() = Some(form.into());
+        // Allocated once with enough room: a string that grows leaves unwiped copies in memory.
+        let length: usize = form.iter().map(|(name, value)| 6 * (name.len() + value.len()) + 6).sum();
+        let mut body = String::with_capacity(length + 2);
+        *request.body_mut() = Some(match self.request_format {
+            TokenRequestFormat::Form => Serializer::new(body).extend_pairs(form).finish().into(),
+            TokenRequestFormat::Json => {
+                for (name, value) in form {
+                    body.push(if body.is_empty() { '{' } else { ',' });
+                    let (name, value) = (json_string(name), Zeroizing::new(json_string(value)));
+                    body.extend([name.as_str(), ":", value.as_str()]);
+                }
+                body.push('}');
+                body.into()
+            }
+        });
         Ok(request)
     }
 }
 
 /// `client_secret_basic`: id and secret are form-encoded, joined with `:` and encoded as base64 (RFC 6749 section 2.3.1). Without
-/// the form-encoding, an authorization server rejects or misreads secrets with `% + / = &`.
-fn basic(client_id: &Secret, client_secret: &Secret) -> HeaderValue {
-    let encoded = |secret: &Secret| Zeroizing::new(byte_serialize(secret.expose().as_bytes()).collect::<String>());
+/// the form-encoding, an authorization server rejects or misreads secrets with `% + / = &`. `client_secret_basic_raw` is for those
+/// that do not decode it.
+fn basic(client_id: &Secret, client_secret: &Secret, method: TokenEndpointAuthMethod) -> HeaderValue {
+    let encoded = |secret: &Secret| {
+        Zeroizing::new(match method {
+            TokenEndpointAuthMethod::ClientSecretBasicRaw => secret.expose().to_owned(),
+            _ => byte_serialize(secret.expose().as_bytes()).collect(),
+        })
+    };
     let pair = Zeroizing::new(format!("{}:{}", *encoded(client_id), *encoded(client_secret)));
     let value = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
     // Never fails: a header may contain all characters of base64.
@@ -102,6 +136,8 @@ mod tests {
             (Some("client_secret_post"), None, format!("&client_id=my+id&{secret}")),
             // base64("my+id:s3cr%2Bt%2F%3D%26+%25%3Ax")
             (Some("client_secret_basic"), Some("Basic bXkraWQ6czNjciUyQnQlMkYlM0QlMjYrJTI1JTNBeA=="), String::new()),
+            // base64("my id:s3cr+t/=& %:x")
+            (Some("client_secret_basic_raw"), Some("Basic bXkgaWQ6czNjcit0Lz0mICU6eA=="), String::new()),
             (Some("none"), None, "&client_id=my+id".to_owned()),
         ] {
             let client = Client::new(ClientSettings {
@@ -132,6 +168,43 @@ mod tests {
         assert_eq!(request.headers()[ACCEPT], "*/*");
         assert_eq!(request.headers()[ACCEPT_ENCODING], "identity", "a compressed response could not be read");
         assert_eq!(request.headers()[CONTENT_TYPE], "application/x-www-form-urlencoded");
+    }
+
+    #[test]
+    fn a_request_in_json_has_the_same_parameters() {
+        let client = Client::new(ClientSettings {
+            token_request_format: Some(TokenRequestFormat::Json),
+            extra_parameters: Some(vec![("audience".into(), "https://\"api\"".into())]),
+            ..settings()
+        });
+        let request = client.unwrap().request(&Grant::RefreshToken("r/1".into())).unwrap();
+        assert_eq!(request.headers()[CONTENT_TYPE], "application/json");
+        assert_eq!(
+            body(&request),
+            r#"{"grant_type":"refresh_token","refresh_token":"r/1","client_id":"my id","client_secret":"s3cr+t/=& %:x","audience":"https://\"api\""}"#
+        );
+    }
+
+    #[test]
+    fn an_empty_client_secret_is_sent_in_a_basic_header_only() {
+        let client = |method: &str, other: Option<&str>| {
+            Client::new(ClientSettings {
+                client_id: Some("id".into()),
+                client_secret: other.map(Secret::from),
+                has_empty_client_secret: true,
+                token_endpoint_auth_method: TokenEndpointAuthMethod::read(method),
+                ..settings()
+            })
+        };
+        for (method, other, authorization) in [
+            ("client_secret_basic", None, "Basic aWQ6"),
+            ("client_secret_basic_raw", None, "Basic aWQ6"),
+            ("client_secret_basic", Some("s"), "Basic aWQ6cw=="),
+        ] {
+            let request = client(method, other).unwrap().request(&Grant::RefreshToken("r".into())).unwrap();
+            assert_eq!(request.headers()[AUTHORIZATION], authorization, "{method}");
+        }
+        assert!(client("client_secret_post", None).unwrap_err().starts_with("`clientSecret` is neither in it"));
     }
 
     #[test]

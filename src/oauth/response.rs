@@ -78,7 +78,7 @@ pub struct ErrorResponse {
     pub status: u16,
     /// The error code; `None` for a bare status.
     pub error: Option<String>,
-    /// The description.
+    /// The description. Of a redirect: the address that it leads to, without its query.
     pub description: Option<String>,
 }
 
@@ -103,9 +103,18 @@ impl fmt::Display for ErrorResponse {
             None => write!(f, " without an OAuth error")?,
         }
         match &self.description {
-            Some(description) => write!(f, ": {description}"),
-            None => Ok(()),
+            Some(description) if self.redirect_target().is_none() => write!(f, ": {description}"),
+            _ => Ok(()),
         }
+    }
+}
+
+impl ErrorResponse {
+    /// Where it leads, if it is a redirect.
+    #[must_use]
+    pub fn redirect_target(&self) -> Option<&str> {
+        let is_redirect = (300..400).contains(&self.status) && self.error.is_none();
+        self.description.as_deref().filter(|_| is_redirect)
     }
 }
 

@@ -64,6 +64,8 @@ pub enum Error {
         history: History,
         /// What to do where the grant itself is refused.
         grant_advice: Advice,
+        /// Whether the client's id or secret has characters that some providers compare before their encoding, and some after it.
+        encoding_matters: bool,
     },
     /// The provider did not respond, or not in a usable way.
     ProviderUnavailable {
@@ -263,9 +265,14 @@ impl Error {
             Self::VersionQuota { .. } => "refresh or edit it less often, or set CLAIM=never (one version for each refresh) if \
                                           no two runs can overlap"
                 .into(),
-            Self::Refused { refusal, history, grant_advice, .. } => {
+            Self::Refused { refusal, history, grant_advice, encoding_matters, .. } => {
                 let advice = match refusal.kind {
                     RefusalKind::ReauthorizationRequired => grant_advice.text(audience),
+                    RefusalKind::ClientRejected if *encoding_matters => {
+                        "check clientId, clientSecret and tokenEndpointAuthMethod against the provider's console; its id or \
+                         secret has characters that client_secret_basic encodes and client_secret_basic_raw does not: try the \
+                         other, or client_secret_post"
+                    }
                     RefusalKind::ClientRejected => {
                         "check clientId, clientSecret and tokenEndpointAuthMethod against the provider's console"
                     }
@@ -273,8 +280,12 @@ impl Error {
                         "check tokenEndpoint, extraParameters and extraHeaders against the provider's documentation"
                     }
                 };
+                let advice = match refusal.redirect_target() {
+                    Some(target) => format!("{advice}; the redirect leads to {target}").into(),
+                    None => Cow::from(advice),
+                };
                 match history {
-                    History::First | History::AfterInterruption => advice.into(),
+                    History::First | History::AfterInterruption => advice,
                     History::Recorded => format!(
                         "{advice}; the provider is asked again when the tokens or the client have changed, after six hours \
                          at the latest, or at once with `force`"
@@ -352,6 +363,7 @@ mod tests {
             refusal: ErrorResponse { kind, status: 400, error: Some(error.to_owned()), description: None },
             history,
             grant_advice: Advice::new("consent again").or_at_command_line("log in again"),
+            encoding_matters: false,
         }
     }
 

@@ -17,7 +17,10 @@ use crate::{
     oauth::{client::Client, grant::Grant},
     secret::Secret,
     store::VersionId,
-    token_secret::{Tokens, client_settings::TokenEndpointAuthMethod},
+    token_secret::{
+        Tokens,
+        client_settings::{TokenEndpointAuthMethod, TokenRequestFormat},
+    },
 };
 
 /// How long a recorded refusal holds. It ends by itself, so that an incident at the provider needs no person.
@@ -113,6 +116,7 @@ impl ClientDigest {
         let method = match client.auth_method {
             TokenEndpointAuthMethod::ClientSecretPost => "ClientSecretPost",
             TokenEndpointAuthMethod::ClientSecretBasic => "ClientSecretBasic",
+            TokenEndpointAuthMethod::ClientSecretBasicRaw => "ClientSecretBasicRaw",
             TokenEndpointAuthMethod::None => "None",
         };
         let mut parts = vec![
@@ -124,6 +128,10 @@ impl ClientDigest {
         for extras in [&client.extra_parameters, &client.extra_headers] {
             parts.push(None);
             parts.extend(extras.iter().flat_map(|(name, value)| [Some(name.as_str()), Some(value.expose())]));
+        }
+        // A later setting is a part only where it is set: other clients keep their digest.
+        if client.request_format == TokenRequestFormat::Json {
+            parts.extend([None, Some("Json")]);
         }
         let [a, b, c, d, ..] = digest(&parts);
         Self([a, b, c, d])

@@ -18,13 +18,16 @@ pub enum TokenEndpointAuthMethod {
     ClientSecretPost,
     /// Both, form-encoded, in an HTTP Basic header (RFC 6749 section 2.3.1).
     ClientSecretBasic,
+    /// Both in an HTTP Basic header, not form-encoded: not a registered method, but what some providers expect.
+    ClientSecretBasicRaw,
     /// A public client: `client_id` in the form, no secret.
     None,
 }
 
 impl TokenEndpointAuthMethod {
     /// The allowed names, for messages.
-    pub const ALLOWED: &str = "one of \"client_secret_post\", \"client_secret_basic\", \"none\"";
+    pub const ALLOWED: &str =
+        "one of \"client_secret_post\", \"client_secret_basic\", \"client_secret_basic_raw\", \"none\"";
 
     /// Reads the registered name.
     #[must_use]
@@ -32,7 +35,33 @@ impl TokenEndpointAuthMethod {
         match name {
             "client_secret_post" => Some(Self::ClientSecretPost),
             "client_secret_basic" => Some(Self::ClientSecretBasic),
+            "client_secret_basic_raw" => Some(Self::ClientSecretBasicRaw),
             "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
+/// The format of the request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TokenRequestFormat {
+    /// Form-encoded (RFC 6749 section 6).
+    #[default]
+    Form,
+    /// A JSON object, which some providers expect.
+    Json,
+}
+
+impl TokenRequestFormat {
+    /// The allowed names, for messages.
+    pub const ALLOWED: &str = "\"form\" or \"json\"";
+
+    /// Reads the name.
+    #[must_use]
+    pub fn read(name: &str) -> Option<Self> {
+        match name {
+            "form" => Some(Self::Form),
+            "json" => Some(Self::Json),
             _ => None,
         }
     }
@@ -47,14 +76,20 @@ pub struct ClientSettings {
     pub client_id: Option<Secret>,
     /// The client's secret.
     pub client_secret: Option<Secret>,
+    /// Whether the client's secret is there and empty: a client that authenticates with an empty one, if no other place has one.
+    pub has_empty_client_secret: bool,
     /// How the client authenticates.
     pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod>,
+    /// The format of the request's body.
+    pub token_request_format: Option<TokenRequestFormat>,
     /// Parameters to add to the form.
     pub extra_parameters: Option<Vec<(String, Secret)>>,
     /// Headers to add to the request.
     pub extra_headers: Option<Vec<(String, Secret)>>,
     /// The lifetime of an access token if the provider names none.
     pub default_lifetime: Option<Duration>,
+    /// The lifetime of an access token, whatever the provider names.
+    pub lifetime: Option<Duration>,
     /// The name or ARN of the client's secret, which contains the settings that are missing here.
     pub client_credentials_secret_id: Option<String>,
     /// The members from a secret with another token endpoint than the one above. They must not be sent to the one above.
@@ -72,14 +107,21 @@ impl ClientSettings {
             token_endpoint: Member::TokenEndpoint.text(document)?,
             client_id: Member::ClientId.text(document)?,
             client_secret: Member::ClientSecret.text(document)?,
+            has_empty_client_secret: Member::ClientSecret.is_empty_text(document),
             token_endpoint_auth_method: Member::TokenEndpointAuthMethod.parsed_string(
                 document,
                 TokenEndpointAuthMethod::ALLOWED,
                 TokenEndpointAuthMethod::read,
             )?,
+            token_request_format: Member::TokenRequestFormat.parsed_string(
+                document,
+                TokenRequestFormat::ALLOWED,
+                TokenRequestFormat::read,
+            )?,
             extra_parameters: Member::ExtraParameters.strings(document)?,
             extra_headers: Member::ExtraHeaders.strings(document)?,
             default_lifetime: Member::DefaultLifetimeSeconds.seconds(document)?,
+            lifetime: Member::LifetimeSeconds.seconds(document)?.filter(|lifetime| !lifetime.is_zero()),
             client_credentials_secret_id: Member::ClientCredentialsSecretId.secret_id(document)?,
             bound_to_other_endpoint: Vec::new(),
         })
@@ -114,10 +156,13 @@ impl ClientSettings {
             token_endpoint: self.token_endpoint.or(fallback.token_endpoint),
             client_id: self.client_id.or(fallback.client_id),
             client_secret: self.client_secret.or(fallback.client_secret),
+            has_empty_client_secret: self.has_empty_client_secret || fallback.has_empty_client_secret,
             token_endpoint_auth_method: self.token_endpoint_auth_method.or(fallback.token_endpoint_auth_method),
+            token_request_format: self.token_request_format.or(fallback.token_request_format),
             extra_parameters: self.extra_parameters.or(fallback.extra_parameters),
             extra_headers: self.extra_headers.or(fallback.extra_headers),
             default_lifetime: self.default_lifetime.or(fallback.default_lifetime),
+            lifetime: self.lifetime.or(fallback.lifetime),
             client_credentials_secret_id: self.client_credentials_secret_id.or(fallback.client_credentials_secret_id),
             bound_to_other_endpoint: self.bound_to_other_endpoint,
         }

@@ -46,6 +46,10 @@ pub enum Member {
     RefreshMarginSeconds,
     /// The lifetime of an access token if the provider names none.
     DefaultLifetimeSeconds,
+    /// The lifetime of an access token, whatever the provider names.
+    LifetimeSeconds,
+    /// The format of the request's body.
+    TokenRequestFormat,
     /// `token_type` of the last response.
     TokenType,
     /// `scope` of the last response.
@@ -107,6 +111,8 @@ impl Member {
             Self::PublishTo => ("publishTo", "publish_to"),
             Self::RefreshMarginSeconds => ("refreshMarginSeconds", "refresh_margin_seconds"),
             Self::DefaultLifetimeSeconds => ("defaultLifetimeSeconds", "default_lifetime_seconds"),
+            Self::LifetimeSeconds => ("lifetimeSeconds", "lifetime_seconds"),
+            Self::TokenRequestFormat => ("tokenRequestFormat", "token_request_format"),
             Self::TokenType => ("tokenType", "token_type"),
             Self::Scope => ("scope", "scope"),
             Self::RefreshTokenExpiresAt => ("refreshTokenExpiresAt", "refresh_token_expires_at"),
@@ -177,6 +183,11 @@ impl Member {
     pub(super) fn text(self, document: &Document) -> Result<Option<Secret>, SecretProblem> {
         let text = self.read(document, "a string", |json| serde_json::from_str::<String>(json).ok())?;
         Ok(text.map(Secret::from).filter(|text| !text.expose().is_empty()))
+    }
+
+    /// Whether the member is an empty text.
+    pub(super) fn is_empty_text(self, document: &Document) -> bool {
+        self.get(document) == Some("\"\"")
     }
 
     /// A point in time and its form.

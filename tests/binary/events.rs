@@ -30,6 +30,7 @@ async fn every_documented_event_has_its_outcome_for_the_secret_it_names() {
         ("eventbridge-rule", (SECRET, "refreshed", "due")),
         ("scheduler-default", (SECRET, "refreshed", "due")),
         ("scheduler-constant-input", (NAMED, "refreshed", "due")),
+        ("eventbridge-own-application", (NAMED, "refreshed", "forced")),
         ("force", (NAMED, "refreshed", "forced")),
         ("force-without-secret-id", (SECRET, "refreshed", "forced")),
         ("force-if-version-id", (NAMED, "skipped", "version_not_current")),
@@ -67,6 +68,20 @@ async fn an_invalid_event_returns_an_error_that_names_the_problem_and_does_nothi
             "eventbridge-rule-with-force",
             "the event has both `source` (EventBridge's envelope) and `force`; to say more than \"now\", give the \
              schedule a constant Input such as {\"secretId\": \"...\"}",
+        ),
+        (
+            "eventbridge-warmup",
+            "the event of `serverless-plugin-warmup` is not a schedule, and its `detail` is empty; put `secretId` or `force` \
+             into `detail`",
+        ),
+        (
+            "secrets-manager-rotation",
+            "the event is one of Secrets Manager's rotation, which is not supported; turn rotation off for this secret, and \
+             let a schedule invoke the function",
+        ),
+        (
+            "secrets-manager-label-updated",
+            "the event is one of `aws.secretsmanager`, which is not supported; let a schedule invoke the function",
         ),
     ]);
     assert_eq!(fixtures("events/bad"), expected.keys().copied().collect::<Vec<_>>(), "every fixture");

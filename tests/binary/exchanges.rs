@@ -134,6 +134,7 @@ async fn a_redirect_is_not_followed_and_the_error_names_it() {
         let expected =
             format!("refused the refresh (status {status}, a redirect, which is not followed); check tokenEndpoint");
         assert!(message.contains(&expected), "{message}");
+        assert!(message.ends_with(&format!("; the redirect leads to {}", elsewhere.url())), "{message}");
         assert_eq!((elsewhere.exchanges(), bench.sm.current(SECRET).0), (0, version), "{status}");
     }
 }
@@ -279,6 +280,45 @@ async fn the_first_refusal_after_an_interrupted_run_mentions_that_run() {
     let history =
         "; an earlier run ended after its claim: it may have spent the token without storing the response; a person";
     assert!(message.contains(history), "{message}");
+}
+
+#[tokio::test]
+async fn a_provider_that_expects_json_gets_json() {
+    let bench = Bench::with(Provider::rotating().taking_json()).await;
+    bench.secret(SECRET, bench.due_token());
+    bench.secret("crm/json", bench.due_token_but(&json!({"tokenRequestFormat": "json"})));
+    let process = bench.process().await;
+    assert_eq!(process.error("{}").await.0, "ProviderRejected");
+    let report = process.report(r#"{"secretId": "crm/json"}"#).await;
+    assert_eq!(outcome_of(&report), ("refreshed", "due"));
+}
+
+#[tokio::test]
+async fn the_lifetime_in_the_token_secret_overrides_the_response() {
+    for (own, expires_in) in [(json!(7200), 7200), (json!(0), 3600), (json!(null), 3600)] {
+        let bench = Bench::with(Provider::rotating()).await;
+        bench.secret(SECRET, bench.due_token_but(&json!({"lifetimeSeconds": own})));
+        let report = bench.process().await.report("{}").await;
+        let seconds = report["expiresInSeconds"].as_i64().unwrap();
+        assert!((expires_in - 30..=expires_in).contains(&seconds), "{own}: {seconds}");
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_client_whose_encoding_matters_gets_a_hint() {
+    for (secret, method, hint) in [
+        ("plain-secret", "client_secret_basic", false),
+        ("a+b/c==", "client_secret_post", false),
+        ("a+b/c==", "client_secret_basic", true),
+        ("a+b/c==", "client_secret_basic_raw", true),
+    ] {
+        let bench = Bench::responding(json_response(401, &json!({"error": "invalid_client"}))).await;
+        let own = json!({"clientId": "crm", "clientSecret": secret, "tokenEndpointAuthMethod": method});
+        bench.secret(SECRET, bench.due_token_but(&own));
+        let (error_type, message) = bench.process().await.error("{}").await;
+        assert_eq!(error_type, "ClientRejected");
+        assert_eq!(message.contains("characters that client_secret_basic encodes"), hint, "{message}");
+    }
 }
 
 #[tokio::test]

@@ -194,7 +194,7 @@ async fn values_out_of_range_are_rejected() {
         (
             "tokenEndpointAuthMethod",
             json!("private_key_jwt"),
-            "one of \"client_secret_post\", \"client_secret_basic\", \"none\"",
+            "one of \"client_secret_post\", \"client_secret_basic\", \"client_secret_basic_raw\", \"none\"",
         ),
         ("expiresAt", json!("next week"), "an RFC 3339 string such as \"2026-01-01T00:00:00Z\""),
         ("expiresAt", json!(""), "an RFC 3339 string such as \"2026-01-01T00:00:00Z\""),

@@ -18,7 +18,8 @@ use crate::{
 async fn an_invalid_setting_stops_the_start_with_its_name_its_value_and_the_allowed_values() {
     const ENDPOINT: &str = "allowed is https, or http to a loopback address";
     const MARGIN: &str = "allowed is a whole number of seconds from 60 to 86400";
-    const METHOD: &str = "allowed is one of \"client_secret_post\", \"client_secret_basic\", \"none\"";
+    const METHOD: &str =
+        "allowed is one of \"client_secret_post\", \"client_secret_basic\", \"client_secret_basic_raw\", \"none\"";
     const LEVEL: &str = "allowed is TRACE, DEBUG, INFO, WARN, ERROR or FATAL";
     for (name, value, found, allowed) in [
         ("REFRESH_MARGIN_SECONDS", "59", "is \"59\"", MARGIN),
@@ -134,6 +135,7 @@ async fn every_auth_method_works_from_the_secret_and_from_the_environment() {
     for (name, method) in [
         ("client_secret_post", AuthMethod::ClientSecretPost),
         ("client_secret_basic", AuthMethod::ClientSecretBasic),
+        ("client_secret_basic_raw", AuthMethod::ClientSecretBasicRaw),
         ("none", AuthMethod::None),
     ] {
         for in_secret in [true, false] {

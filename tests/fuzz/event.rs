@@ -30,11 +30,31 @@ fn expected(event: &Value) -> Option<Event> {
         Value::Null => &no_members,
         event => event.as_object()?,
     };
+    let Some(source) = members.get("source").and_then(Value::as_str) else { return expected_of_ours(members) };
     let has = |name: &str| members.contains_key(name);
-    if members.get("source").is_some_and(Value::is_string) {
-        let ours = has("secretId") || has("force") || has("ifVersionId") || has("dryRun");
-        return (!ours).then_some(Event { secret_id: None, mode: Mode::Scheduled });
+    if source == "aws.secretsmanager" || has("secretId") || has("force") || has("ifVersionId") || has("dryRun") {
+        return None;
     }
+    let detail = detail(members)?;
+    let is_schedule = source == "aws.events"
+        || source == "aws.scheduler"
+        || members.get("detail-type").and_then(Value::as_str) == Some("Scheduled Event");
+    if detail.is_empty() && !is_schedule { None } else { expected_of_ours(&detail) }
+}
+
+/// The `detail` of an event of `EventBridge`.
+fn detail(members: &Map<String, Value>) -> Option<Map<String, Value>> {
+    match members.get("detail").unwrap_or(&Value::Null) {
+        Value::Null => Some(Map::new()),
+        Value::Object(detail) => Some(detail.clone()),
+        Value::String(text) if text.trim().is_empty() => Some(Map::new()),
+        Value::String(text) => serde_json::from_str(text).ok(),
+        _ => None,
+    }
+}
+
+/// The event that our own members make.
+fn expected_of_ours(members: &Map<String, Value>) -> Option<Event> {
     let known = |name: &String| {
         ["secretId", "force", "ifVersionId", "dryRun"].contains(&name.as_str()) || name.starts_with("scheduler")
     };
@@ -66,12 +86,18 @@ fn assert_names_a_member(message: &str, event: &Value) {
         assert!(message.starts_with("the event is a"), "{message}");
         return;
     };
+    if message.starts_with("the event of `") || message.starts_with("the event is one of ") {
+        return;
+    }
+    let detail = detail(members).unwrap_or_default();
+    let members = if message.contains("(in the `detail` of an event of `") { &detail } else { members };
     // Characters of a name that are not printable may be replaced in the message.
     let seen = |name: &String| {
         let name: String = name.chars().take(64).collect();
         name.split(|c: char| !c.is_ascii_graphic() && !c.is_alphanumeric()).all(|piece| message.contains(piece))
     };
     assert!(members.keys().any(seen), "{message}");
+    let message = message.split(" (in the `detail`").next().unwrap_or_default();
     if let Some((_, meant)) = message.strip_suffix("`?").and_then(|message| message.rsplit_once('`')) {
         let length = meant.chars().count();
         assert!(members.keys().any(|name| name.chars().count() <= 2 * length), "{message}");

@@ -58,6 +58,12 @@ impl Provider {
         provider
     }
 
+    /// Expects requests in JSON.
+    pub fn taking_json(self) -> Self {
+        self.endpoint.lock().unwrap().takes_json = true;
+        self
+    }
+
     /// Sends this response to every request, except to those of a script.
     pub fn always(response: Response) -> Self {
         let (arrivals, arrived) = watch::channel(0);
@@ -193,7 +199,7 @@ async fn respond(
         method: head.method.to_string(),
         path: head.uri.path().to_owned(),
         headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
-        form: form_urlencoded::parse(&body).into_owned().collect(),
+        form: fields(&body),
         body: text(&body),
     };
     let (delay, reply) = {
@@ -207,5 +213,13 @@ async fn respond(
         Reply::Send(response) => Ok(response),
         Reply::Close => Err(io::ErrorKind::ConnectionAborted.into()),
         Reply::Never => std::future::pending().await,
+    }
+}
+
+/// The fields of a body, of JSON or of a form.
+fn fields(body: &[u8]) -> Vec<(String, String)> {
+    match serde_json::from_slice::<std::collections::BTreeMap<String, String>>(body) {
+        Ok(fields) => fields.into_iter().collect(),
+        Err(_) => form_urlencoded::parse(body).into_owned().collect(),
     }
 }

@@ -9,6 +9,8 @@ use super::endpoint::Request;
 pub enum AuthMethod {
     ClientSecretPost,
     ClientSecretBasic,
+    /// Not registered: compares the Basic header without decoding it.
+    ClientSecretBasicRaw,
     None,
 }
 
@@ -29,6 +31,9 @@ impl Client {
             (AuthMethod::ClientSecretBasic, Some(header)) => {
                 posted.1.is_none()
                     && basic(header).is_some_and(|(its_id, its_secret)| its_id == id && its_secret == secret)
+            }
+            (AuthMethod::ClientSecretBasicRaw, Some(header)) => {
+                posted.1.is_none() && header == format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))
             }
             _ => false,
         }

@@ -42,6 +42,8 @@ pub struct Endpoint {
     pub grants: Grants,
     pub client: Client,
     pub expires_in: u64,
+    /// Whether requests are JSON objects instead of forms.
+    pub takes_json: bool,
     pub script: VecDeque<Response>,
     /// The response when the script is empty.
     pub default_response: Response,
@@ -64,6 +66,7 @@ impl Endpoint {
             grants: Grants::new(World::ReuseKillsFamily),
             client: Client { id, secret, method: AuthMethod::ClientSecretPost },
             expires_in: 3600,
+            takes_json: false,
             script: VecDeque::new(),
             default_response,
             requests: Vec::new(),
@@ -120,7 +123,8 @@ impl Endpoint {
 
     /// RFC 6749 section 6: status and body.
     fn exchange(&mut self, request: &Request) -> (u16, Value) {
-        let is_form = |is: &str| is.starts_with("application/x-www-form-urlencoded");
+        let expected = if self.takes_json { "application/json" } else { "application/x-www-form-urlencoded" };
+        let is_form = |is: &str| is.starts_with(expected);
         let repeats = |name: &String| request.form.iter().filter(|(field, _)| field == name).count() > 1;
         if request.method != "POST" || request.path != "/token" || !request.header("content-type").is_some_and(is_form)
         {
