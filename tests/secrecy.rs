@@ -69,7 +69,6 @@ const NO_SECRET: &[&str] = &[
     // Private, and only times.
     "reader::policy::Times",
     "reader::refresher_function::RequestReason",
-    "reader::single_flight::Heartbeat",
     "reader::single_flight::Step",
     // Names of secrets and versions.
     "reader::refresher_function::Requested",
@@ -104,6 +103,7 @@ const NO_SECRET: &[&str] = &[
     "store::named::NamedStore",
     "token_secret::RefreshTokenExpiry",
     "token_secret::client_settings::TokenEndpointAuthMethod",
+    "token_secret::client_settings::TokenRequestFormat",
     "token_secret::member::Member",
     "token_secret::member::Style",
     "token_secret::time_form::TimeForm",

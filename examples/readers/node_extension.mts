@@ -181,14 +181,14 @@ async function askForRefresh(name: string, versionId: string): Promise<string> {
 
 /** Returns another token than the one that the API rejected. */
 const tokenAfter = shared(async (rejected) => {
-  if (rejected) rejectedTexts = [...rejectedTexts.slice(-7), rejected.text];
-  cached = await read();
-  if (rejected && rejectedTexts.includes(cached.text) && REFRESHER_FUNCTION && mayAsk()) {
-    const versionId = await askForRefresh(REFRESHER_FUNCTION, rejected.versionId);
-    cached = await read({ versionId });
+  if (!rejected) throw new Error('no token was rejected');
+  rejectedTexts = [...rejectedTexts.slice(-7), rejected.text];
+  let token = await read();
+  if (rejectedTexts.includes(token.text) && REFRESHER_FUNCTION && mayAsk()) {
+    token = await read({ versionId: await askForRefresh(REFRESHER_FUNCTION, rejected.versionId) });
   }
-  if (!rejectedTexts.includes(cached.text)) return cached;
-  throw new Error(`the API rejects version ${cached.versionId} of ${SECRET_ID}, and there is no newer one`);
+  if (!rejectedTexts.includes(token.text)) return (cached = token);
+  throw new Error(`the API rejects version ${rejected.versionId} of ${SECRET_ID}, and there is no newer one`);
 });
 
 /** Sends a request with the token, and after a 401 once more with another token. Returns the JSON response. */

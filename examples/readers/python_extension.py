@@ -204,11 +204,12 @@ def token_after(rejected: Token) -> Token:
     """Returns another token than the one that the API rejected."""
     global cached
     rejected_texts[:] = [*rejected_texts[-7:], rejected.text]
-    cached = read()
-    if cached.text in rejected_texts and REFRESHER_FUNCTION and may_ask():
-        cached = read(versionId=ask_for_refresh(rejected.version_id))
-    if cached.text in rejected_texts:
-        raise RuntimeError(f"the API rejects version {cached.version_id} of {SECRET_ID}, and there is no newer one")
+    token = read()
+    if token.text in rejected_texts and REFRESHER_FUNCTION and may_ask():
+        token = read(versionId=ask_for_refresh(rejected.version_id))
+    if token.text in rejected_texts:
+        raise RuntimeError(f"the API rejects version {rejected.version_id} of {SECRET_ID}, and there is no newer one")
+    cached = token
     return cached
 
 

@@ -20,7 +20,7 @@ use super::{
     pause::Pause,
     policy::Times,
     refresher_function::RefresherFunction,
-    single_flight::{HEARTBEAT_INTERVAL, Heartbeat, SingleFlight},
+    single_flight::{HEARTBEAT_INTERVAL, SingleFlight, is_late},
     source::{Source, Wanted},
 };
 use crate::{
@@ -102,6 +102,8 @@ struct State<V> {
     last_error: Option<(Pause, ReadError)>,
     /// The versions that were rejected and replaced, the oldest first.
     replaced: VecDeque<VersionId>,
+    /// The version whose replacement was requested, and not answered yet.
+    requested: Option<VersionId>,
 }
 
 /// What a caller that needs a value gets.
@@ -113,6 +115,9 @@ enum Joined<V> {
 
 impl<V> State<V> {
     fn remember_replaced(&mut self, id: &VersionId) {
+        if self.replaced.contains(id) {
+            return;
+        }
         if self.replaced.len() == MAX_REPLACED {
             self.replaced.pop_front();
         }
@@ -122,7 +127,12 @@ impl<V> State<V> {
 
 impl<V: Send + Sync + 'static> Cache<V> {
     pub fn new(settings: Settings<V>) -> Self {
-        let state = Mutex::new(State { loads: SingleFlight::new(), last_error: None, replaced: VecDeque::new() });
+        let state = Mutex::new(State {
+            loads: SingleFlight::new(),
+            last_error: None,
+            replaced: VecDeque::new(),
+            requested: None,
+        });
         let (until_first_request, until_replacement) = (Pause::over(), Pause::over());
         let current = ArcSwapOption::empty();
         Self(Arc::new(Inner { settings, current, until_first_request, until_replacement, state }))
@@ -170,8 +180,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
 
     /// Marks the version as rejected by the provider if it is the cached one. The next call then bypasses the cache.
     pub fn reject(&self, version_id: &VersionId) {
-        if let Some(entry) = self.0.current.load().as_ref().filter(|entry| entry.version_id == *version_id) {
-            entry.reject(self.0.settings.clock.now());
+        match self.0.current.load().as_ref() {
+            Some(entry) if entry.version_id == *version_id => entry.reject(self.0.settings.clock.now()),
+            // Another version has replaced it. A read that lags must not bring it back.
+            Some(_) => self.0.state().remember_replaced(version_id),
+            None => {}
         }
     }
 
@@ -190,12 +203,12 @@ impl<V: Send + Sync + 'static> Cache<V> {
     fn join_or_start_load(&self) -> Joined<V> {
         let now = self.0.settings.clock.now();
         let state = self.0.state();
-        if let Some(load) = state.loads.join(now) {
-            return Joined::Running(load);
-        }
-        // A load may have ended after the caller's check and before the lock.
+        // A load may have ended after the caller's check and before the lock, or a superseded one while the caller waited.
         if let Some(entry) = self.0.fresh_entry(now) {
             return Joined::Fresh(entry);
+        }
+        if let Some(load) = state.loads.join(now) {
+            return Joined::Running(load);
         }
         if let Some((pause, error)) = &state.last_error
             && !pause.is_over(now)
@@ -226,6 +239,22 @@ impl<V> Inner<V> {
     /// The cached entry if it is fresh.
     fn fresh_entry(&self, now: DateTime<Utc>) -> Option<Arc<Entry<V>>> {
         self.current.load().as_ref().filter(|entry| entry.is_fresh(now)).map(Arc::clone)
+    }
+
+    /// Whether the secret was never read.
+    pub(super) fn is_first_read(&self) -> bool {
+        self.state().loads.is_first()
+    }
+
+    /// Whether a replacement of this version may be requested. It may be requested again while there is no reply: all requests for one
+    /// version together cause one refresh.
+    pub(super) fn may_request_replacement(&self, id: &VersionId, now: DateTime<Utc>) -> bool {
+        self.until_replacement.is_over(now) || self.state().requested.as_ref() == Some(id)
+    }
+
+    /// Notes whether a request for a replacement of this version has no reply yet.
+    pub(super) fn set_requested(&self, id: Option<&VersionId>) {
+        self.state().requested = id.cloned();
     }
 
     /// Whether this version was rejected and replaced.
@@ -262,23 +291,34 @@ impl<V: Send + Sync + 'static> RunningLoad<V> {
     }
 
     /// Loads, with a heartbeat. Begins again after a freeze: connections may be dead, and time limits may have passed. `None`: it is
-    /// superseded.
+    /// superseded and has found nothing.
     async fn load_with_heartbeat(&self) -> Option<Finished<V>> {
         let clock = &self.inner.settings.clock;
         let mut beginnings_left = MAX_BEGINNINGS;
-        loop {
+        'begin: loop {
             beginnings_left -= 1;
+            let mut last_heartbeat = clock.now();
+            // Before anything is read or requested: it may have waited for its runtime, and be superseded.
+            if !self.inner.state().loads.heartbeat(self.number, last_heartbeat) {
+                return None;
+            }
             let rejected = self.inner.current.load_full().filter(|entry| entry.is_rejected());
             let mut load = pin!(self.inner.load(rejected.as_ref()));
             loop {
                 let result = clock.within(HEARTBEAT_INTERVAL, &mut load).await;
                 let now = clock.now();
-                let heartbeat = self.inner.state().loads.heartbeat(self.number, now);
-                match (result, heartbeat) {
-                    (_, Heartbeat::Superseded) => return None,
-                    (None | Some(Err(_)), Heartbeat::Late) if beginnings_left > 0 => break,
-                    (Some(result), _) => return Some(Finished { rejected: rejected.clone(), result }),
-                    (None, _) => {}
+                let is_running = self.inner.state().loads.heartbeat(self.number, now);
+                let was_frozen = is_late(last_heartbeat, now) && beginnings_left > 0;
+                last_heartbeat = now;
+                match result {
+                    // It was read a short time ago, however late this is: `read` has checked it.
+                    Some(result @ Ok(Loaded::Version(..))) => {
+                        return Some(Finished { rejected: rejected.clone(), result });
+                    }
+                    _ if !is_running => return None,
+                    _ if was_frozen => continue 'begin,
+                    Some(result) => return Some(Finished { rejected: rejected.clone(), result }),
+                    None => {}
                 }
             }
         }
@@ -297,7 +337,7 @@ impl<V: Send + Sync + 'static> RunningLoad<V> {
         let old = inner.current.load_full();
 
         let mut state = inner.state();
-        if !state.loads.end(self.number) {
+        if !state.loads.end(self.number, loaded.is_ok()) {
             return None;
         }
         let outcome = match &loaded {
@@ -318,7 +358,9 @@ impl<V: Send + Sync + 'static> RunningLoad<V> {
             Err(_) => old.clone(),
         });
         let is_new = |old: &Entry<V>| outcome.as_ref().is_ok_and(|entry| entry.version_id != old.version_id);
-        if let Some(replaced) = old.as_deref().filter(|old| old.is_rejected() && is_new(old)) {
+        // An error that clears the cache must not bring the rejected version back, if there is a refresher to replace it.
+        let is_forgotten = outcome.as_ref().is_err_and(ReadError::is_permanent) && inner.settings.refresher.is_some();
+        if let Some(replaced) = old.as_deref().filter(|old| old.is_rejected() && (is_new(old) || is_forgotten)) {
             state.remember_replaced(&replaced.version_id);
         }
         if let Some(rejected) = rejected.as_deref().filter(|rejected| !is_new(rejected)) {
@@ -332,7 +374,7 @@ impl<V: Send + Sync + 'static> RunningLoad<V> {
 
 impl<V> Drop for RunningLoad<V> {
     fn drop(&mut self) {
-        self.inner.state().loads.end(self.number);
+        self.inner.state().loads.cancel(self.number);
     }
 }
 

@@ -19,6 +19,9 @@ use crate::store::{StoreError, VersionId};
 /// take nine seconds at most.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A read that took longer is out of date: the process was frozen.
+const MAX_AGE: TimeDelta = TimeDelta::seconds(11);
+
 /// How long rejections of a version are ignored after a load that found no new version and did not fail.
 const IGNORE_REJECTIONS: TimeDelta = TimeDelta::seconds(5);
 
@@ -80,7 +83,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
     /// A load without a rejection. If the source is unavailable, the cached value is used while it is valid.
     async fn reload(&self, began: DateTime<Utc>) -> LoadResult<V> {
         let before = self.current.load_full();
-        let wanted = if before.is_none() { &self.settings.first_read } else { &self.settings.later_reads };
+        let wanted = if self.is_first_read() { &self.settings.first_read } else { &self.settings.later_reads };
         let mut read = self.read(wanted, began + READ_TIMEOUT).await;
         if let Ok(ReadVersion { value: Err(Unusable::NoToken(_) | Unusable::RejectedEarlier), .. }) = &read
             && *wanted != self.settings.later_reads
@@ -118,7 +121,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
         match read.value {
             Ok((value, times)) if read.id != *old => Ok(Loaded::Version(read.id, value, times)),
             Ok(_) | Err(Unusable::RejectedEarlier) => match &self.settings.refresher {
-                Some(refresher) if self.until_replacement.is_over(self.settings.clock.now()) => {
+                Some(refresher) if self.may_request_replacement(old, self.settings.clock.now()) => {
                     self.request_new_version(refresher, RequestReason::Rejected(old), old, began).await
                 }
                 _ => Ok(Loaded::Cached(Arc::clone(rejected))),
@@ -135,9 +138,7 @@ impl<V: Send + Sync + 'static> Inner<V> {
         let now = self.settings.clock.now();
         match &self.settings.refresher {
             Some(refresher) if self.until_first_request.is_over(now) => {
-                let loaded = self.request_new_version(refresher, RequestReason::NoToken, id, began).await;
-                self.until_first_request.start(FIRST_REQUEST_INTERVAL, now);
-                loaded
+                self.request_new_version(refresher, RequestReason::NoToken, id, began).await
             }
             _ => Err(otherwise),
         }
@@ -161,40 +162,30 @@ impl<V: Send + Sync + 'static> Inner<V> {
         };
         let asked_at = clock.now();
         let give_up_at = asked_at + *patience;
-        // Only what may have used up versions of the secret counts: a new version, or a run that failed.
-        let count = || {
-            if matches!(reason, RequestReason::Rejected(_)) {
-                self.until_replacement.start(REPLACEMENT_INTERVAL, asked_at);
-            }
-        };
         let mut interval = FIRST_INTERVAL;
         // Set when the refresher has accepted the request: what to read.
         let mut wanted_after_acceptance = None;
         loop {
             if wanted_after_acceptance.is_none() {
+                self.request_begins(reason, asked_at);
                 let requested = clock.before(give_up_at, refresher.request_token(secret_id, reason)).await;
+                self.request_ends(reason, requested.as_ref());
                 match requested.unwrap_or(Err(NotRefreshed::Pending { seconds })) {
                     // A read by id does not lag, and no cache contains the new version yet.
                     Ok(Requested::Accepted(Some(id))) if id != *old => {
                         wanted_after_acceptance = Some(Wanted::Version(id));
                     }
-                    Ok(Requested::Accepted(_)) => wanted_after_acceptance = Some(later_reads.clone()),
-                    Ok(Requested::Busy) => interval = interval.max(MIN_INTERVAL_AFTER_BUSY),
-                    Err(reason) => {
-                        if matches!(reason, NotRefreshed::Failed { .. }) {
-                            count();
-                        }
-                        return Err(not_refreshed(reason));
+                    Ok(Requested::Accepted(_) | Requested::InProgress) => {
+                        wanted_after_acceptance = Some(later_reads.clone());
                     }
+                    Ok(Requested::Busy) => interval = interval.max(MIN_INTERVAL_AFTER_BUSY),
+                    Err(reason) => return Err(not_refreshed(reason)),
                 }
             }
             let is_accepted = wanted_after_acceptance.is_some();
             let wanted = wanted_after_acceptance.as_ref().unwrap_or(later_reads);
             let read_until = (clock.now() + READ_TIMEOUT).min(began + self.longest_load());
             if let Some(loaded) = self.read_new_version(wanted, old, read_until).await? {
-                if is_accepted {
-                    count();
-                }
                 return Ok(loaded);
             }
             let jittered = interval.mul_f64(0.75 + fastrand::f64() / 2.0);
@@ -205,6 +196,33 @@ impl<V: Send + Sync + 'static> Inner<V> {
             }
             clock.sleep(jittered).await;
             interval = (interval * 2).min(MAX_INTERVAL);
+        }
+    }
+
+    /// A request is about to be sent. It counts from now on: if this load is cancelled, nobody knows what it has caused.
+    fn request_begins(&self, reason: RequestReason<'_>, now: DateTime<Utc>) {
+        match reason {
+            RequestReason::Rejected(id) => {
+                self.until_replacement.start(REPLACEMENT_INTERVAL, now);
+                self.set_requested(Some(id));
+            }
+            RequestReason::NoToken => self.until_first_request.start(FIRST_REQUEST_INTERVAL, now),
+        }
+    }
+
+    /// A request has ended; `None`: without a reply. It does not count if the refresher has certainly not tried a refresh.
+    fn request_ends(&self, reason: RequestReason<'_>, reply: Option<&Result<Requested, NotRefreshed>>) {
+        let Some(reply) = reply else { return };
+        let has_tried = matches!(reply, Ok(Requested::Accepted(_)) | Err(NotRefreshed::Failed { .. }));
+        match reason {
+            RequestReason::Rejected(_) => {
+                self.set_requested(None);
+                if !has_tried {
+                    self.until_replacement.end();
+                }
+            }
+            RequestReason::NoToken if *reply == Ok(Requested::Busy) => self.until_first_request.end(),
+            RequestReason::NoToken => {}
         }
     }
 
@@ -227,8 +245,11 @@ impl<V: Send + Sync + 'static> Inner<V> {
 
     async fn read(&self, wanted: &Wanted, until: DateTime<Utc>) -> Result<ReadVersion<V>, StoreError> {
         let clock = &self.settings.clock;
+        let began = clock.now();
         let query = Query { secret_id: self.settings.secret_id.clone(), wanted: wanted.clone() };
         let read = clock.before(until, self.settings.source.read(query)).await;
+        // A response from before a freeze is as old as the freeze was long.
+        let read = read.filter(|_| (clock.now() - began).abs() <= MAX_AGE);
         let version = read.unwrap_or_else(|| {
             let detail = format!("no answer within {} s", READ_TIMEOUT.as_secs());
             Err(StoreError::Unavailable { action: self.settings.source.action(), detail })

@@ -34,6 +34,11 @@ impl Pause {
         self.started.store(now, Relaxed);
     }
 
+    /// Ends the pause at once.
+    pub fn end(&self) {
+        self.ends.store(i64::MIN, Relaxed);
+    }
+
     pub fn is_over(&self, now: DateTime<Utc>) -> bool {
         self.over_at(now.timestamp_millis(), self.ends.load(Relaxed))
     }

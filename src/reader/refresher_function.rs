@@ -60,6 +60,8 @@ pub enum Reply {
 pub(super) enum Requested {
     /// It has, and its report may name the version that is current now.
     Accepted(Option<VersionId>),
+    /// It has, and another run holds the claim: this one has not tried a refresh.
+    InProgress,
     /// It has not: its concurrency is in use.
     Busy,
 }
@@ -151,6 +153,7 @@ fn interpret(reply: Reply, member: &str) -> Result<Requested, NotRefreshed> {
             Some("backing_off") => {
                 Err(NotRefreshed::BackingOff { retry_at: report["retryAt"].as_str().map(str::to_owned) })
             }
+            Some("in_progress") => Ok(Requested::InProgress),
             Some(_) => Ok(Requested::Accepted(report[member].as_str().map(VersionId::from))),
             None => Err(NotRefreshed::Rejected { detail: "the response is not a refresher report".to_owned() }),
         },
@@ -175,10 +178,7 @@ mod tests {
                 Reply::Report(json!({"outcome": "refreshed", "versionId": "v2"})),
                 Ok(Requested::Accepted(Some("v2".into()))),
             ),
-            (
-                Reply::Report(json!({"outcome": "in_progress", "versionId": "v1"})),
-                Ok(Requested::Accepted(Some("v1".into()))),
-            ),
+            (Reply::Report(json!({"outcome": "in_progress", "versionId": "v1"})), Ok(Requested::InProgress)),
             (
                 Reply::Report(json!({"outcome": "backing_off", "versionId": "v1", "retryAt": "2026-01-01T00:00:00Z"})),
                 Err(NotRefreshed::BackingOff { retry_at: Some("2026-01-01T00:00:00Z".to_owned()) }),

@@ -16,6 +16,8 @@ pub(super) struct SingleFlight<R> {
     running: Option<Running<R>>,
     /// The number of the newest load.
     newest: u64,
+    /// The number of the newest load whose result was used.
+    newest_used: u64,
 }
 
 struct Running<R> {
@@ -24,21 +26,9 @@ struct Running<R> {
     pending: R,
 }
 
-/// What a load learns at its heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heartbeat {
-    /// It continues.
-    OnTime,
-    /// The last heartbeat was long ago: the process was frozen, or its clock was set. Connections may be dead, and time limits may have
-    /// passed.
-    Late,
-    /// Another load runs in its place, or it was ended.
-    Superseded,
-}
-
 impl<R: Clone> SingleFlight<R> {
     pub const fn new() -> Self {
-        Self { running: None, newest: 0 }
+        Self { running: None, newest: 0, newest_used: 0 }
     }
 
     /// The result of the running load, if one runs and is alive.
@@ -53,20 +43,37 @@ impl<R: Clone> SingleFlight<R> {
         self.newest
     }
 
-    /// A heartbeat of the load with this number.
-    pub fn heartbeat(&mut self, number: u64, now: DateTime<Utc>) -> Heartbeat {
-        let Some(load) = self.running.as_mut().filter(|load| load.number == number) else {
-            return Heartbeat::Superseded;
-        };
-        let heartbeat = if is_alive(load.last_heartbeat, now) { Heartbeat::OnTime } else { Heartbeat::Late };
-        load.last_heartbeat = now;
-        heartbeat
+    /// Whether no load has ended with a result yet.
+    pub const fn is_first(&self) -> bool {
+        self.newest_used == 0
     }
 
-    /// Ends the load with this number. Returns false if it is superseded: then its result is not used.
-    pub fn end(&mut self, number: u64) -> bool {
-        self.running.take_if(|load| load.number == number).is_some()
+    /// A heartbeat of the load with this number. Returns false if it is superseded.
+    pub fn heartbeat(&mut self, number: u64, now: DateTime<Utc>) -> bool {
+        let running = self.running.as_mut().filter(|load| load.number == number);
+        running.map(|load| load.last_heartbeat = now).is_some()
     }
+
+    /// Ends the load with this number without a result.
+    pub fn cancel(&mut self, number: u64) {
+        self.running.take_if(|load| load.number == number);
+    }
+
+    /// Ends the load with this number. Returns whether its result is to be used: that of a superseded load is, if it is a value and no
+    /// newer load has ended.
+    pub fn end(&mut self, number: u64, is_value: bool) -> bool {
+        let was_running = self.running.take_if(|load| load.number == number).is_some();
+        let is_used = was_running || (is_value && number > self.newest_used);
+        if is_used {
+            self.newest_used = self.newest_used.max(number);
+        }
+        is_used
+    }
+}
+
+/// Whether a heartbeat is so late that the process was probably frozen, or its clock set.
+pub(super) fn is_late(last_heartbeat: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    !is_alive(last_heartbeat, now)
 }
 
 /// If the clock is set back by more than [`LOST_AFTER`], the load is lost, too: its age is unknown then.
@@ -95,7 +102,7 @@ mod tests {
         ] {
             let mut flight = SingleFlight::new();
             let number = flight.start(at(0), "first");
-            assert_eq!(flight.heartbeat(number, at(last_heartbeat)), Heartbeat::OnTime);
+            assert!(flight.heartbeat(number, at(last_heartbeat)));
             assert_eq!(flight.join(at(now)).is_some(), is_joined, "{last_heartbeat} {now}");
         }
     }
@@ -105,27 +112,28 @@ mod tests {
     enum Step {
         /// A caller joins the running load, or starts one.
         Call,
-        /// A heartbeat, or the end, of the load that started so many loads ago.
+        /// A heartbeat, or the end with a value or an error, of the load that started so many loads ago.
         Heartbeat(u64),
-        End(u64),
+        End(u64, bool),
         /// Time passes, or the clock is set back.
         Pass(i64),
     }
 
-    const STEPS: [Step; 9] = [
+    const STEPS: [Step; 10] = [
         Step::Call,
         Step::Heartbeat(0),
         Step::Heartbeat(1),
-        Step::End(0),
-        Step::End(1),
+        Step::End(0, true),
+        Step::End(0, false),
+        Step::End(1, true),
+        Step::End(1, false),
         Step::Pass(500),
         Step::Pass(1_600),
-        Step::Pass(30_000),
         Step::Pass(-3_600_000),
     ];
 
     #[test]
-    fn in_every_sequence_of_six_steps_only_a_living_load_is_joined_and_only_the_newest_has_a_result() {
+    fn in_every_sequence_of_six_steps_only_a_living_load_is_joined_and_no_result_is_used_after_a_newer_one() {
         explore(&mut Vec::new());
     }
 
@@ -142,8 +150,8 @@ mod tests {
 
     fn check(steps: &[Step]) {
         let mut flight = SingleFlight::new();
-        // What the test knows of the newest load: its number, its last heartbeat, and whether it runs.
-        let (mut newest, mut last_heartbeat, mut runs, mut now) = (0_u64, 0, false, 0);
+        // What the test knows: the number and the last heartbeat of the newest load, whether it runs, and the newest result that was used.
+        let (mut newest, mut last_heartbeat, mut runs, mut used, mut now) = (0_u64, 0, false, 0, 0);
         for step in steps {
             match *step {
                 Step::Call => {
@@ -156,24 +164,22 @@ mod tests {
                     }
                 }
                 Step::Heartbeat(ago) => {
-                    let number = newest.saturating_sub(ago);
                     let is_running = runs && ago == 0;
-                    let expected = if !is_running {
-                        Heartbeat::Superseded
-                    } else if i64::abs(now - last_heartbeat) <= 2_000 {
-                        Heartbeat::OnTime
-                    } else {
-                        Heartbeat::Late
-                    };
-                    assert_eq!(flight.heartbeat(number, at(now)), expected, "{steps:?}");
+                    assert_eq!(flight.heartbeat(newest.saturating_sub(ago), at(now)), is_running, "{steps:?}");
                     if is_running {
                         last_heartbeat = now;
                     }
                 }
-                Step::End(ago) => {
-                    let is_running = runs && ago == 0;
-                    assert_eq!(flight.end(newest.saturating_sub(ago)), is_running, "{steps:?}");
-                    runs = runs && !is_running;
+                Step::End(ago, is_value) => {
+                    let number = newest.saturating_sub(ago);
+                    let was_running = runs && ago == 0;
+                    let expected = was_running || (is_value && number > used);
+                    assert_eq!(flight.end(number, is_value), expected, "{steps:?}");
+                    if expected {
+                        assert!(number >= used, "{steps:?}");
+                        used = number;
+                    }
+                    runs = runs && !was_running;
                 }
                 Step::Pass(milliseconds) => now += milliseconds,
             }

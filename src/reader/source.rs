@@ -140,7 +140,7 @@ impl Source {
     /// A source that the caller provides: another store, or a test double.
     ///
     /// The function returns a version, or a [`StoreError`]: `Unavailable` if a retry may help, any other error if not. Its future
-    /// is dropped after ten seconds. Different content must have a different id.
+    /// is dropped after ten seconds. It must not block its thread. Different content must have a different id.
     ///
     /// ```
     /// # use token_refresher::reader::{ReadError, Remedy, SecretReader, SecretVersion, Source, Wanted};

@@ -126,6 +126,58 @@ async fn a_freeze_while_a_caller_waits_starts_the_load_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_freeze_the_response_from_before_it_is_not_used() {
+    for fails in [true, false] {
+        let world = World::new();
+        world.put("v1", "one");
+        let source = Source::from_fn({
+            let world = world.clone();
+            move |query| {
+                let world = world.clone();
+                async move {
+                    let is_second = world.reads() == 1;
+                    let response = world.read(query).await;
+                    if is_second {
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                    if is_second && fails { Err(unavailable()) } else { response }
+                }
+            }
+        });
+        let reader = SecretReader::builder(source, SECRET_ID).clock(world.clock()).text();
+        reader.get().await.unwrap();
+        // In the last fifth of the five minutes.
+        world.until(275).await;
+        reader.get().await.unwrap();
+        let_others_run().await;
+        world.set_clock(3600);
+        world.put("v2", "two");
+        tokio::time::advance(Duration::from_millis(250)).await;
+        let_others_run().await;
+        assert_eq!(reader.get().await.unwrap().expose().as_str(), "two", "fails: {fails}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_is_used_although_its_thread_was_blocked_for_three_seconds() {
+    let world = World::new();
+    let source = Source::from_fn({
+        let world = world.clone();
+        move |query| {
+            let world = world.clone();
+            async move {
+                tokio::time::sleep(seconds(1)).await;
+                world.set_clock(3);
+                world.read(query).await
+            }
+        }
+    });
+    let reader = Reader::builder(source, SECRET_ID).clock(world.clock()).build();
+    assert_eq!(token_or_error(reader.access_token().await), "v1");
+    assert_eq!(world.reads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_superseded_load_changes_nothing() {
     let world = World::new();
     let reads = Arc::new(AtomicUsize::new(0));

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use token_refresher::{
     Reader,
-    reader::{AccessToken, NotRefreshed, RefresherFunction, Remedy, Reply, SecretVersion, Source, Wanted},
+    reader::{AccessToken, NotRefreshed, Query, RefresherFunction, Remedy, Reply, SecretVersion, Source, Wanted},
     store::StoreError,
 };
 use tokio::task::JoinSet;
@@ -253,6 +253,99 @@ async fn a_request_that_got_a_429_does_not_count_for_the_ten_minutes() {
         drop(reader.access_token().await);
         assert_eq!(world.state().events.len(), requests, "after {second} s");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_429_for_the_first_token_does_not_count_either() {
+    let world = World::new();
+    world.put("v0", r#"{"refreshToken":"r"}"#);
+    let refresher =
+        world.refresher(seconds(0), |world| if world.now() < at(3) { Ok(Reply::Busy) } else { refreshes(world) });
+    let reader = world.builder().refresher(refresher).patience(seconds(2)).build();
+    reader.access_token().await.unwrap_err();
+    world.until(4).await;
+    assert_eq!(token_or_error(reader.access_token().await), "v2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_counts_for_the_ten_minutes_although_the_reader_does_not_wait_for_its_reply() {
+    // The refresh takes longer than the reader waits, and the API rejects every token.
+    let world = World::new();
+    let refresher = RefresherFunction::from_fn("token-refresher", {
+        let world = world.clone();
+        move |event| {
+            let number = {
+                let mut state = world.state();
+                state.events.push(event);
+                state.events.len() + 1
+            };
+            let world = world.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(seconds(11)).await;
+                world.put_new(&format!("v{number}"));
+            });
+            std::future::pending()
+        }
+    });
+    let reader = world.builder().refresher(refresher).patience(seconds(10)).build();
+    for second in 0..599 {
+        world.until(second).await;
+        if let Ok(token) = reader.access_token().await {
+            reader.rejected(&token);
+        }
+    }
+    assert_eq!(world.state().events, [json!({"secretId": "crm/oauth", "force": true, "ifVersionId": "v1"})]);
+    assert_eq!(token_or_error(reader.access_token().await), "v2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_version_does_not_come_back_after_a_permanent_error() {
+    for with_refresher in [true, false] {
+        let world = World::new();
+        world.cache_current_version();
+        let source = Source::from_fn({
+            let world = world.clone();
+            move |query: Query| {
+                let world = world.clone();
+                async move {
+                    let denied = world.now() == at(1) && query.wanted != Wanted::Current;
+                    if denied {
+                        Err(StoreError::AccessDenied { action: "read", detail: "no".to_owned() })
+                    } else {
+                        world.read(query).await
+                    }
+                }
+            }
+        });
+        let mut reader = Reader::builder(source, SECRET_ID).clock(world.clock());
+        if with_refresher {
+            reader = reader.refresher(world.refresher(seconds(0), |_| Ok(report("skipped", "v2"))));
+        }
+        let (reader, token_1) = reader_of_v1(&world, reader.build()).await;
+        world.put("v2", token("v2", 0));
+        world.until(1).await;
+        reader.rejected(&token_1);
+        reader.access_token().await.unwrap_err();
+        world.until(3).await;
+        assert_eq!(token_or_error(reader.access_token().await), "v2", "refresher: {with_refresher}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_rejection_of_a_replaced_version_keeps_it_from_coming_back() {
+    let world = World::new();
+    let (reader, token_1) = reader_of_v1(&world, world.reader()).await;
+    world.until(2800).await;
+    world.put("v2", token("v2", 2800));
+    reader.access_token().await.unwrap();
+    tokio::task::yield_now().await;
+    let token_2 = reader.access_token().await.unwrap();
+    assert_eq!(token_2.expose(), "v2");
+    reader.rejected(&token_1);
+    // A read that lags.
+    world.put("v1", token("v1", 0));
+    reader.rejected(&token_2);
+    assert_eq!(token_or_error(reader.access_token().await), "v2");
 }
 
 /// The AWS extension: it caches a secret for some time, and no request bypasses that cache, except a request for another version.

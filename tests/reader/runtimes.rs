@@ -15,10 +15,11 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta};
+use serde_json::json;
 use token_refresher::{
     Reader,
     clock::Clock,
-    reader::{SecretReader, SecretVersion, Source},
+    reader::{Reply, SecretReader, SecretVersion, Source},
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -203,6 +204,30 @@ fn a_load_on_a_runtime_that_nobody_drives_is_taken_over_within_three_seconds() {
             }
         });
     }
+}
+
+#[test]
+fn loads_that_wait_for_their_runtime_do_nothing_once_they_are_superseded() {
+    with_time_limit(|| {
+        // Each call is a hit, which starts a background load and returns before the load runs.
+        let runtime = paused();
+        let (world, reader) = runtime.block_on(async {
+            let world = World::new();
+            let refresher = world.refresher(seconds(1), |_| Ok(Reply::Report(json!({"outcome": "in_progress"}))));
+            let reader = world.builder().refresher(refresher).patience(seconds(5)).build();
+            reader.access_token().await.unwrap();
+            (world, reader)
+        });
+        world.set_clock(LIFETIME - 812);
+        for _ in 0..40 {
+            assert_eq!(token_or_error(runtime.block_on(reader.access_token())), "v1");
+            world.set_clock(20);
+        }
+        world.set_clock(10);
+        runtime.block_on(reader.access_token()).unwrap_err();
+        let state = world.state();
+        assert_eq!((state.events.len(), state.most_in_flight), (1, 1), "superseded loads have run");
+    });
 }
 
 #[test]
