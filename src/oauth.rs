@@ -1,7 +1,10 @@
 //! The exchange: a grant, a client, one POST to the token endpoint, and what its response means. Knows no store.
 
+mod body;
 pub mod client;
 pub mod exchanger;
 pub mod grant;
+mod lifetime;
+pub mod refusal;
 pub mod request;
 pub mod response;

@@ -38,6 +38,7 @@ pub mod error;
 pub mod ids;
 mod inspect;
 mod inventory;
+mod keep;
 pub mod observation;
 mod old_copy;
 pub mod options;
@@ -181,8 +182,9 @@ impl<S: SecretStore> Run<'_, S> {
         let response = self.refresher.exchanger.exchange(exchange).await;
         self.observation.exchange(self.now() - sent_at);
         match response {
-            TokenResponse::Issued(issued) => self.store_issued_tokens(issued, &due, reason, sent_at).await,
+            TokenResponse::Issued(issued) => self.store_issued_tokens(issued, &due, &attempt, reason, sent_at).await,
             TokenResponse::Refused(refusal) => self.check_after_refusal(&due, &attempt, refusal, reason).await,
+            TokenResponse::Unreadable(response) => Err(self.keep(&due, &attempt, response).await),
             TokenResponse::Failed(error) => {
                 if error.ends_attempt() {
                     self.end_claim(&due, &attempt).await;
@@ -230,21 +232,45 @@ impl<S: SecretStore> Run<'_, S> {
         &self,
         issued: IssuedTokens,
         due: &Due<'_>,
+        attempt: &Attempt,
         reason: Reason,
         sent_at: DateTime<Utc>,
     ) -> Result<Completed, Error> {
         let current = due.current;
+        if let Some(member) = issued.impossible_lifetime(sent_at)
+            && due.client.lifetime.is_none()
+        {
+            let seconds = due.client.default_lifetime.as_secs();
+            warn!(
+                secretId = self.secret_id,
+                "`{member}` of the response is not a possible lifetime; {seconds} s are assumed"
+            );
+        }
         let mut new = issued.into_new_tokens(sent_at, due.client.default_lifetime);
         if let Some(lifetime) = due.client.lifetime {
             new.expires_at = sent_at + lifetime;
         }
-        let max_bytes = self.refresher.store.limits().version_bytes - ROOM_FOR_TOKENS;
+        let limit = self.refresher.store.limits().version_bytes;
+        let body = current.token.with_new_tokens(&new, limit - ROOM_FOR_TOKENS);
+        if body.expose().len() > limit {
+            self.end_claim(due, attempt).await;
+            return Err(Error::Unusable {
+                secret_id: self.secret_id.to_owned(),
+                endpoint: due.client.endpoint_without_query(),
+                detail: format!(
+                    "issued tokens that are too long: the secret would have {} bytes, and {limit} are allowed",
+                    body.expose().len()
+                ),
+                kept: None,
+                history: History::First,
+            });
+        }
         let in_memory = self.refresher.keep_in_memory(UnstoredTokens {
             secret_id: self.secret_id.to_owned(),
             arn: current.arn.clone(),
             spent: due.key,
             spent_refresh_token: current.token.tokens.refresh_token.clone(),
-            body: current.token.with_new_tokens(&new, max_bytes),
+            body,
         });
         let staged = self.stage(in_memory.tokens()).await?;
         let promoted =
@@ -301,9 +327,9 @@ impl<S: SecretStore> Run<'_, S> {
         Err(self.refused(due, refusal, attempt.history))
     }
 
-    /// Records a refusal, if it has an error code. Returns whether it was written now. If not, the caller ends the claim.
+    /// Records a refusal, if it is known to be final. Returns whether it was written now. If not, the caller ends the claim.
     async fn record_refusal(&self, due: &Due<'_>, attempt: &Attempt, refusal: &ErrorResponse) -> bool {
-        if refusal.error.is_none() {
+        if !refusal.is_final() {
             return false;
         }
         let record = Record::Refusal { attempt: attempt.number, refusal: refusal.clone() };

@@ -53,7 +53,9 @@ const NO_SECRET: &[&str] = &[
     // What the invoker sent: names of secrets and versions.
     "lambda::event::Event",
     "protocol::options::Mode",
-    "oauth::response::Meaning",
+    "oauth::lifetime::AccessTokenEnd",
+    "oauth::lifetime::End",
+    "oauth::refusal::Meaning",
     "oauth::response::RefusalKind",
     "protocol::observation::Observation",
     "protocol::observation::Observed",
@@ -64,6 +66,8 @@ const NO_SECRET: &[&str] = &[
     // A number, and ids of versions.
     "protocol::claim::Attempt",
     "protocol::claim::EndLabel",
+    // The names of members.
+    "protocol::keep::Kept",
     "reader::error::NotRefreshed",
     "error::Remedy",
     // Private, and only times.
@@ -227,7 +231,10 @@ async fn shown() -> BTreeMap<&'static str, String> {
     all.add("token_secret::TokenSecret", &token);
     all.add("token_secret::NewTokens", &new);
     all.add("oauth::response::IssuedTokens", &issued());
-    all.add("oauth::response::TokenResponse", &TokenResponse::Issued(issued()));
+    let unreadable = response::read(200, None, br#"{"userToken":"unseen-access"}"#, now(), &[]);
+    let TokenResponse::Unreadable(kept) = &unreadable else { panic!("not kept") };
+    all.add("oauth::response::UnreadableTokens", kept);
+    all.add("oauth::response::TokenResponse", &[TokenResponse::Issued(issued()), unreadable]);
     all.add("oauth::client::Client", &client);
     all.add("oauth::grant::Grant", &Grant::of(&token));
     all.add("oauth::exchanger::Exchange", &exchange);

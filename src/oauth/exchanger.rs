@@ -9,6 +9,7 @@ use reqwest::{
 };
 
 use super::{
+    body,
     client::Client,
     grant::Grant,
     response::{self, ErrorResponse, TokenResponse, TransportError},
@@ -19,9 +20,6 @@ use crate::{
     sanitize::{redact, sanitize_line},
     secret::Secret,
 };
-
-/// How much of a response is read.
-const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// How much of a transport error's cause is printed.
 const MAX_CAUSE_CHARS: usize = 300;
@@ -115,7 +113,7 @@ async fn send(http: &reqwest::Client, clock: &Clock, exchange: &Exchange) -> Tok
         let response = http.execute(request).await.map_err(|error| transport_error(&error))?;
         let status = response.status().as_u16();
         let (retry_after, location) = (header(response.headers(), &RETRY_AFTER), header(response.headers(), &LOCATION));
-        let body = read_bounded(response, MAX_RESPONSE_BYTES).await.map_err(|problem| TransportError::MaybeSpent {
+        let body = read_bounded(response, body::MAX_BYTES).await.map_err(|problem| TransportError::MaybeSpent {
             what: format!("answered {status}, but {problem}"),
             responded: false,
         })?;

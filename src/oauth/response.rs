@@ -5,22 +5,26 @@ use std::{fmt, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
+use super::{
+    body::{Body, MAX_MEMBERS},
+    lifetime::{self, AccessTokenEnd, End},
+    refusal::{self, ErrorText, Meaning},
+};
 use crate::{
-    sanitize::redact,
+    sanitize::sanitize_line,
     secret::Secret,
-    token_secret::{
-        NewTokens, RefreshTokenExpiry,
-        document::{Document, json_string},
-    },
+    token_secret::{NewTokens, RefreshTokenExpiry, document::Document},
 };
 
 /// The longest lifetime and the longest wait that are accepted: a hundred years. No calculation with it overflows.
 const MAX_LIFETIME: TimeDelta = TimeDelta::days(36_525);
 
-/// A response with more members is hostile: then only the tokens are kept.
-const MAX_MEMBERS: usize = 256;
+/// How many members of a response a message names.
+const MAX_NAMED_MEMBERS: usize = 12;
+
+/// How deep a response is searched for tokens.
+const MAX_DEPTH: usize = 4;
 
 /// The result of an exchange.
 #[derive(Debug)]
@@ -31,6 +35,19 @@ pub enum TokenResponse {
     Refused(ErrorResponse),
     /// No usable response; another try may succeed.
     Failed(TransportError),
+    /// What looks like tokens and cannot be understood: it must not be lost.
+    Unreadable(UnreadableTokens),
+}
+
+/// A successful response that looks like tokens and cannot be understood.
+#[derive(Debug)]
+pub struct UnreadableTokens {
+    /// The HTTP status.
+    pub status: u16,
+    /// The text of the response.
+    pub text: Secret,
+    /// The names of its members, sanitized; empty if it is not an object.
+    pub members: Vec<String>,
 }
 
 /// Tokens as the provider returned them.
@@ -40,8 +57,8 @@ pub struct IssuedTokens {
     refresh_token: Option<Secret>,
     token_type: Option<String>,
     scope: Option<String>,
-    expires_in: Option<TimeDelta>,
-    refresh_token_expires_in: Option<TimeDelta>,
+    end: AccessTokenEnd,
+    refresh_token_end: Option<End>,
     rest: Document,
 }
 
@@ -50,7 +67,10 @@ impl IssuedTokens {
     #[must_use]
     pub fn into_new_tokens(self, sent_at: DateTime<Utc>, default_lifetime: Duration) -> NewTokens {
         let default_lifetime = TimeDelta::from_std(default_lifetime).unwrap_or(MAX_LIFETIME).min(MAX_LIFETIME);
-        let lifetime = self.expires_in.filter(|lifetime| *lifetime > TimeDelta::zero()).unwrap_or(default_lifetime);
+        let lifetime = match self.end {
+            AccessTokenEnd::Says(_, end) if lifetime::is_possible(end.lifetime(sent_at)) => end.lifetime(sent_at),
+            AccessTokenEnd::Says(..) | AccessTokenEnd::Unspecified => default_lifetime,
+        };
         NewTokens {
             access_token: self.access_token,
             refresh_token: self.refresh_token,
@@ -58,12 +78,21 @@ impl IssuedTokens {
             scope: self.scope,
             refreshed_at: sent_at,
             expires_at: sent_at + lifetime,
-            refresh_token_expires_at: match self.refresh_token_expires_in {
+            refresh_token_expires_at: match self.refresh_token_end.map(|end| end.lifetime(sent_at)) {
                 None => RefreshTokenExpiry::Unspecified,
                 Some(lifetime) if lifetime <= TimeDelta::zero() => RefreshTokenExpiry::Never,
-                Some(lifetime) => RefreshTokenExpiry::At(sent_at + lifetime),
+                Some(lifetime) => RefreshTokenExpiry::At(sent_at + lifetime.min(MAX_LIFETIME)),
             },
             rest: self.rest,
+        }
+    }
+
+    /// The member whose lifetime is impossible, so that the default is assumed.
+    #[must_use]
+    pub fn impossible_lifetime(&self, sent_at: DateTime<Utc>) -> Option<&'static str> {
+        match self.end {
+            AccessTokenEnd::Says(member, end) if !lifetime::is_possible(end.lifetime(sent_at)) => Some(member),
+            AccessTokenEnd::Says(..) | AccessTokenEnd::Unspecified => None,
         }
     }
 }
@@ -110,6 +139,13 @@ impl fmt::Display for ErrorResponse {
 }
 
 impl ErrorResponse {
+    /// Whether the same request is certain to be refused again. Others back off and are sent again.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        let is_known = |code: &String| refusal::is_known_refusal(code);
+        self.kind != RefusalKind::ProviderRejected || self.error.as_ref().is_some_and(is_known)
+    }
+
     /// Where it leads, if it is a redirect.
     #[must_use]
     pub fn redirect_target(&self) -> Option<&str> {
@@ -159,12 +195,23 @@ pub fn read(
     now: DateTime<Utc>,
     secrets: &[&Secret],
 ) -> TokenResponse {
-    let document = document(body);
-    let own = document.as_ref().map(tokens).unwrap_or_default();
+    let body = Body::read(body);
+    let document = body.document.as_ref();
+    let is_success = (200..300).contains(&status);
+    // A response that contains tokens must not make us print them.
+    let own = document.map(|document| token_texts(document, MAX_DEPTH)).unwrap_or_default();
     let secrets: Vec<&Secret> = secrets.iter().copied().chain(&own).collect();
-    let error_text = document.as_ref().and_then(|document| error_text(document, &secrets));
+    let error_text = document.and_then(|document| ErrorText::read(document, &secrets));
     let meaning = error_text.as_ref().and_then(|error_text| error_text.meaning);
-    // Some providers put into the body what others express by the status.
+    // What only looks like an error beside tokens is none: `{"access_token": …, "message": …}`.
+    let is_error = error_text.as_ref().is_some_and(|error_text| error_text.is_explicit);
+    if is_success && let Some(issued) = document.and_then(|document| issued_tokens(document, now)) {
+        return if issued.are_printable() && !(is_error && meaning.is_some()) {
+            TokenResponse::Issued(issued)
+        } else {
+            TokenResponse::Unreadable(unreadable(status, &body))
+        };
+    }
     let refused = matches!(meaning, Some(Meaning::Refused(_)));
     let busy = status == 429 || (status == 425 && !refused) || meaning == Some(Meaning::Busy);
     // A timeout or a failure of the server. It may have processed the request.
@@ -184,167 +231,125 @@ pub fn read(
             TransportError::MaybeSpent { what, responded: true }
         });
     }
-    if error_text.is_some() || !(200..300).contains(&status) {
-        let error_text = error_text.unwrap_or_default();
+    // Some providers put into the body what others express by the status.
+    let names_tokens = match document {
+        Some(_) => !own.is_empty(),
+        None => !body.is_page() && ["access_token", "accessToken"].iter().any(|name| body.text.contains(name)),
+    };
+    if is_success && names_tokens && !(is_error && refused) {
+        return TokenResponse::Unreadable(unreadable(status, &body));
+    }
+    if error_text.is_some() || !is_success {
+        let ErrorText { error, description, .. } = error_text.unwrap_or_default();
         let kind = match meaning {
             Some(Meaning::Refused(kind)) => kind,
             _ => RefusalKind::ProviderRejected,
         };
-        return TokenResponse::Refused(ErrorResponse {
-            kind,
-            status,
-            error: error_text.error,
-            description: error_text.description,
-        });
+        return TokenResponse::Refused(ErrorResponse { kind, status, error, description });
     }
-    match document.and_then(issued_tokens) {
-        Some(issued_tokens) => TokenResponse::Issued(issued_tokens),
-        None => TokenResponse::Failed(TransportError::MaybeSpent {
-            what: format!("answered {status} without an access token that could be read"),
-            responded: true,
-        }),
-    }
-}
-
-/// What an error code means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    /// The provider asks to wait; the token is not spent.
-    Busy,
-    /// The provider failed; the token may be spent.
-    Failed,
-    Refused(RefusalKind),
-}
-
-/// What a code means, if it is known: the codes of RFC 6749 section 5.2, then those of providers.
-fn meaning(code: &str) -> Option<Meaning> {
-    use RefusalKind::{ClientRejected, ProviderRejected, ReauthorizationRequired};
-    Some(match code {
-        "temporarily_unavailable"
-        | "ratelimited" | "rate_limited" | "service_unavailable" // Slack
-        => Meaning::Busy,
-        "server_error"
-        | "internal_error" | "fatal_error" // Slack
-        => Meaning::Failed,
-        "invalid_grant"
-        | "bad_refresh_token" // GitHub
-        | "BAD_REFRESH_TOKEN" // HubSpot
-        | "invalid_refresh_token" | "token_expired" | "token_revoked" // Slack
-        | "interaction_required" | "consent_required" | "login_required" // Entra
-        => Meaning::Refused(ReauthorizationRequired),
-        "invalid_client"
-        | "unauthorized_client"
-        | "incorrect_client_credentials" // GitHub
-        | "invalid_client_id" | "bad_client_secret" // Slack
-        => Meaning::Refused(ClientRejected),
-        "invalid_request" | "invalid_scope" | "unsupported_grant_type" => Meaning::Refused(ProviderRejected),
-        _ => return None,
+    let names = document.map(member_names).unwrap_or_default();
+    let members = if names.is_empty() { String::new() } else { format!(" (its members: {})", names.join(", ")) };
+    TokenResponse::Failed(TransportError::MaybeSpent {
+        what: format!("answered {status} without an access token that could be read{members}"),
+        responded: true,
     })
 }
 
-/// The body as an object: JSON, or form-encoded, whatever the content type (GitHub). `None`: neither.
-fn document(body: &[u8]) -> Option<Document> {
-    // Tokens are ASCII: text in another encoding beside them does no harm.
-    let text = Zeroizing::new(String::from_utf8_lossy(body).into_owned());
-    let text = text.trim_start_matches('\u{feff}').trim();
-    if text.starts_with('{') {
-        return Document::parse(text).ok();
+fn unreadable(status: u16, body: &Body) -> UnreadableTokens {
+    let members = body.document.as_ref().map(member_names).unwrap_or_default();
+    UnreadableTokens { status, text: body.text.as_str().into(), members }
+}
+
+/// The names of the members, for a message.
+fn member_names(document: &Document) -> Vec<String> {
+    document.members().take(MAX_NAMED_MEMBERS).map(|(name, _)| format!("`{}`", sanitize_line(name, 40))).collect()
+}
+
+/// The texts in members whose names contain `token`, at any depth.
+fn token_texts(document: &Document, depth: usize) -> Vec<Secret> {
+    let mut texts = Vec::new();
+    for (name, value) in document.members().take(MAX_MEMBERS) {
+        let name = name.to_ascii_lowercase();
+        if let Some(text) = text(value) {
+            if name.contains("token") && !name.contains("type") {
+                texts.push(text);
+            }
+        } else if depth > 1
+            && let Ok(inner) = Document::parse(value)
+        {
+            texts.extend(token_texts(&inner, depth - 1));
+        }
     }
-    // A page or a message may contain a link; it is not a form.
-    if text.starts_with(['<', '[', '"']) {
+    texts
+}
+
+/// A text that is not empty.
+fn text(json: &str) -> Option<Secret> {
+    serde_json::from_str::<String>(json).ok().filter(|text| !text.is_empty()).map(Secret::from)
+}
+
+/// The names of the members of RFC 6749 section 5.1, in its own style and in camelCase.
+const ACCESS_TOKEN: [&str; 2] = ["access_token", "accessToken"];
+const REFRESH_TOKEN: [&str; 2] = ["refresh_token", "refreshToken"];
+const TOKEN_TYPE: [&str; 2] = ["token_type", "tokenType"];
+const SCOPE: [&str; 1] = ["scope"];
+/// Where there is no `access_token`.
+const TOKEN: [&str; 1] = ["token"];
+
+impl IssuedTokens {
+    /// Whether the tokens are printable ASCII (RFC 6749 appendix A.12 and A.17). Others cannot be sent in a header.
+    fn are_printable(&self) -> bool {
+        let is_printable = |token: &Secret| token.expose().bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+        is_printable(&self.access_token) && self.refresh_token.as_ref().is_none_or(is_printable)
+    }
+}
+
+/// The tokens in a response: at the top, or in its one member that is an object with an access token.
+fn issued_tokens(document: &Document, now: DateTime<Utc>) -> Option<IssuedTokens> {
+    let holds = |document: &Document, names: &[&str]| member(document, names).is_some();
+    let mut inner = document.members().filter_map(|(_, value)| Document::parse(value).ok());
+    let mut wrapped = |names: &[&str]| {
+        let mut holders = inner.by_ref().filter(|inner| holds(inner, names));
+        holders.next().filter(|_| holders.next().is_none())
+    };
+    let (holder, names) = if holds(document, &ACCESS_TOKEN) {
+        (document.clone(), &ACCESS_TOKEN[..])
+    } else if let Some(inner) = wrapped(&ACCESS_TOKEN) {
+        (inner, &ACCESS_TOKEN[..])
+    } else if holds(document, &TOKEN) {
+        (document.clone(), &TOKEN[..])
+    } else {
         return None;
-    }
-    if !["access_token=", "error="].iter().any(|name| text.starts_with(name) || text.contains(&format!("&{name}"))) {
-        return None;
-    }
-    let mut document = Document::default();
-    for (name, value) in form_urlencoded::parse(text.as_bytes()).take(MAX_MEMBERS) {
-        document.set(&name, json_string(&value));
-    }
-    Some(document)
-}
-
-/// The tokens in a response: an error response that contains some must not make us print them.
-fn tokens(document: &Document) -> Vec<Secret> {
-    let names = ["access_token", "refresh_token", "id_token"];
-    names.into_iter().filter_map(|name| document.string(name)).map(|token| Secret::from(token.as_str())).collect()
-}
-
-/// The error members of a response, sanitized.
-#[derive(Default)]
-struct ErrorText {
-    meaning: Option<Meaning>,
-    error: Option<String>,
-    description: Option<String>,
-}
-
-/// The error members; `None` if the response is not an error.
-fn error_text(document: &Document, secrets: &[&Secret]) -> Option<ErrorText> {
-    let text = |name: &str| document.string(name).filter(|text| !text.trim().is_empty());
-    // HubSpot puts its code into `status`.
-    let code = text("error").or_else(|| text("status").filter(|status| status.starts_with("BAD_")));
-    let code = code.filter(|code| !NO_ERROR.contains(&code.trim()));
-    // Errors of another kind than OAuth's (`{"error": {"code": 401}}`), and Slack's `"ok": false`.
-    let other = document.get("error").map(without_white_space);
-    let other = other.is_some_and(|error| !error.starts_with('"') && !NO_ERROR.contains(&error.as_str()));
-    if code.is_none() && !other && document.get("ok") != Some("false") {
-        return None;
-    }
-    let meaning = code.as_ref().and_then(|code| meaning(code.trim()));
-    let error = code.map(|code| match meaning {
-        // A known code is not a secret, even if a secret contains it.
-        Some(_) => code.trim().to_owned(),
-        None => redact(&code, secrets),
-    });
-    let description = ["error_description", "message", "reason"].into_iter().find_map(text);
-    Some(ErrorText { meaning, error, description: description.map(|text| redact(&text, secrets)) })
-}
-
-/// What some providers put into `error` when there is no error.
-const NO_ERROR: [&str; 6] = ["null", "false", "0", "{}", "[]", ""];
-
-/// `{ }` is as empty as `{}`.
-fn without_white_space(json: &str) -> String {
-    json.split_ascii_whitespace().collect()
-}
-
-fn issued_tokens(document: Document) -> Option<IssuedTokens> {
-    let text = |name: &str| document.string(name).filter(|text| !text.is_empty());
-    let access_token = Secret::from(text("access_token")?.as_str());
-    let refresh_token = text("refresh_token").map(|text| Secret::from(text.as_str()));
-    let seconds = |name: &str| document.get(name).and_then(seconds);
-    let lives_of_refresh_token = ["refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in"];
-    let issued_tokens = IssuedTokens {
+    };
+    let access_token = member(&holder, names)?;
+    let end = lifetime::of_access_token(&holder, now);
+    let issued = IssuedTokens {
         access_token,
-        refresh_token,
-        token_type: text("token_type").map(|text| text.to_string()),
-        scope: text("scope").map(|text| text.to_string()).or_else(|| {
+        refresh_token: member(&holder, &REFRESH_TOKEN),
+        token_type: member(&holder, &TOKEN_TYPE).map(|text| text.expose().to_owned()),
+        scope: member(&holder, &SCOPE).map(|text| text.expose().to_owned()).or_else(|| {
             // A few providers return a list.
-            serde_json::from_str::<Vec<String>>(document.get("scope")?).ok().map(|scopes| scopes.join(" "))
+            serde_json::from_str::<Vec<String>>(holder.get("scope")?).ok().map(|scopes| scopes.join(" "))
         }),
-        expires_in: seconds("expires_in"),
-        refresh_token_expires_in: lives_of_refresh_token.iter().find_map(|name| seconds(name)),
+        end,
+        refresh_token_end: lifetime::of_refresh_token(&holder),
         rest: Document::default(),
     };
-    let mut rest = document;
-    for read in ["access_token", "refresh_token", "token_type", "scope", "expires_in"] {
-        rest.remove(read);
-    }
-    for read in lives_of_refresh_token {
+    let mut rest = holder;
+    for read in
+        names.iter().chain(&REFRESH_TOKEN).chain(&TOKEN_TYPE).chain(&SCOPE).copied().chain(lifetime::members(end))
+    {
         rest.remove(read);
     }
     if rest.members().count() > MAX_MEMBERS {
         rest = Document::default();
     }
-    Some(IssuedTokens { rest, ..issued_tokens })
+    Some(IssuedTokens { rest, ..issued })
 }
 
-/// A number of seconds, as a number or a string. Anything else is ignored: the tokens matter more.
-fn seconds(json: &str) -> Option<TimeDelta> {
-    let text: String = serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
-    let seconds: f64 = text.trim().parse().ok().filter(|seconds: &f64| seconds.is_finite())?;
-    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and the value is capped")]
-    Some(TimeDelta::seconds((seconds as i64).clamp(0, MAX_LIFETIME.num_seconds())))
+/// The text of the first member of these names that has one.
+fn member(document: &Document, names: &[&str]) -> Option<Secret> {
+    names.iter().find_map(|name| document.get(name).and_then(text))
 }
 
 /// `Retry-After`: seconds or an HTTP date (RFC 9110 section 10.2.3), at most a hundred years off.
@@ -387,7 +392,9 @@ mod tests {
             (r#","expires_in":null"#, 3600),
             (r#","expires_in":"soon""#, 3600),
             (r#","expires_in":{}"#, 3600),
-            (r#","expires_in":1e300"#, 36_525 * 86_400),
+            (r#","expires_in":1e300"#, 3600),
+            (r#","expires_in":315619200"#, 315_619_200),
+            (r#","expires_in":315619201"#, 3600),
         ] {
             let tokens = new_tokens(&format!(r#"{{"access_token":"a"{expires_in}}}"#));
             assert_eq!(tokens.expires_at.timestamp(), seconds, "{expires_in}");
@@ -435,7 +442,21 @@ mod tests {
             (400, r#"{"error":"invalid_scope"}"#, Some((ProviderRejected, true))),
             (400, "error=invalid_grant", Some((ReauthorizationRequired, true))),
             (200, r#"{"ok":false}"#, Some((ProviderRejected, false))),
-            (200, r#"{"error":{"code":401}}"#, Some((ProviderRejected, false))),
+            (200, r#"{"error":{"code":401}}"#, Some((ProviderRejected, true))),
+            (200, r#"{"error":"invalid_code"}"#, Some((ReauthorizationRequired, true))),
+            (
+                200,
+                r#"{"code":40105,"message":"refresh_token is invalid","data":{}}"#,
+                Some((ReauthorizationRequired, true)),
+            ),
+            (
+                200,
+                r#"{"status":503,"body":{},"error":"Invalid Params: invalid refresh_token"}"#,
+                Some((ReauthorizationRequired, true)),
+            ),
+            (200, r#"{"status":401,"body":{}}"#, Some((ProviderRejected, true))),
+            (400, r#"{"message":"Bad Request","code":"E17"}"#, Some((ProviderRejected, true))),
+            (400, r#"{"error":"access_denied","error_description":"Rate limit exceeded"}"#, None),
             (400, "", Some((ProviderRejected, false))),
             (404, "<html>", Some((ProviderRejected, false))),
             (302, "", Some((ProviderRejected, false))),
@@ -454,7 +475,6 @@ mod tests {
             (200, "[]", None),
             (200, r#"{"access_token":""}"#, None),
             (200, r#"{"access_token":5}"#, None),
-            (200, r#"{"access_token":"a"#, None),
         ] {
             match (answer(status, body), expected) {
                 (TokenResponse::Refused(refusal), Some((kind, named))) => {
@@ -558,10 +578,83 @@ mod tests {
     }
 
     #[test]
+    fn tokens_are_found_in_other_styles_and_in_one_wrapping_object() {
+        for body in [
+            r#"{"accessToken":"a","refreshToken":"r","expiresIn":60,"tokenType":"Bearer"}"#,
+            r#"{"code":0,"message":"OK","data":{"access_token":"a","refresh_token":"r","expires_in":60,"token_type":"Bearer"}}"#,
+            r#"{"token":"a","refresh_token":"r","expires_in":60,"token_type":"Bearer"}"#,
+            r#"{"access_token":"a","refresh_token":"r","expires_in":60,"token_type":"Bearer","error":"ok","message":"retry never"}"#,
+            r#"{"access_token":"a","refresh_token":"r","expires_in":60,"token_type":"Bearer","error":"odd"}"#,
+        ] {
+            let tokens = new_tokens(body);
+            let refresh_token = tokens.refresh_token.as_ref().map(Secret::expose);
+            assert_eq!((tokens.access_token.expose(), refresh_token), ("a", Some("r")), "{body}");
+            assert_eq!((tokens.expires_at.timestamp(), tokens.token_type.as_deref()), (60, Some("Bearer")), "{body}");
+        }
+        let tokens = new_tokens(r#"{"access_token":"a","refresh_token":{"expires_in":3600}}"#);
+        assert_eq!(tokens.refresh_token, None);
+    }
+
+    #[test]
+    fn what_looks_like_tokens_and_cannot_be_understood_is_kept() {
+        for (body, members) in [
+            (r#"{"access_token":"a","expires_in":NaN,"refresh_token":"r"}"#, ""),
+            (r#"{"access_token":"a"#, ""),
+            ("access_token: a", ""),
+            (r#"{"newToken":"a","x":1}"#, "`newToken`, `x`"),
+            (r#"{"result":{"tokens":{"userToken":"a"}}}"#, "`result`"),
+            (r#"{"a":{"access_token":"a"},"b":{"access_token":"b"}}"#, "`a`, `b`"),
+            (r#"{"access_token":"a\u0000"}"#, "`access_token`"),
+            (r#"{"access_token":"a","refresh_token":"ü"}"#, "`access_token`, `refresh_token`"),
+            (r#"{"error":"invalid_grant","access_token":"a"}"#, "`error`, `access_token`"),
+            (r#"{"error":"odd","userToken":"a"}"#, "`error`, `userToken`"),
+        ] {
+            match answer(200, body) {
+                TokenResponse::Unreadable(kept) => {
+                    assert_eq!((kept.members.join(", ").as_str(), kept.text.expose()), (members, body));
+                }
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+        // Not a success, or nothing that looks like tokens.
+        for (status, body) in [
+            (400, r#"{"newToken":"a"}"#),
+            (200, r#"<a href="?access_token=a">"#),
+            (200, r#"{"token_type":"Bearer"}"#),
+            (200, r#"{"error":"invalid_grant","old_token":"a"}"#),
+            (200, ""),
+        ] {
+            assert!(!matches!(answer(status, body), TokenResponse::Unreadable(_)), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_impossible_lifetime_is_named() {
+        for (members, named) in [
+            (r#","expires_in":60"#, None),
+            ("", None),
+            (r#","expires_in":0"#, Some("expires_in")),
+            (r#","expires_at":"1969-01-01T00:00:00Z""#, Some("expires_at")),
+        ] {
+            let body = format!(r#"{{"access_token":"a"{members}}}"#);
+            let TokenResponse::Issued(issued) = answer(200, &body) else { panic!("{body}") };
+            assert_eq!(issued.impossible_lifetime(DateTime::UNIX_EPOCH), named, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_object_without_tokens_is_described_by_its_members() {
+        let TokenResponse::Failed(TransportError::MaybeSpent { what, .. }) = answer(200, r#"{"a":1,"b\n":2}"#) else {
+            panic!("not failed")
+        };
+        assert_eq!(what, "answered 200 without an access token that could be read (its members: `a`, `b?`)");
+    }
+
+    #[test]
     fn a_refusal_shows_no_token_that_came_with_it() {
         let body =
             r#"{"error":"odd","access_token":"token-of-the-answer","error_description":"no token-of-the-answer"}"#;
-        let TokenResponse::Refused(refusal) = answer(200, body) else { panic!("not refused") };
-        assert_eq!(refusal.to_string(), "status 200, odd: no [redacted]");
+        let TokenResponse::Refused(refusal) = answer(400, body) else { panic!("not refused") };
+        assert_eq!(refusal.to_string(), "status 400, odd: no [redacted]");
     }
 }

@@ -79,6 +79,9 @@ impl<S: SecretStore> Run<'_, S> {
             }
         }
         self.check_labels(&inventory)?;
+        if inventory.contains(&due.key.kept()) {
+            self.check_kept(due).await?;
+        }
         if self.needs_claim(due) {
             self.claim_or_wait(due, &inventory).await
         } else {
@@ -129,6 +132,9 @@ impl<S: SecretStore> Run<'_, S> {
             // It exists, and reads lag behind.
             return Ok(in_progress(None));
         };
+        if end == ClaimEnd::Kept {
+            self.check_kept(due).await?;
+        }
         let overrides = self.is_forced_by_person() || self.is_new_client(due, &claim, end).await?;
         match decision::claim_state(&claim, created, end, overrides, self.now()) {
             ClaimState::Leased { until } => return Ok(in_progress(Some(until))),
@@ -148,8 +154,8 @@ impl<S: SecretStore> Run<'_, S> {
         if let Some(staged) = self.staged(&due.key).await? {
             return Ok(ClaimResult::Staged(Box::new(staged)));
         }
-        // A gateway may answer an error although the provider behind it has done its work: then the token is spent, too.
-        if end == ClaimEnd::Refused {
+        // A run that got a complete response has said itself whether the token may be spent.
+        if end != ClaimEnd::Unknown {
             return Ok(ClaimResult::Claimed(attempt(number, History::First, inventory)));
         }
         warn!(
@@ -206,7 +212,7 @@ impl<S: SecretStore> Run<'_, S> {
         if due.is_client_of(claim) {
             return Ok(false);
         }
-        Ok(end == ClaimEnd::Refused || !self.was_used_before(due, claim).await?)
+        Ok(matches!(end, ClaimEnd::Refused | ClaimEnd::Kept) || !self.was_used_before(due, claim).await?)
     }
 
     /// Only a person overrides refusals and the back-off. A reader that names a version does not.
@@ -259,6 +265,14 @@ impl<S: SecretStore> Run<'_, S> {
             return Ok(ClaimResult::Staged(Box::new(staged)));
         }
         Err(self.store_error(error))
+    }
+
+    /// Returns the error of a kept response again. Only a person's force sends the token once more.
+    async fn check_kept(&self, due: &Due<'_>) -> Result<(), Error> {
+        if self.is_forced_by_person() {
+            return Ok(());
+        }
+        self.kept(due).await?.map_or(Ok(()), Err)
     }
 
     /// The recorded refusal that still holds. Only a person's force asks the provider again.

@@ -67,6 +67,19 @@ pub enum Error {
         /// Whether the client's id or secret has characters that some providers compare before their encoding, and some after it.
         encoding_matters: bool,
     },
+    /// The provider issued tokens that cannot be used: they cannot be understood, or do not fit.
+    Unusable {
+        /// The secret.
+        secret_id: String,
+        /// The token endpoint, without its query.
+        endpoint: String,
+        /// What the provider did.
+        detail: String,
+        /// The version that contains its response.
+        kept: Option<VersionId>,
+        /// `First`, or `Recorded`.
+        history: History,
+    },
     /// The provider did not respond, or not in a usable way.
     ProviderUnavailable {
         /// The secret.
@@ -139,6 +152,7 @@ impl Error {
                 RefusalKind::ClientRejected => ErrorType::ClientRejected,
                 RefusalKind::ProviderRejected => ErrorType::ProviderRejected,
             },
+            Self::Unusable { .. } => ErrorType::ProviderRejected,
             Self::ProviderUnavailable { .. } => ErrorType::ProviderUnavailable,
             Self::StoreUnavailable { .. } => ErrorType::StoreUnavailable,
             Self::VersionQuota { .. } => ErrorType::VersionQuota,
@@ -155,6 +169,7 @@ impl Error {
             | Self::AccessDenied { secret_id, .. }
             | Self::InvalidSecret { secret_id, .. }
             | Self::Refused { secret_id, .. }
+            | Self::Unusable { secret_id, .. }
             | Self::ProviderUnavailable { secret_id, .. }
             | Self::StoreUnavailable { secret_id, .. }
             | Self::VersionQuota { secret_id, .. }
@@ -226,6 +241,18 @@ impl Error {
                 };
                 format!("secret `{secret_id}`: {endpoint} refused the refresh ({refusal}){history}")
             }
+            Self::Unusable { secret_id, endpoint, detail, kept, history } => {
+                let kept = match (kept, history) {
+                    (None, _) => String::new(),
+                    (Some(id), History::Recorded) => {
+                        format!(
+                            "; an earlier run kept the response as version {id}, and the provider was not asked again"
+                        )
+                    }
+                    (Some(id), _) => format!("; the response is kept as version {id}"),
+                };
+                format!("secret `{secret_id}`: {endpoint} {detail}{kept}")
+            }
             Self::ProviderUnavailable { secret_id, endpoint, detail, maybe_spent } => {
                 let maybe_spent = if *maybe_spent { "; the provider may have spent the refresh token" } else { "" };
                 format!("secret `{secret_id}`: {endpoint} {detail}{maybe_spent}")
@@ -292,6 +319,14 @@ impl Error {
                     )
                     .into(),
                 }
+            }
+            Self::Unusable { kept: Some(_), .. } => {
+                "find the tokens in that version and put them into the secret (docs/errors.md, ProviderRejected); `force` sends \
+                 the old refresh token again, which is probably spent"
+                    .into()
+            }
+            Self::Unusable { kept: None, .. } => {
+                "the old refresh token is probably spent: correct the cause, then a person must consent again".into()
             }
             Self::ProviderUnavailable { maybe_spent, .. } => match (audience, maybe_spent) {
                 (Audience::Function, false) => "the next run tries again".into(),

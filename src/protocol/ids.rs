@@ -8,6 +8,7 @@
 //! | `claim(n)` | `OAUTH_CLAIM` | which run may exchange this token, and until when |
 //! | `staged` | `OAUTH_STAGED` | the tokens it was exchanged for |
 //! | `refusal` | `OAUTH_CLAIM` | the provider's refusal, for six hours |
+//! | `kept` | `OAUTH_CLAIM` | a response that looks like tokens and cannot be understood |
 //! | `published` | `OAUTH_STAGED`, in the secret that `publishTo` names | what readers need of the tokens |
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -80,6 +81,18 @@ impl TokenKey {
     pub(super) fn refusal_of(&self, client: &str, now: DateTime<Utc>) -> VersionId {
         let window = now.timestamp().div_euclid(REFUSAL_WINDOW_SECONDS);
         self.id(&["refusal", client, &window.to_string()])
+    }
+
+    /// The id of a response to these tokens that could not be understood.
+    #[must_use]
+    pub fn kept(&self) -> VersionId {
+        self.id(&["kept"])
+    }
+
+    /// The id for a second such response, after a person forced another exchange.
+    #[must_use]
+    pub fn kept_second(&self, text: &Secret) -> VersionId {
+        self.id(&["other kept", text.expose()])
     }
 
     fn id(&self, parts: &[&str]) -> VersionId {
@@ -223,6 +236,8 @@ mod tests {
         ids.push(key.staged());
         ids.push(key.staged_second(&"body".into()));
         ids.push(key.refusal(client("s"), now));
+        ids.push(key.kept());
+        ids.push(key.kept_second(&"body".into()));
         ids.push(merged(&key.staged(), &key.claim(0)));
         ids.push(merged(&key.claim(0), &key.staged()));
         for id in &ids {

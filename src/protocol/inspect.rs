@@ -56,7 +56,7 @@ impl<S: SecretStore> Run<'_, S> {
         let id = due.key.refusal(due.client_digest, self.now());
         let version = self.find(Selector::Id(&id)).await?;
         Ok(version.and_then(|version| match Record::read(&version.body, &due.key) {
-            RecordRead::Record(Record::Refusal { refusal, .. }) => Some(refusal),
+            RecordRead::Record(Record::Refusal { refusal, .. }) if refusal.is_final() => Some(refusal),
             _ => None,
         }))
     }
@@ -78,7 +78,10 @@ impl<S: SecretStore> Run<'_, S> {
                     return self.with_its_end(due, claim, &version).await.map(Some);
                 }
                 RecordRead::Record(Record::Refusal { attempt, .. }) if is_newest(attempt) => {
-                    return self.refused_claim(due, attempt, version.created).await.map(Some);
+                    return self.refused_claim(due, attempt, version.created, ClaimEnd::Refused).await.map(Some);
+                }
+                RecordRead::Record(Record::Kept { attempt, .. }) if is_newest(attempt) => {
+                    return self.refused_claim(due, attempt, version.created, ClaimEnd::Kept).await.map(Some);
                 }
                 RecordRead::OfLaterVersion => of_later_version = Some(version),
                 RecordRead::Record(_) | RecordRead::Other => {}
@@ -101,12 +104,13 @@ impl<S: SecretStore> Run<'_, S> {
         }))
     }
 
-    /// The claim of a recorded refusal. If it has been removed since, the refusal stands for it.
+    /// The claim of a recorded refusal or of a kept response. If it has been removed since, the record stands for it.
     async fn refused_claim(
         &self,
         due: &Due<'_>,
         attempt: u32,
         refused_at: DateTime<Utc>,
+        end: ClaimEnd,
     ) -> Result<NewestClaim, Error> {
         let version = self.find(Selector::Id(&due.key.claim(attempt))).await?;
         let created = version.as_ref().map_or(refused_at, |version| version.created);
@@ -114,7 +118,7 @@ impl<S: SecretStore> Run<'_, S> {
             Some(RecordRead::Record(Record::Claim(claim))) => claim,
             _ => decision::claim_of_unknown_content(attempt, created),
         };
-        Ok(NewestClaim { claim, created, end: ClaimEnd::Refused })
+        Ok(NewestClaim { claim, created, end })
     }
 
     /// Whether the claim before this one was put with the same client settings.

@@ -1,4 +1,5 @@
-//! The records that runs share through the store: claims and refusals, in versions with the label `OAUTH_CLAIM`. No IO.
+//! The records that runs share through the store: claims, refusals and kept responses, in versions with the label `OAUTH_CLAIM`. No
+//! IO.
 //!
 //! Their JSON is a format (`docs/compatibility.md`): `tests/vectors` pins it.
 
@@ -6,8 +7,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::ids::TokenKey;
-use crate::{oauth::response::ErrorResponse, secret::Secret};
+use super::{ids::TokenKey, keep::Kept};
+use crate::{oauth::response::ErrorResponse, secret::Secret, token_secret::document::json_string};
 
 /// A name for one run, different from every other's.
 #[must_use]
@@ -35,6 +36,8 @@ pub enum ClaimEnd {
     WithoutTokens,
     /// With a refusal on record.
     Refused,
+    /// With a response that could not be understood, and is kept.
+    Kept,
 }
 
 /// The content of a version with the label `OAUTH_CLAIM`.
@@ -48,6 +51,13 @@ pub enum Record {
         attempt: u32,
         /// The error response.
         refusal: ErrorResponse,
+    },
+    /// A response that followed the claim of this attempt, and that could not be understood.
+    Kept {
+        /// The claim's number.
+        attempt: u32,
+        /// What is known of the response. Its text is a member of the record that is only written.
+        kept: Kept,
     },
 }
 
@@ -86,29 +96,51 @@ struct RecordText {
     client_settings: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     refusal: Option<ErrorResponse>,
+    /// The status and the members of a kept response.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    response_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    response_members: Option<Vec<String>>,
 }
 
 const ABOUT: &str = "token-refresher's own record, no token: see its README";
+const ABOUT_KEPT: &str = "a provider's response that token-refresher could not understand: `response` may contain tokens; see its docs/errors.md";
 
 impl Record {
     /// The record's text. `holder` is unique to the run: two runs that put the same claim must not look alike.
     #[must_use]
     pub fn to_text(&self, key: &TokenKey, holder: &str) -> Secret {
-        let (attempt, claim, refusal) = match self {
-            Self::Claim(claim) => (claim.attempt, Some(claim), None),
-            Self::Refusal { attempt, refusal } => (*attempt, None, Some(refusal.clone())),
+        self.to_text_with(key, holder, None)
+    }
+
+    /// The same, with the text of a kept response as the member `response`.
+    #[must_use]
+    pub fn to_text_with(&self, key: &TokenKey, holder: &str, response: Option<&Secret>) -> Secret {
+        let (attempt, claim, refusal, kept) = match self {
+            Self::Claim(claim) => (claim.attempt, Some(claim), None, None),
+            Self::Refusal { attempt, refusal } => (*attempt, None, Some(refusal.clone()), None),
+            Self::Kept { attempt, kept } => (*attempt, None, None, Some(kept)),
         };
+        let about = if kept.is_some() { ABOUT_KEPT } else { ABOUT };
         let text = RecordText {
             v: FORMAT_VERSION,
-            about: ABOUT.to_owned(),
+            about: about.to_owned(),
             token: key.to_string(),
             attempt,
             holder: Some(holder.to_owned()),
             lease_ends_at: claim.map(|claim| claim.lease_ends_at.to_rfc3339_opts(SecondsFormat::Millis, true)),
             client_settings: claim.and_then(|claim| claim.client_settings.clone()),
             refusal,
+            response_status: kept.map(|kept| kept.status),
+            response_members: kept.map(|kept| kept.members.clone()),
         };
-        Secret::from(serde_json::json!(text).to_string())
+        let text = serde_json::json!(text).to_string();
+        let Some((response, start)) = response.zip(text.strip_suffix('}')) else { return Secret::from(text) };
+        // Allocated once with enough room: a string that grows leaves unwiped copies in memory.
+        let response = Secret::from(json_string(response.expose()));
+        let mut whole = String::with_capacity(text.len() + response.expose().len() + 16);
+        whole.extend([start, ",\"response\":", response.expose(), "}"]);
+        Secret::from(whole)
     }
 
     /// Reads a record of these tokens.
@@ -133,6 +165,9 @@ impl Record {
         }
         if let Some(refusal) = text.refusal {
             return Some(Self::Refusal { attempt: text.attempt, refusal });
+        }
+        if let (Some(status), Some(members)) = (text.response_status, text.response_members) {
+            return Some(Self::Kept { attempt: text.attempt, kept: Kept { status, members } });
         }
         let lease_ends_at = DateTime::parse_from_rfc3339(&text.lease_ends_at?).ok()?.to_utc();
         Some(Self::Claim(Claim { attempt: text.attempt, lease_ends_at, client_settings: text.client_settings }))

@@ -12,8 +12,12 @@ use crate::secret::Secret;
 /// The longest text of a provider that is printed, in characters.
 const MAX_CHARS: usize = 200;
 
-/// A longer word looks like a token, whether it is one of ours or not. Trace ids (UUIDs, 36 characters) are printed.
-const MAX_WORD_CHARS: usize = 40;
+/// A longer run of the characters of a token looks like one, whether it is one of ours or not. Trace ids (UUIDs, 36 characters) are
+/// printed.
+const MAX_RUN_CHARS: usize = 40;
+
+/// No longer word is printed, whatever is in it.
+const MAX_WORD_CHARS: usize = 100;
 
 /// Shorter texts are part of many ordinary words, and no real secret is shorter.
 const MIN_SECRET_BYTES: usize = 4;
@@ -42,7 +46,7 @@ pub fn redact(text: &str, secrets: &[&Secret]) -> String {
         }
     }
     let words = words(&text).map(|word| {
-        if word.chars().count() > MAX_WORD_CHARS || reveals(word, secrets) {
+        if looks_like_token(word) || reveals(word, secrets) {
             REDACTED.to_owned()
         } else {
             sanitize_line(word, MAX_WORD_CHARS)
@@ -54,6 +58,13 @@ pub fn redact(text: &str, secrets: &[&Secret]) -> String {
         return text;
     }
     text.chars().take(MAX_CHARS - 1).chain(['…']).collect()
+}
+
+/// Whether the word is as long as a token, or has a part that is. JSON in a text is a word of short parts.
+fn looks_like_token(word: &str) -> bool {
+    let is_of_token = |c: char| c.is_ascii_alphanumeric() || "-._~+/=%\\".contains(c) || !c.is_ascii();
+    word.chars().count() > MAX_WORD_CHARS
+        || word.split(|c| !is_of_token(c)).any(|run| run.chars().count() > MAX_RUN_CHARS)
 }
 
 /// The pieces of a secret that are in no single word, since they contain a blank.
@@ -129,6 +140,13 @@ mod tests {
             ("トークンは無効です", "トークンは無効です"),
             ("Trace ID: 0e1a2b3c-4d5e-6f70-8192-a3b4c5d6e7f8", "Trace ID: 0e1a2b3c-4d5e-6f70-8192-a3b4c5d6e7f8"),
             ("got eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxIn0", "got [redacted]"),
+            (
+                r#"400: "{"error_description":"Exception","error":"token_error"}""#,
+                r#"400: "{"error_description":"Exception","error":"token_error"}""#,
+            ),
+            (&format!(r#"{{"t":"{}"}}"#, "z".repeat(40)), &format!(r#"{{"t":"{}"}}"#, "z".repeat(40))),
+            (&format!(r#"{{"t":"{}"}}"#, "z".repeat(41)), "[redacted]"),
+            (&r#"{"a":1},"#.repeat(13), "[redacted]"),
         ] {
             assert_eq!(redact(text, &[&token, &client_secret]), shown);
         }

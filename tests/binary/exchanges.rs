@@ -41,8 +41,8 @@ async fn an_unusable_response_is_described_in_the_error_and_leaves_the_tokens_un
         (plain(200, ""), format!("answered 200 without an access token that could be read{POSSIBLY_SPENT}")),
         (plain(204, ""), format!("answered 204 without an access token that could be read{POSSIBLY_SPENT}")),
         (
-            json_response(200, &json!({"refresh_token": "one-without-the-other"})),
-            format!("answered 200 without an access token that could be read{POSSIBLY_SPENT}"),
+            json_response(200, &json!({"a": 1, "b": {}})),
+            format!("answered 200 without an access token that could be read (its members: `a`, `b`){POSSIBLY_SPENT}"),
         ),
         (Response::recorded("generic-503-html"), format!("answered 503{POSSIBLY_SPENT}")),
         (plain(500, r#"{"error":"invalid_grant"}"#), format!("answered 500, invalid_grant{POSSIBLY_SPENT}")),
@@ -280,6 +280,145 @@ async fn the_first_refusal_after_an_interrupted_run_mentions_that_run() {
     let history =
         "; an earlier run ended after its claim: it may have spent the token without storing the response; a person";
     assert!(message.contains(history), "{message}");
+}
+
+#[tokio::test]
+async fn every_shape_of_a_success_is_stored() {
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let tokens = r#"{"access_token":"unseen-new-access","refresh_token":"unseen-new-refresh","expires_in":600}"#;
+    let camel = r#"{"accessToken":"unseen-new-access","refreshToken":"unseen-new-refresh","expiresIn":600,"tokenType":"Bearer"}"#;
+    for (status, body) in [
+        (200, tokens.as_bytes().to_vec()),
+        (203, tokens.as_bytes().to_vec()),
+        (207, tokens.as_bytes().to_vec()),
+        (200, camel.as_bytes().to_vec()),
+        (200, format!(r#"{{"code":0,"message":"OK","data":{tokens}}}"#).into_bytes()),
+        (200, gzip(tokens)),
+        (200, format!("\u{feff}\r\n {tokens}").encode_utf16().flat_map(u16::to_le_bytes).collect()),
+        (200, b"access_token=unseen-new-access&refresh_token=unseen-new-refresh&expires_in=600".to_vec()),
+    ] {
+        let bench = Bench::responding(Response::bytes(status, body.clone())).await;
+        bench.due_secret();
+        let report = bench.process().await.report("{}").await;
+        assert_eq!(outcome_of(&report), ("refreshed", "due"), "{status} {}", String::from_utf8_lossy(&body));
+        assert!((570..=600).contains(&report["expiresInSeconds"].as_i64().unwrap()), "{report}");
+        let current = bench.current(SECRET);
+        assert_eq!(
+            (&current["accessToken"], &current["refreshToken"]),
+            (&json!("unseen-new-access"), &json!("unseen-new-refresh"))
+        );
+        assert_eq!(bench.provider.requests()[0].header("accept-encoding"), Some("identity"));
+    }
+}
+
+#[tokio::test]
+async fn what_looks_like_tokens_and_cannot_be_understood_is_kept_and_not_asked_for_again() {
+    let body = r#"{"access_token":"unseen-new-access","expires_in":NaN,"refresh_token":"unseen-new-refresh"}"#;
+    let bench = Bench::without_leases(Provider::script([Response::fixed(200, "application/json", body)])).await;
+    let before = bench.due_secret();
+    let process = bench.process().await;
+    let (error_type, message) = process.error("{}").await;
+    assert_eq!(error_type, "ProviderRejected");
+    let part = "answered 200 with what looks like tokens and cannot be understood (it is not an object of JSON or of a form); \
+                the response is kept as version ";
+    assert!(message.contains(part), "{message}");
+    let id = message.split("is kept as version ").nth(1).unwrap().split(';').next().unwrap();
+    let kept: Value = serde_json::from_str(&bench.sm.version(SECRET, &id.into()).unwrap()).unwrap();
+    assert_eq!((&kept["response"], &kept["v"]), (&json!(body), &json!(1)));
+    // The next runs, scheduled, by a reader and dry, say so again.
+    for event in [json!({}), json!({"force": true, "ifVersionId": before.as_str()}), json!({"dryRun": true})] {
+        let (again, message) = process.error(&event.to_string()).await;
+        assert_eq!(again, "ProviderRejected");
+        let part = format!("an earlier run kept the response as version {id}, and the provider was not asked again");
+        assert!(message.contains(&part), "{message}");
+    }
+    assert_eq!((bench.provider.exchanges(), bench.sm.current(SECRET).0), (1, before));
+    // A person's force asks again.
+    assert_eq!(outcome_of(&process.report(r#"{"force": true}"#).await), ("refreshed", "forced"));
+}
+
+#[tokio::test]
+async fn tokens_that_do_not_fit_are_an_error_that_names_their_size() {
+    let body = json!({"access_token": format!("unseen-{}", "x".repeat(70_000)), "refresh_token": "unseen-new-refresh"});
+    let bench = Bench::responding(json_response(200, &body)).await;
+    let before = bench.due_secret();
+    let (error_type, message) = bench.process().await.error("{}").await;
+    assert_eq!(error_type, "ProviderRejected");
+    assert!(message.contains("issued tokens that are too long: the secret would have 70"), "{message}");
+    assert!(message.contains("and 65536 are allowed") && !message.contains("invoke the function again"), "{message}");
+    assert_eq!(bench.sm.current(SECRET).0, before);
+}
+
+#[tokio::test]
+async fn each_refusal_means_what_its_words_say() {
+    for (status, body, error_type, recorded) in [
+        (
+            400,
+            json!({"error": "access_denied", "error_description": "Rate limit exceeded: access_token not expired"}),
+            "ProviderUnavailable",
+            false,
+        ),
+        (
+            400,
+            json!({"error": "invalid_grant", "error_description": "token request is already being processed"}),
+            "ProviderUnavailable",
+            false,
+        ),
+        (400, json!({"error": "internal_failure"}), "ProviderRejected", false),
+        (
+            403,
+            json!({"error": "unauthorized_client", "error_description": "refresh_token is invalid"}),
+            "ReauthorizationRequired",
+            true,
+        ),
+        (
+            400,
+            json!({"message": "Bad Request", "errors": [{"resource": "RefreshToken", "field": "refresh_token", "code": "invalid"}]}),
+            "ReauthorizationRequired",
+            true,
+        ),
+        (400, json!({"message": "Bad Request", "code": "E17"}), "ProviderRejected", false),
+        (
+            400,
+            json!({"error": {"code": 400, "message": "TOKEN_EXPIRED", "status": "INVALID_ARGUMENT"}}),
+            "ReauthorizationRequired",
+            true,
+        ),
+        (200, json!({"error": "invalid_code"}), "ReauthorizationRequired", true),
+        (
+            401,
+            json!({"error": "deleted_client", "error_description": "The OAuth client was deleted."}),
+            "ClientRejected",
+            true,
+        ),
+        (
+            200,
+            json!({"code": 40105, "message": "refresh_token is invalid", "request_id": "1", "data": {}}),
+            "ReauthorizationRequired",
+            true,
+        ),
+        (
+            200,
+            json!({"status": 503, "body": {}, "error": "Invalid Params: invalid refresh_token"}),
+            "ReauthorizationRequired",
+            true,
+        ),
+        (200, json!({"status": 401, "body": {}}), "ProviderRejected", false),
+    ] {
+        let bench = Bench::without_leases(Provider::always(json_response(status, &body))).await;
+        bench.due_secret();
+        let process = bench.process().await;
+        let (first, message) = process.error("{}").await;
+        assert_eq!(first, error_type, "{body}: {message}");
+        let (second, message) = process.error("{}").await;
+        assert_eq!(second, error_type, "{body}: {message}");
+        assert_eq!(bench.provider.exchanges(), if recorded { 1 } else { 2 }, "{body}");
+        assert!(!message.contains("may have spent"), "a complete response is no interruption: {message}");
+    }
 }
 
 #[tokio::test]

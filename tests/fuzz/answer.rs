@@ -21,8 +21,11 @@ const CLIENT_SECRET: &str = "s3cr+t/=&%:xYz-of-the-seeds";
 /// Both sides of each boundary between the meanings of a status. Every body is tried with each of these.
 const BOUNDARIES: [u16; 15] = [200, 299, 300, 407, 408, 409, 424, 425, 426, 428, 429, 430, 499, 500, 599];
 
-/// The longest lifetime or wait that is accepted.
-const LONGEST: TimeDelta = TimeDelta::days(36_525);
+/// The longest lifetime that is believed.
+const LONGEST: TimeDelta = TimeDelta::days(3_653);
+
+/// The longest wait that is accepted.
+const LONGEST_WAIT: TimeDelta = TimeDelta::days(36_525);
 
 pub fn target(input: &[u8]) {
     let (status, retry_after, body) = parts(input);
@@ -40,10 +43,15 @@ pub fn target(input: &[u8]) {
         TokenResponse::Failed(TransportError::Busy { what, retry_after }) => {
             assert_description(what, members.as_ref());
             assert!(retry_after.is_none() || status == 429);
-            assert!(retry_after.unwrap_or_default() <= LONGEST.to_std().unwrap(), "{retry_after:?}");
+            assert!(retry_after.unwrap_or_default() <= LONGEST_WAIT.to_std().unwrap(), "{retry_after:?}");
         }
         TokenResponse::Failed(TransportError::MaybeSpent { what, .. }) => assert_description(what, members.as_ref()),
         TokenResponse::Failed(TransportError::NotSent(what)) => panic!("there was a response: {what}"),
+        TokenResponse::Unreadable(kept) => {
+            assert!((200..300).contains(&status), "{status}");
+            assert!(kept.text.expose().to_lowercase().contains("token"), "what is kept looks like tokens");
+            kept.members.iter().for_each(|name| assert_one_printable_line(name, 42));
+        }
     }
     assert_classified(&response, status, members.as_ref(), body);
     if let TokenResponse::Issued(issued) = response {
@@ -71,7 +79,10 @@ fn members(body: &[u8]) -> Option<Map<String, Value>> {
     if text.starts_with('{') {
         return serde_json::from_str(text).ok();
     }
-    let is_form = text.split('&').any(|pair| pair.starts_with("access_token=") || pair.starts_with("error="));
+    let names: Option<Vec<&str>> = text.split('&').map(|pair| pair.split_once('=').map(|(name, _)| name)).collect();
+    let names = names?;
+    let is_form = names.iter().any(|name| *name == "error" || name.to_ascii_lowercase().contains("token"))
+        && names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.%[]+".contains(&byte)));
     if text.starts_with(['<', '[', '"']) || !is_form || text.split('&').count() > 256 {
         return None;
     }
@@ -98,57 +109,53 @@ fn assert_description(what: &str, members: Option<&Map<String, Value>>) {
     }
 }
 
-/// Fails unless the response is classified by the rules, which this applies to the parsed body.
+/// Fails unless the response is classified by the rules, which this applies to the parsed body. It leaves out the words of an error.
 fn assert_classified(response: &TokenResponse, status: u16, members: Option<&Map<String, Value>>, body: &[u8]) {
+    let is_success = (200..300).contains(&status);
+    if transient(status) {
+        assert!(matches!(response, TokenResponse::Failed(_)), "{status} is transient: {response:?}");
+        return;
+    }
+    if !is_success {
+        let is_refused = matches!(response, TokenResponse::Refused(_) | TokenResponse::Failed(_));
+        assert!(is_refused, "{status}: {response:?}");
+    }
     let Some(members) = members else {
-        // A page, or JSON that is not an object.
-        if matches!(body.trim_ascii().first(), None | Some(b'<' | b'[' | b'"')) {
-            assert!(!matches!(response, TokenResponse::Issued(_)), "a page has no tokens");
-            assert_eq!(
-                matches!(response, TokenResponse::Refused(_)),
-                !(200..300).contains(&status) && !transient(status) && !timed_out(status)
-            );
+        // A page, or JSON that is not an object. (Other bodies may be compressed, or in UTF-16.)
+        if matches!(body.trim_ascii().first(), None | Some(b'<')) {
+            assert_eq!(matches!(response, TokenResponse::Refused(_)), !is_success && !timed_out(status));
         }
         return;
     };
-    let no_error = match members.get("error") {
-        None | Some(Value::Null | Value::Bool(false)) => true,
-        Some(Value::Number(number)) => number.as_u64() == Some(0),
-        Some(Value::String(text)) => ["", "null", "false", "0", "{}", "[]"].contains(&text.trim()),
-        Some(Value::Array(errors)) => errors.is_empty(),
-        Some(Value::Object(error)) => error.is_empty(),
-        Some(Value::Bool(true)) => false,
+    let names_no_error = !["error", "errors", "ok", "success"].iter().any(|name| members.contains_key(*name));
+    let is_printable = |value: &Value| {
+        value.as_str().is_none_or(|text| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()))
     };
-    let code = text(members, "error").filter(|_| !no_error).map(str::trim);
-    let hubspot = text(members, "error").is_none() && text(members, "status").is_some_and(|s| s.starts_with("BAD_"));
-    let refused = !no_error || hubspot || members.get("ok") == Some(&Value::Bool(false));
-    let issued = !refused && members.get("access_token").and_then(Value::as_str).is_some_and(|token| !token.is_empty());
-    match (code, response) {
-        (_, TokenResponse::Failed(TransportError::Busy { .. })) if status == 429 => {}
-        (_, TokenResponse::Failed(_)) if transient(status) => {}
-        _ if transient(status) => panic!("{status} is transient: {response:?}"),
-        (Some("temporarily_unavailable"), _) => {
+    let access_token = text(members, "access_token");
+    let are_printable = ["access_token", "refresh_token", "refreshToken"]
+        .iter()
+        .filter_map(|name| members.get(*name))
+        .all(is_printable);
+    if is_success && access_token.is_some() && names_no_error {
+        let is_issued = matches!(response, TokenResponse::Issued(_));
+        assert_eq!(is_issued, are_printable, "{response:?}");
+    }
+    // A code of RFC 6749 and nothing else: no words decide otherwise.
+    let code = members.get("error").and_then(Value::as_str).map(str::trim).filter(|_| members.len() == 1);
+    match code {
+        Some("invalid_grant") => assert_refused(response, RefusalKind::ReauthorizationRequired),
+        Some("invalid_client" | "unauthorized_client") => assert_refused(response, RefusalKind::ClientRejected),
+        Some("invalid_scope" | "invalid_request") => assert_refused(response, RefusalKind::ProviderRejected),
+        Some("temporarily_unavailable") => {
             assert!(matches!(response, TokenResponse::Failed(TransportError::Busy { .. })), "{response:?}");
         }
-        (Some("server_error"), _) => {
-            let maybe_spent =
-                matches!(response, TokenResponse::Failed(TransportError::MaybeSpent { responded: true, .. }));
-            assert!(maybe_spent || status == 425, "{response:?}");
-        }
-        (Some("invalid_grant"), _) => assert_refused(response, RefusalKind::ReauthorizationRequired),
-        (Some("invalid_client" | "unauthorized_client"), _) => assert_refused(response, RefusalKind::ClientRejected),
-        (Some("invalid_scope" | "invalid_request"), _) => assert_refused(response, RefusalKind::ProviderRejected),
-        (_, TokenResponse::Failed(_)) if timed_out(status) => {}
-        (None, _) if timed_out(status) && !refused => panic!("{status} without an error is transient: {response:?}"),
-        // Providers' own codes: some are transient, some mean one of the above.
-        (Some(_), _) => assert!(matches!(response, TokenResponse::Refused(_) | TokenResponse::Failed(_))),
-        (None, _) if refused || !(200..300).contains(&status) => {
-            assert!(matches!(response, TokenResponse::Refused(_)), "{response:?}");
-        }
-        (None, _) if issued => assert!(matches!(response, TokenResponse::Issued(_)), "{response:?}"),
-        (None, _) => {
-            assert!(matches!(response, TokenResponse::Failed(TransportError::MaybeSpent { .. })), "{response:?}");
-        }
+        Some("server_error") => assert!(matches!(response, TokenResponse::Failed(_)), "{response:?}"),
+        _ => {}
+    }
+    // What looks like tokens is never dropped.
+    if is_success && access_token.is_some() {
+        let is_kept = matches!(response, TokenResponse::Issued(_) | TokenResponse::Unreadable(_));
+        assert!(is_kept || !names_no_error, "{response:?}");
     }
 }
 
@@ -174,13 +181,21 @@ fn assert_stored(new: &NewTokens, now: DateTime<Utc>, members: Option<&Map<Strin
     assert_eq!(written.tokens.access_token.as_ref(), Some(&new.access_token));
     assert_eq!(&written.tokens.refresh_token, new.refresh_token.as_ref().unwrap_or(&secret.tokens.refresh_token));
     assert_eq!(written.expires_at, Some(new.expires_at));
-    let Some(members) = members else { return };
-    assert_eq!(members.get("access_token").and_then(Value::as_str), Some(new.access_token.expose()));
-    let refresh_token = members.get("refresh_token").and_then(Value::as_str).filter(|token| !token.is_empty());
-    assert_eq!(refresh_token, new.refresh_token.as_ref().map(Secret::expose));
-    let seconds = members.get("expires_in").and_then(Value::as_i64).filter(|seconds| *seconds > 0);
-    if let Some(seconds) = seconds {
-        assert_eq!(new.expires_at, now + TimeDelta::seconds(seconds.min(LONGEST.num_seconds())));
+    let Some(members) = members.filter(|members| members.contains_key("access_token")) else { return };
+    let is_text = |name: &str| members.get(name).and_then(Value::as_str).filter(|token| !token.is_empty());
+    let Some(access_token) = is_text("access_token") else { return };
+    assert_eq!(access_token, new.access_token.expose());
+    if let Some(refresh_token) = is_text("refresh_token") {
+        assert_eq!(Some(refresh_token), new.refresh_token.as_ref().map(Secret::expose));
+    }
+    // Another member may say it in seconds.
+    let others = ["expires_in_sec", "expires_in_secs", "expires_in_seconds", "expiresInSec", "expiresInSeconds"];
+    let seconds = members
+        .get("expires_in")
+        .and_then(Value::as_i64)
+        .filter(|seconds| (1..=LONGEST.num_seconds()).contains(seconds));
+    if let Some(seconds) = seconds.filter(|_| !others.iter().any(|name| members.contains_key(*name))) {
+        assert_eq!(new.expires_at, now + TimeDelta::seconds(seconds));
     }
     let Ok(Value::Object(stored)) = serde_json::from_str(text.expose()) else { return };
     let rest = stored["tokenResponse"].as_object().unwrap();

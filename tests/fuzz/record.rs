@@ -41,6 +41,6 @@ fn to_the_millisecond(record: Record) -> Record {
             claim.lease_ends_at = claim.lease_ends_at.trunc_subsecs(3);
             Record::Claim(claim)
         }
-        refusal @ Record::Refusal { .. } => refusal,
+        other @ (Record::Refusal { .. } | Record::Kept { .. }) => other,
     }
 }

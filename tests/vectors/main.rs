@@ -72,6 +72,8 @@ fn ids(case: &Value) -> Value {
         "staged second": key.staged_second(&text(case, "body").unwrap().into()),
         "published": key.published(&text(case, "publication").unwrap().into()),
         "refusal": key.refusal(client, time(case, "now").unwrap()),
+        "kept": key.kept(),
+        "kept second": key.kept_second(&text(case, "body").unwrap().into()),
     })
 }
 
@@ -103,6 +105,11 @@ fn record(text: &str) -> Value {
             "status": refusal.status,
             "error": refusal.error,
             "description": refusal.description,
+        }),
+        RecordRead::Record(Record::Kept { attempt, kept }) => json!({
+            "kept after claim": attempt,
+            "status": kept.status,
+            "members": kept.members,
         }),
         RecordRead::OfLaterVersion => json!("a record of a later version"),
         RecordRead::Other => json!("not a record of these tokens"),

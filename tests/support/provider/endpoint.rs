@@ -99,6 +99,7 @@ impl Endpoint {
                 let head = headers.into_iter().fold(head, |head, (name, value)| head.header(name, value));
                 (head, Payload::whole(body))
             }
+            Response::Bytes { status, body } => (json_head(status), Payload::bytes(body)),
             Response::Redirect(to) => {
                 (hyper::Response::builder().status(307).header("location", to), Payload::whole(String::new()))
             }

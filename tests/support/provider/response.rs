@@ -18,6 +18,8 @@ pub enum Response {
     Exchange,
     /// Sends this response to any request.
     Fixed { status: u16, headers: Vec<(String, String)>, body: String },
+    /// The same with a body that need not be text.
+    Bytes { status: u16, body: Vec<u8> },
     /// Reads the request and never responds. Exchanges nothing.
     NeverResponds,
     /// Exchanges, sends the head and half of the body, and closes the connection.
@@ -37,6 +39,11 @@ pub enum Response {
 }
 
 impl Response {
+    /// Any bytes as the body.
+    pub fn bytes(status: u16, body: Vec<u8>) -> Self {
+        Self::Bytes { status, body }
+    }
+
     pub fn fixed(status: u16, content_type: &str, body: &str) -> Self {
         let headers = vec![("content-type".to_owned(), content_type.to_owned())];
         Self::Fixed { status, headers, body: body.to_owned() }
@@ -85,6 +92,10 @@ pub struct Payload {
 }
 
 impl Payload {
+    pub fn bytes(bytes: Vec<u8>) -> Self {
+        Self { length: Some(bytes.len() as u64), pieces: [bytes.into()].into(), breaks_off: false }
+    }
+
     pub fn whole(text: String) -> Self {
         Self { length: Some(text.len() as u64), pieces: [text.into()].into(), breaks_off: false }
     }
