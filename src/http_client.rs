@@ -68,7 +68,9 @@ impl HttpClients {
 
 /// The proxy for providers. Never for `http`, the scheme of loopback addresses: the proxy would receive the tokens unencrypted.
 fn proxy(var: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>, InvalidSetting> {
-    let var = |name: &str| var(name).or_else(|| var(&name.to_lowercase())).filter(|value| !value.is_empty());
+    let var = |name: &str| {
+        [name.to_owned(), name.to_lowercase()].iter().find_map(|name| var(name).filter(|value| !value.is_empty()))
+    };
     let Some(url) = var("HTTPS_PROXY") else { return Ok(None) };
     // The URL may contain a password.
     let invalid = || {

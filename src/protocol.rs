@@ -253,17 +253,7 @@ impl<S: SecretStore> Run<'_, S> {
         let limit = self.refresher.store.limits().version_bytes;
         let body = current.token.with_new_tokens(&new, limit - ROOM_FOR_TOKENS);
         if body.expose().len() > limit {
-            self.end_claim(due, attempt).await;
-            return Err(Error::Unusable {
-                secret_id: self.secret_id.to_owned(),
-                endpoint: due.client.endpoint_without_query(),
-                detail: format!(
-                    "issued tokens that are too long: the secret would have {} bytes, and {limit} are allowed",
-                    body.expose().len()
-                ),
-                kept: None,
-                history: History::First,
-            });
+            return Err(self.keep_refresh_token(due, attempt, &new, body.expose().len()).await);
         }
         let in_memory = self.refresher.keep_in_memory(UnstoredTokens {
             secret_id: self.secret_id.to_owned(),
@@ -349,7 +339,7 @@ impl<S: SecretStore> Run<'_, S> {
         Error::Refused {
             secret_id: self.secret_id.to_owned(),
             endpoint: due.client.endpoint_without_query(),
-            refusal,
+            refusal: Box::new(refusal),
             history,
             grant_advice: due.grant.advice(),
             encoding_matters: due.client.encoding_matters(),

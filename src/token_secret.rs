@@ -152,8 +152,8 @@ impl TokenSecret {
     ///
     /// - The new `refreshedAt` is always later than the previous one, even if the clock went back. So two states of a token always
     ///   differ.
-    /// - If the other members of the provider's response would make the text longer than `max_bytes`, they are left out: the
-    ///   tokens matter more.
+    /// - If the other members of the provider's response would make the text longer than `max_bytes`, they are left out, and those of
+    ///   earlier responses, too, if that is not enough: the tokens matter more.
     #[must_use]
     pub fn with_new_tokens(&self, new: &NewTokens, max_bytes: usize) -> Secret {
         let mut document = self.document.clone();
@@ -182,7 +182,7 @@ impl TokenSecret {
             }
         }
         let without_rest = document.to_text();
-        if new.rest.is_empty() {
+        if new.rest.is_empty() && without_rest.expose().len() <= max_bytes {
             return without_rest;
         }
         // Members of earlier responses are kept: QuickBooks returns its `realmId` at the consent and never again.
@@ -193,7 +193,15 @@ impl TokenSecret {
         }
         document.set(name, rest.to_text().expose().to_owned());
         let text = document.to_text();
-        if text.expose().len() > max_bytes { without_rest } else { text }
+        if text.expose().len() <= max_bytes {
+            return text;
+        }
+        if without_rest.expose().len() <= max_bytes {
+            return without_rest;
+        }
+        // The tokens matter more than members of earlier responses, too.
+        document.remove(name);
+        document.to_text()
     }
 
     /// The secret as text, with all members in their order.

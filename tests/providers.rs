@@ -52,7 +52,9 @@ const BEARER: Written = Written {
 
 const LOWER_CASE: Written = Written { token_type: "bearer", ..BEARER };
 
-const ISSUED: [(&str, Written); 19] = [
+const ISSUED: [(&str, Written); 21] = [
+    // `expires_in` is in milliseconds.
+    ("apps-script-milliseconds", LOWER_CASE),
     ("atlassian-refresh", Written { scope: Some("offline_access read:jira-work"), ..BEARER }),
     (
         "auth0-refresh",
@@ -146,6 +148,15 @@ const ISSUED: [(&str, Written); 19] = [
             ..BEARER
         },
     ),
+    // The end of the token as a date.
+    (
+        "square-refresh",
+        Written {
+            expires_in: 30 * 86_400,
+            rest: Some(r#"{"merchant_id":"MLINVENTED","short_lived":false}"#),
+            ..LOWER_CASE
+        },
+    ),
     (
         "slack-refresh",
         Written {
@@ -200,7 +211,22 @@ const ISSUED: [(&str, Written); 19] = [
 ];
 
 /// The name of the fixture, the error type, and the part of the message that is from the response.
-const REFUSED: [(&str, &str, &str); 15] = [
+const REFUSED: [(&str, &str, &str); 22] = [
+    (
+        "strava-400-errors",
+        "ReauthorizationRequired",
+        "(status 400, invalid: RefreshToken refresh_token invalid; Bad Request)",
+    ),
+    ("firebase-token-expired", "ReauthorizationRequired", "(status 400, INVALID_ARGUMENT: TOKEN_EXPIRED)"),
+    ("zoho-200-invalid-code", "ReauthorizationRequired", "(status 200, invalid_code)"),
+    ("google-deleted-client", "ClientRejected", "(status 401, deleted_client: The OAuth client was deleted.)"),
+    ("tiktok-200-code-and-message", "ReauthorizationRequired", "(status 200, 40105: refresh_token is invalid)"),
+    ("withings-200-invalid-params", "ReauthorizationRequired", "(status 200, Invalid Params: invalid refresh_token)"),
+    (
+        "schwab-inner-error",
+        "ReauthorizationRequired",
+        "authenticating refresh token [tokenDigest=R8QK=, Exception=Failed refresh token authentication]",
+    ),
     (
         "atlassian-403-invalid-grant",
         "ReauthorizationRequired",
@@ -262,7 +288,9 @@ const REFUSED: [(&str, &str, &str); 15] = [
 ];
 
 /// The name of the fixture, the description of an unusable response, and whether the token may have been spent.
-const UNAVAILABLE: [(&str, &str, bool); 5] = [
+const UNAVAILABLE: [(&str, &str, bool); 7] = [
+    ("exact-online-not-expired", "answered 400, access_denied: Rate limit exceeded: access_token not expired", false),
+    ("segment-being-processed", "answered 400, invalid_grant: token request is already being processed", false),
     ("generic-200-html", "answered 200 without an access token that could be read", true),
     (
         "generic-400-temporarily-unavailable",
@@ -422,7 +450,7 @@ async fn a_refusal_is_reported_with_its_remedy_and_without_a_token() {
         let error = Error::Refused {
             secret_id: "crm".to_owned(),
             endpoint,
-            refusal,
+            refusal: Box::new(refusal),
             history: History::First,
             encoding_matters: false,
             grant_advice: Advice::new("consent again"),

@@ -71,7 +71,7 @@ impl Event {
         let shown = sanitize_line(source, 64);
         if source == "aws.secretsmanager" {
             return Err(invalid(format!(
-                "the event is one of `{shown}`, which is not supported; let a schedule invoke the function"
+                "the event comes from `{shown}`, which is not supported; let a schedule invoke the function"
             )));
         }
         // An object, or its text (the Scheduler).
@@ -91,6 +91,9 @@ impl Event {
             (true, true) => Ok(Self { secret_id: None, mode: Mode::Scheduled }),
             (true, false) => Err(invalid(format!(
                 "the event of `{shown}` is not a schedule, and its `detail` is empty; put `secretId` or `force` into `detail`"
+            ))),
+            (false, false) if detail.keys().all(|name| name.starts_with(SCHEDULER_PREFIX)) => Err(invalid(format!(
+                "the event of `{shown}` is not a schedule; put `secretId` or `force` into its `detail`"
             ))),
             (false, _) => Self::from_members(&detail).map_err(|error| match error {
                 Error::InvalidEvent { problem } => {
@@ -301,6 +304,10 @@ mod tests {
                  `aws.events`)",
             ),
             (
+                json!({"source": "com.example", "detail": {"schedulerX": 1}}),
+                "the event of `com.example` is not a schedule; put `secretId` or `force` into its `detail`",
+            ),
+            (
                 json!({"source": "com.example", "detail": [1]}),
                 "the event of `com.example` has a `detail` that is not a JSON object",
             ),
@@ -310,7 +317,7 @@ mod tests {
             ),
             (
                 json!({"source": "aws.secretsmanager", "detail-type": "Secret Label Updated", "detail": {"name": "crm"}}),
-                "the event is one of `aws.secretsmanager`, which is not supported; let a schedule invoke the function",
+                "the event comes from `aws.secretsmanager`, which is not supported; let a schedule invoke the function",
             ),
             (
                 json!({"Step": "createSecret", "SecretId": "arn", "ClientRequestToken": "v1"}),

@@ -1,4 +1,4 @@
-//! Decodes the body of a response: text in UTF-8 or UTF-16, compressed or not, as an object of JSON or of a form. Knows no member.
+//! Decodes the body of a response: text in UTF-8 or UTF-16, compressed or not, as an object of JSON or of a form.
 
 use std::io::Read;
 
@@ -34,7 +34,8 @@ impl Body {
 
     /// Whether it is a web page: a proxy, a login page or an error page has answered.
     pub fn is_page(&self) -> bool {
-        self.text.starts_with('<')
+        let start: String = self.text.chars().take(14).collect();
+        ["<html", "<!doctype html"].iter().any(|page| start.to_ascii_lowercase().starts_with(page))
     }
 }
 
@@ -79,9 +80,9 @@ fn object(text: &str) -> Option<Document> {
     Some(document)
 }
 
-/// Whether the text is a form with a token or an error: pairs of a name and a value, and nothing that a form encodes.
+/// Whether the text is a form with a token or an error. Its names contain only what a form does not encode; its values may be raw.
 fn is_form(text: &str) -> bool {
-    let names = text.split('&').map(|pair| pair.split_once('=').map(|(name, _)| name));
+    let names = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').map(|(name, _)| name));
     let names: Option<Vec<&str>> = names.collect();
     let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.%[]+".contains(&byte));
     let is_ours = |name: &&str| name.to_ascii_lowercase().contains("token") || *name == "error";
@@ -142,6 +143,7 @@ mod tests {
             ("access_token=a", true),
             ("scope=read write&access_token=a", true),
             ("accessToken=a&x=1", true),
+            ("access_token=a&", true),
             ("error=invalid_grant", true),
             ("a=1&b=2", false),
             ("see /login?next=1&access_token=a", false),

@@ -135,8 +135,8 @@ async fn send(http: &reqwest::Client, clock: &Clock, exchange: &Exchange) -> Tok
             let response = response::read(status, retry_after.as_deref(), &body, clock.now(), &secrets);
             match (response, location) {
                 (TokenResponse::Refused(refusal), Some(location)) if (300..400).contains(&status) => {
-                    let target = redirect_target(&exchange.client.token_endpoint, &location, &secrets);
-                    TokenResponse::Refused(ErrorResponse { description: target.or(refusal.description), ..refusal })
+                    let location = redirect_target(&exchange.client.token_endpoint, &location, &secrets);
+                    TokenResponse::Refused(ErrorResponse { location, ..refusal })
                 }
                 (response, _) => response,
             }

@@ -11,9 +11,9 @@ const MAX_LIFETIME: TimeDelta = TimeDelta::days(3_653);
 const MIN_POINT_IN_TIME: f64 = 1e9;
 const MIN_MILLISECONDS: f64 = 1e11;
 
-/// The members that say how long an access token lives, the most precise first.
+/// The members that say how long an access token lives, in order of precedence.
 const ACCESS_TOKEN: [&str; 20] = [
-    "expires_in_sec", // Google Apps Script's OAuth2 library: `expires_in` beside it is in milliseconds
+    "expires_in_sec", // beside an `expires_in` in milliseconds (seen with Google's OAuth2 library for Apps Script)
     "expires_in_secs",
     "expires_in_seconds",
     "expiresInSec",
@@ -93,7 +93,7 @@ pub(super) fn of_refresh_token(document: &Document) -> Option<End> {
     REFRESH_TOKEN.into_iter().find_map(|name| end(document.get(name)?))
 }
 
-/// The names of all members that this file reads, besides those of other services' documents that are kept beside the tokens.
+/// The members that `tokenResponse` leaves out.
 pub(super) fn members(used: AccessTokenEnd) -> impl Iterator<Item = &'static str> {
     let used = match used {
         AccessTokenEnd::Unspecified => None,

@@ -3,7 +3,7 @@
 //! The order of the decision: words of waiting, words about the refresh token, words about the client, words of trying again, and
 //! then the table of codes. What is in none of them is refused by the provider, and asked again after a back-off.
 
-use super::response::RefusalKind;
+use super::{body::MAX_MEMBERS, response::RefusalKind};
 use crate::{sanitize::redact, secret::Secret, token_secret::document::Document};
 
 /// What an error means.
@@ -17,8 +17,8 @@ pub enum Meaning {
     Refused(RefusalKind),
 }
 
-/// The codes whose words alone do not show what they mean: the code, its meaning, where it was seen.
-pub const CODES: [(&str, Meaning, &str); 24] = {
+/// Known codes, which are never redacted: the code, its meaning, where it was seen. Words decide before them.
+pub const CODES: [(&str, Meaning, &str); 25] = {
     use Meaning::{Busy, Failed, Refused};
     use RefusalKind::{ClientRejected, ProviderRejected, ReauthorizationRequired};
     [
@@ -36,6 +36,7 @@ pub const CODES: [(&str, Meaning, &str); 24] = {
         ("invalid_refresh_token", Refused(ReauthorizationRequired), "Slack"),
         ("token_expired", Refused(ReauthorizationRequired), "Slack, Firebase"),
         ("token_revoked", Refused(ReauthorizationRequired), "Slack"),
+        ("account_inactive", Refused(ReauthorizationRequired), "Slack"),
         ("invalid_client_id", Refused(ClientRejected), "Slack"),
         ("bad_client_secret", Refused(ClientRejected), "Slack"),
         ("internal_error", Failed, "Slack"),
@@ -51,24 +52,36 @@ pub const CODES: [(&str, Meaning, &str); 24] = {
 };
 
 /// Words that ask to wait, wherever they stand.
-pub const WAITING: [&str; 9] = [
+pub const WAITING: [&str; 12] = [
     "too many requests",
     "rate limit",
     "ratelimit",
+    "rate exceeded",
     "being processed",
     "in progress",
-    "not expired",
-    "not yet expired",
+    "concurrent",
     "slow down",
     "throttl",
+    "not yet valid",
+    "not valid yet",
+    "before issued",
 ];
+
+/// The same, unless the text also says that the refresh token is wrong: "ensure that it has not expired".
+pub const NOT_EXPIRED: [&str; 2] = ["not expired", "not yet expired"];
 
 /// Words that promise another result later, wherever they stand.
 pub const TRYING_AGAIN: [&str; 3] = ["try again", "retry", "temporarily"];
 
 /// Phrases about a refresh token, and about a client, that no word below explains.
-const REFRESH_TOKEN_PHRASES: [&str; 3] =
-    ["refresh token authentication", "authenticating refresh token", "failed refresh token"];
+const REFRESH_TOKEN_PHRASES: [&str; 6] = [
+    "refresh token authentication",
+    "authenticating refresh token",
+    "failed refresh token",
+    "token cannot be reused",
+    "token can not be reused",
+    "no longer has requested consent",
+];
 const CLIENT_PHRASES: [&str; 3] =
     ["client authentication failed", "client authentication failure", "failed client authentication"];
 
@@ -128,8 +141,9 @@ const RIGHT: [&str; 13] = [
 const NEGATIONS: [&str; 7] = ["not", "no", "never", "cannot", "t", "longer", "without"];
 
 /// What follows "token" or "client" where the sentence is about something else: "the token request is invalid".
-const OTHER_NOUNS: [&str; 22] = [
+const OTHER_NOUNS: [&str; 27] = [
     "request",
+    "requests",
     "endpoint",
     "type",
     "types",
@@ -142,20 +156,55 @@ const OTHER_NOUNS: [&str; 22] = [
     "scopes",
     "grant",
     "method",
-    "parameter",
     "format",
     "required",
     "exchange",
     "issuance",
+    "issuing",
     "generation",
     "service",
     "server",
-    "store",
+    "error",
+    "errors",
+    "json",
+    "xml",
+    "x",
+];
+
+/// What follows a word such as "invalid" where it is about that: "the client requested an invalid scope".
+const NOUNS_OF_WRONG: [&str; 15] = [
+    "scope",
+    "scopes",
+    "request",
+    "response",
+    "error",
+    "errors",
+    "parameter",
+    "parameters",
+    "grant",
+    "type",
+    "url",
+    "uri",
+    "redirect",
+    "method",
+    "value",
 ];
 
 /// Tokens that are not refresh tokens.
-const OTHER_TOKENS: [&str; 10] =
-    ["access", "id", "csrf", "bearer", "device", "request", "session", "security", "client", "verification"];
+const OTHER_TOKENS: [&str; 12] = [
+    "access",
+    "id",
+    "csrf",
+    "xsrf",
+    "jwt",
+    "bearer",
+    "device",
+    "request",
+    "session",
+    "security",
+    "client",
+    "verification",
+];
 
 /// What may stand between a word and the noun after it: "an invalid or expired refresh token".
 const BESIDE: [&str; 8] = ["or", "and", "a", "an", "the", "your", "this", "oauth"];
@@ -171,14 +220,19 @@ pub(super) struct ErrorText {
     pub error: Option<String>,
     /// The description, sanitized.
     pub description: Option<String>,
-    /// Whether a member that is there for errors only says that there is one.
+    /// Whether a member reports an error explicitly: `error`, `errors`, `"ok": false`.
     pub is_explicit: bool,
+    /// Whether a flag says that the request failed.
+    pub is_denied: bool,
 }
 
 impl ErrorText {
     /// The error in a response. `None`: no member of it names one.
     pub fn read(document: &Document, secrets: &[&Secret]) -> Option<Self> {
-        let found = Found::of(document);
+        let mut found = Found::of(document);
+        for text in found.codes.iter_mut().chain(&mut found.texts) {
+            cut(text);
+        }
         if found.codes.is_empty() && found.texts.is_empty() && !found.is_explicit {
             return None;
         }
@@ -198,7 +252,7 @@ impl ErrorText {
             }
         }
         let description = (!texts.is_empty()).then(|| redact(&texts.join("; "), secrets));
-        Some(Self { meaning, error, description, is_explicit: found.is_explicit })
+        Some(Self { meaning, error, description, is_explicit: found.is_explicit, is_denied: found.is_denied })
     }
 }
 
@@ -208,6 +262,8 @@ struct Found {
     codes: Vec<String>,
     texts: Vec<String>,
     is_explicit: bool,
+    /// `"ok": false`, `"success": false`.
+    is_denied: bool,
 }
 
 /// What providers put into the members of an error when there is no error.
@@ -216,47 +272,65 @@ const NO_ERROR: [&str; 9] = ["null", "false", "0", "{}", "[]", "", "200", "ok", 
 /// Words that say only that there is an error.
 const JUST_AN_ERROR: [&str; 5] = ["error", "err", "fail", "failed", "failure"];
 
-/// Longer texts are not searched for words.
+/// How much of a text is searched for words and shown.
 const MAX_TEXT_BYTES: usize = 4096;
+
+fn cut(text: &mut String) {
+    let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or_default());
+}
 
 impl Found {
     fn of(document: &Document) -> Self {
-        let mut found = Self::default();
-        if let Some(error) = document.get("error").filter(|error| !is_none(error)) {
-            found.is_explicit = true;
-            found.read_error(error);
-        }
-        for flag in ["ok", "success"] {
-            found.is_explicit |= document.get(flag) == Some("false");
-        }
-        if let Some(first) = document.get("errors").and_then(first_of).filter(|error| !is_none(error)) {
-            found.is_explicit = true;
-            found.read_error(&first);
-        }
-        for name in ["error_code", "errorCode", "code", "status"] {
-            if let Some(code) = document.get(name).and_then(code).filter(|code| !is_none(code)) {
-                if JUST_AN_ERROR.contains(&code.to_lowercase().as_str()) {
-                    found.is_explicit = true;
-                } else {
-                    found.codes.push(code);
-                }
+        let found = Self::at_the_top(document);
+        // `{"data": {"error_code": 10010, "description": "…"}, "message": "error"}` (TikTok)
+        if found.codes.is_empty() && found.texts.iter().all(|text| is_just_an_error(text)) {
+            let inner = document.members().filter_map(|(_, value)| Document::parse(value).ok());
+            if let Some(inner) = inner.map(|inner| Self::at_the_top(&inner)).find(|inner| !inner.codes.is_empty()) {
+                return Self { is_explicit: found.is_explicit || inner.is_explicit, ..inner };
             }
         }
-        let texts: &[&str] = if document.get("error_description").is_some_and(|text| !is_none(text)) {
-            &["error_description"]
-        } else {
-            &["message", "msg", "reason", "detail", "error_message", "errorMessage"]
-        };
-        found.texts.extend(texts.iter().filter_map(|name| document.get(name).and_then(text)));
-        // Without a code, a text that says only "OK" is no error.
-        found.texts.retain(|text| !is_none(text));
+        found
+    }
+
+    fn at_the_top(document: &Document) -> Self {
+        let mut found = Self::default();
+        let mut descriptions = Vec::new();
+        let mut texts = Vec::new();
+        for (name, value) in document.members().take(MAX_MEMBERS) {
+            // `errorCode`, `error_code` and `ErrorCode` are one name.
+            let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+            let name = name.to_ascii_lowercase();
+            found.is_denied |= ["ok", "success"].contains(&name.as_str()) && value == "false";
+            if is_none(value) {
+                continue;
+            }
+            match name.as_str() {
+                "error" => found.read_error(value),
+                "errors" => found.read_error(&first_of(value).unwrap_or_else(|| value.to_owned())),
+                "errorcode" | "errcode" | "code" | "status" => match code(value) {
+                    Some(code) if is_just_an_error(&code) => found.is_explicit = true,
+                    Some(code) => found.codes.push(code),
+                    None => {}
+                },
+                "errordescription" => descriptions.extend(text(value)),
+                "message" | "msg" | "reason" | "detail" | "errormessage" | "errmsg" => texts.extend(text(value)),
+                _ => {}
+            }
+        }
+        found.is_explicit |= found.is_denied;
+        found.texts.extend(if descriptions.is_empty() { texts } else { descriptions });
         found
     }
 
     /// The value of `error`, or the first of `errors`: a text, or an object.
     fn read_error(&mut self, json: &str) {
+        if is_none(json) {
+            return;
+        }
+        self.is_explicit = true;
         let Ok(object) = Document::parse(json) else {
-            self.codes.extend(code(json).filter(|code| !JUST_AN_ERROR.contains(&code.to_lowercase().as_str())));
+            self.codes.extend(code(json).filter(|code| !is_just_an_error(code)));
             return;
         };
         for name in ["status", "code", "type", "error"] {
@@ -271,7 +345,17 @@ impl Found {
         for name in ["message", "msg", "description", "detail", "title", "reason"] {
             self.texts.extend(object.get(name).and_then(text));
         }
+        // "refresh_token": ["is invalid"]
+        for (name, value) in object.members().take(MAX_MEMBERS) {
+            if let Some(text) = first_of(value).as_deref().and_then(text) {
+                self.texts.push(format!("{name} {text}"));
+            }
+        }
     }
+}
+
+fn is_just_an_error(text: &str) -> bool {
+    JUST_AN_ERROR.contains(&text.trim().to_ascii_lowercase().as_str())
 }
 
 /// Whether a member's value (JSON text, or the text in it) says that there is no error.
@@ -307,17 +391,19 @@ fn code_meaning(code: &str) -> Option<Meaning> {
 
 /// What these texts mean, and these codes, which are among the texts.
 fn meaning<'a>(texts: impl Iterator<Item = &'a str>, codes: &[String]) -> Option<Meaning> {
-    let texts: Vec<String> = texts.filter(|text| text.len() <= MAX_TEXT_BYTES).map(plain).collect();
+    let texts: Vec<String> = texts.map(plain).collect();
     let contain = |words: &[&str]| texts.iter().any(|text| words.iter().any(|word| text.contains(word)));
     let of_code = codes.iter().find_map(|code| code_meaning(code));
-    if contain(&WAITING) {
-        return Some(Meaning::Busy);
-    }
     let is_wrong = |words: &[&str], is_noun: fn(&[&str], usize) -> bool| {
         let mut sentences = texts.iter().flat_map(|text| text.split('.')).map(|text| text.split_ascii_whitespace());
         sentences.any(|sentence| says_wrong(&sentence.collect::<Vec<_>>(), words, is_noun))
     };
-    if contain(&REFRESH_TOKEN_PHRASES) || is_wrong(&WRONG_TOKEN, is_refresh_token) {
+    let is_token_wrong = contain(&REFRESH_TOKEN_PHRASES) || is_wrong(&WRONG_TOKEN, is_refresh_token);
+    if contain(&WAITING) || (contain(&NOT_EXPIRED) && !is_token_wrong) {
+        return Some(Meaning::Busy);
+    }
+    // With this code, no word about a client or about trying again says otherwise: "client session not active" (Keycloak).
+    if is_token_wrong || of_code == Some(Meaning::Refused(RefusalKind::ReauthorizationRequired)) {
         return Some(Meaning::Refused(RefusalKind::ReauthorizationRequired));
     }
     if contain(&CLIENT_PHRASES) || is_wrong(&[], is_client) {
@@ -359,6 +445,9 @@ fn says_wrong(sentence: &[&str], more: &[&str], is_noun: fn(&[&str], usize) -> b
         let start = if at > 0 && ["refresh", "client"].contains(&sentence[at - 1]) { at - 1 } else { at };
         let is_wrong = |place: usize| {
             let word = &sentence[place];
+            if sentence.get(place + 1).is_some_and(|next| NOUNS_OF_WRONG.contains(next)) {
+                return false;
+            }
             let is_negated = sentence[place.saturating_sub(2)..place].iter().any(|word| NEGATIONS.contains(word));
             if is_negated { RIGHT.contains(word) } else { WRONG.contains(word) || more.contains(word) }
         };
@@ -373,7 +462,8 @@ fn is_refresh_token(sentence: &[&str], at: usize) -> bool {
     match sentence[at] {
         "refreshtoken" => true,
         // "Could not refresh token", "failed to refresh token".
-        "token" | "tokens" if before(1) == "refresh" => !["to", "not", "cannot", "t"].contains(&before(2)),
+        // And the grant type of that name.
+        "token" | "tokens" if before(1) == "refresh" => !["to", "not", "cannot", "t", "type"].contains(&before(2)),
         "token" | "tokens" => !OTHER_TOKENS.contains(&before(1)),
         _ => false,
     }
@@ -404,6 +494,13 @@ mod tests {
             ("access_denied", "Rate limit exceeded: access_token not expired", Some(Busy)),
             ("invalid_grant", "token request is already being processed", Some(Busy)),
             ("E1", "Too Many Requests", Some(Busy)),
+            ("E1", "Rate exceeded", Some(Busy)),
+            ("E1", "Token used before issued", Some(Busy)),
+            (
+                "invalid_request",
+                "Failed to refresh token because of multiple concurrent requests using the same token which is not allowed.",
+                Some(Busy),
+            ),
             // The refresh token.
             ("unauthorized_client", "refresh_token is invalid", Some(Refused(ReauthorizationRequired))),
             ("invalid_request", "The refresh token was not found.", Some(Refused(ReauthorizationRequired))),
@@ -415,7 +512,38 @@ mod tests {
             ("refresh_token_authentication_error", "", Some(Refused(ReauthorizationRequired))),
             ("REFRESH_TOKEN_EXPIRED", "", Some(Refused(ReauthorizationRequired))),
             ("RefreshTokenRevoked", "", Some(Refused(ReauthorizationRequired))),
+            ("E1", "An invalid or expired token", Some(Refused(ReauthorizationRequired))),
+            ("invalid_grant", "Client session not active", Some(Refused(ReauthorizationRequired))),
+            (
+                "invalid_grant",
+                "Your session has expired. Please log in and try again.",
+                Some(Refused(ReauthorizationRequired)),
+            ),
+            (
+                "invalid_grant",
+                "Refresh token is invalid. Ensure that it has not expired or been revoked.",
+                Some(Refused(ReauthorizationRequired)),
+            ),
+            (
+                "invalid_scope",
+                "Client no longer has requested consent from user",
+                Some(Refused(ReauthorizationRequired)),
+            ),
+            ("invalid_request", "This refresh token cannot be reused", Some(Refused(ReauthorizationRequired))),
+            (
+                "invalid_request",
+                "The refresh_token parameter is invalid or expired",
+                Some(Refused(ReauthorizationRequired)),
+            ),
+            ("account_inactive", "", Some(Refused(ReauthorizationRequired))),
             // The client.
+            ("invalid_client", "JWT token is invalid", Some(Refused(ClientRejected))),
+            (
+                "unauthorized_client",
+                "Grant type refresh_token is not enabled for this client",
+                Some(Refused(ClientRejected)),
+            ),
+            ("E1", "Invalid OAuth client", Some(Refused(ClientRejected))),
             ("deleted_client", "The OAuth client was deleted.", Some(Refused(ClientRejected))),
             ("E1", "Client authentication failed", Some(Refused(ClientRejected))),
             ("E1", "The client_secret is incorrect", Some(Refused(ClientRejected))),
@@ -430,7 +558,14 @@ mod tests {
             ("invalid_scope", "The refresh token request has an invalid scope", Some(Refused(ProviderRejected))),
             ("invalid_request", "Missing redirect_uri param is required.", Some(Refused(ProviderRejected))),
             ("server_error", "", Some(Failed)),
+            ("invalid_scope", "The client requested an invalid scope.", Some(Refused(ProviderRejected))),
+            ("invalid_request", "Content-Type application/json is not accepted", Some(Refused(ProviderRejected))),
             // Neither.
+            ("E1", "Failed to generate token: unknown error", None),
+            ("E1", "Error refreshing token: bad response from upstream", None),
+            ("E1", "Token issuing is disabled during maintenance", None),
+            ("E1", "Unknown application error", None),
+            ("E1", "Client error: 400 Bad Request", None),
             ("internal_failure", "", None),
             ("unsupported_token_type", "", None),
             ("access_denied", "The resource owner denied the request", None),
@@ -440,8 +575,6 @@ mod tests {
             ("E1", "The token endpoint is disabled. Use another.", None),
             ("E1", "The client used an unsupported method", None),
             ("E1", "bad value client_secret=…", None),
-            ("E1", "An invalid or expired token", Some(Refused(ReauthorizationRequired))),
-            ("E1", "Invalid OAuth client", Some(Refused(ClientRejected))),
         ] {
             let json = serde_json::json!({"error": error_code, "error_description": description}).to_string();
             assert_eq!(error(&json).unwrap().meaning, expected, "{json}");
@@ -449,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_has_every_code_and_every_word() {
+    fn the_documentation_has_every_code_and_the_words_of_waiting_and_trying_again() {
         let page = include_str!("../../docs/errors.md");
         let rows = CODES.iter().map(|(code, meaning, seen_at)| {
             let meaning = match meaning {
@@ -463,7 +596,7 @@ mod tests {
         });
         let table: String = rows.collect();
         assert!(page.contains(&table), "docs/errors.md must contain this table:\n{table}");
-        for word in WAITING.iter().chain(&TRYING_AGAIN) {
+        for word in WAITING.iter().chain(&NOT_EXPIRED).chain(&TRYING_AGAIN) {
             assert!(page.contains(&format!("`{word}`")), "docs/errors.md must name `{word}`");
         }
     }
@@ -491,6 +624,14 @@ mod tests {
             (r#"{"error":"invalid_grant","reason":"Invalid Token!"}"#, "invalid_grant: Invalid Token!"),
             (r#"{"message":"Bad Request","code":"E17"}"#, "E17: Bad Request"),
             (r#"{"status":401,"body":{}}"#, "401"),
+            (r#"{"errcode":40030,"errmsg":"invalid refresh_token"}"#, "40030: invalid refresh_token"),
+            (r#"{"ErrorCode":"invalid_request","Error":"Invalid refresh token"}"#, "invalid_request"),
+            (
+                r#"{"data":{"description":"x","error_code":10010,"msg":"Invalid refresh_token"},"message":"error"}"#,
+                "10010: Invalid refresh_token",
+            ),
+            (r#"{"errors":{"refresh_token":["is invalid"]}}"#, ": refresh_token is invalid"),
+            (r#"{"errors":"bad things"}"#, "bad things"),
             (r#"{"ok":false}"#, ""),
             (r#"{"status":"error","message":"no such thing"}"#, ": no such thing"),
         ] {

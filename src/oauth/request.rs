@@ -33,7 +33,7 @@ impl Client {
         let mut request = Request::new(Method::POST, self.token_endpoint.clone());
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        // Without it a provider may compress (RFC 9110 section 12.5.3), and no decoder is built in.
+        // Without it a provider may compress (RFC 9110 section 12.5.3), and only gzip is decoded.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(
             CONTENT_TYPE,
@@ -166,7 +166,11 @@ mod tests {
         );
         assert_eq!(request.headers()["x-api-key"], "k");
         assert_eq!(request.headers()[ACCEPT], "*/*");
-        assert_eq!(request.headers()[ACCEPT_ENCODING], "identity", "a compressed response could not be read");
+        assert_eq!(
+            request.headers()[ACCEPT_ENCODING],
+            "identity",
+            "a response in another encoding than gzip could not be read"
+        );
         assert_eq!(request.headers()[CONTENT_TYPE], "application/x-www-form-urlencoded");
     }
 

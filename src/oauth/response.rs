@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{
     body::{Body, MAX_MEMBERS},
@@ -12,7 +13,7 @@ use super::{
     refusal::{self, ErrorText, Meaning},
 };
 use crate::{
-    sanitize::sanitize_line,
+    sanitize::{redact, sanitize_line},
     secret::Secret,
     token_secret::{NewTokens, RefreshTokenExpiry, document::Document},
 };
@@ -24,7 +25,10 @@ const MAX_LIFETIME: TimeDelta = TimeDelta::days(36_525);
 const MAX_NAMED_MEMBERS: usize = 12;
 
 /// How deep a response is searched for tokens.
-const MAX_DEPTH: usize = 4;
+const MAX_DEPTH: usize = 8;
+
+/// A longer text cannot be shown whole, and its parts look like a token.
+const MAX_PRINTED_TOKEN_BYTES: usize = 4096;
 
 /// The result of an exchange.
 #[derive(Debug)]
@@ -78,10 +82,12 @@ impl IssuedTokens {
             scope: self.scope,
             refreshed_at: sent_at,
             expires_at: sent_at + lifetime,
-            refresh_token_expires_at: match self.refresh_token_end.map(|end| end.lifetime(sent_at)) {
-                None => RefreshTokenExpiry::Unspecified,
-                Some(lifetime) if lifetime <= TimeDelta::zero() => RefreshTokenExpiry::Never,
-                Some(lifetime) => RefreshTokenExpiry::At(sent_at + lifetime.min(MAX_LIFETIME)),
+            refresh_token_expires_at: match self.refresh_token_end {
+                Some(End::In(lifetime)) if lifetime <= TimeDelta::zero() => RefreshTokenExpiry::Never,
+                Some(end) if end.lifetime(sent_at) > TimeDelta::zero() => {
+                    RefreshTokenExpiry::At(sent_at + end.lifetime(sent_at).min(MAX_LIFETIME))
+                }
+                Some(_) | None => RefreshTokenExpiry::Unspecified,
             },
             rest: self.rest,
         }
@@ -107,8 +113,11 @@ pub struct ErrorResponse {
     pub status: u16,
     /// The error code; `None` for a bare status.
     pub error: Option<String>,
-    /// The description. Of a redirect: the address that it leads to, without its query.
+    /// The description.
     pub description: Option<String>,
+    /// Where a redirect leads, without its query.
+    #[serde(skip)]
+    pub location: Option<String>,
 }
 
 /// What a refusal means for the person who has to act.
@@ -132,8 +141,8 @@ impl fmt::Display for ErrorResponse {
             None => write!(f, " without an OAuth error")?,
         }
         match &self.description {
-            Some(description) if self.redirect_target().is_none() => write!(f, ": {description}"),
-            _ => Ok(()),
+            Some(description) => write!(f, ": {description}"),
+            None => Ok(()),
         }
     }
 }
@@ -144,13 +153,6 @@ impl ErrorResponse {
     pub fn is_final(&self) -> bool {
         let is_known = |code: &String| refusal::is_known_refusal(code);
         self.kind != RefusalKind::ProviderRejected || self.error.as_ref().is_some_and(is_known)
-    }
-
-    /// Where it leads, if it is a redirect.
-    #[must_use]
-    pub fn redirect_target(&self) -> Option<&str> {
-        let is_redirect = (300..400).contains(&self.status) && self.error.is_none();
-        self.description.as_deref().filter(|_| is_redirect)
     }
 }
 
@@ -198,30 +200,47 @@ pub fn read(
     let body = Body::read(body);
     let document = body.document.as_ref();
     let is_success = (200..300).contains(&status);
-    // A response that contains tokens must not make us print them.
-    let own = document.map(|document| token_texts(document, MAX_DEPTH)).unwrap_or_default();
-    let secrets: Vec<&Secret> = secrets.iter().copied().chain(&own).collect();
-    let error_text = document.and_then(|document| ErrorText::read(document, &secrets));
-    let meaning = error_text.as_ref().and_then(|error_text| error_text.meaning);
+    let mut own = Vec::new();
+    if let Some(document) = document {
+        collect_tokens(document, MAX_DEPTH, &mut own);
+    }
+    // An error may repeat the token that was sent.
+    own.retain(|token| !secrets.contains(&token));
+    // A response that contains tokens must not make us print them. (A longer text cannot be in a message.)
+    let printable = own.iter().filter(|token| token.expose().len() <= MAX_PRINTED_TOKEN_BYTES).take(MAX_NAMED_MEMBERS);
+    let secrets: Vec<&Secret> = secrets.iter().copied().chain(printable).collect();
+    let error_text = document.and_then(|document| ErrorText::read(document, &secrets)).unwrap_or_default();
+    let ErrorText { meaning, is_explicit, is_denied, .. } = error_text;
     // What only looks like an error beside tokens is none: `{"access_token": …, "message": …}`.
-    let is_error = error_text.as_ref().is_some_and(|error_text| error_text.is_explicit);
-    if is_success && let Some(issued) = document.and_then(|document| issued_tokens(document, now)) {
-        return if issued.are_printable() && !(is_error && meaning.is_some()) {
+    if is_success && let Some(issued) = document.and_then(|document| issued_tokens(document, is_explicit, now)) {
+        let leaves_out_a_refresh_token =
+            issued.refresh_token.is_none() && document.is_some_and(|document| names_refresh_token(document, MAX_DEPTH));
+        let is_clear = issued.are_printable() && !leaves_out_a_refresh_token;
+        return if is_clear && !is_denied && !(is_explicit && meaning.is_some()) {
             TokenResponse::Issued(issued)
         } else {
-            TokenResponse::Unreadable(unreadable(status, &body))
+            TokenResponse::Unreadable(unreadable(status, &body, &secrets))
         };
     }
+    // What was issued must not be lost, whatever else the response says. An error that is known has issued nothing.
+    let names_tokens = match document {
+        Some(_) => !own.is_empty(),
+        None => !body.is_page() && ACCESS_TOKEN.iter().any(|name| body.text.contains(name)),
+    };
+    if is_success && names_tokens && !is_denied && !(is_explicit && meaning.is_some()) {
+        return TokenResponse::Unreadable(unreadable(status, &body, &secrets));
+    }
+    // Some providers put into the body what others express by the status.
     let refused = matches!(meaning, Some(Meaning::Refused(_)));
     let busy = status == 429 || (status == 425 && !refused) || meaning == Some(Meaning::Busy);
     // A timeout or a failure of the server. It may have processed the request.
     let failed = (500..600).contains(&status) || (status == 408 && !refused) || meaning == Some(Meaning::Failed);
     if busy || failed {
         let mut what = format!("answered {status}");
-        if let Some(error) = error_text.as_ref().and_then(|error_text| error_text.error.as_ref()) {
+        if let Some(error) = &error_text.error {
             what = format!("{what}, {error}");
         }
-        if let Some(description) = error_text.as_ref().and_then(|error_text| error_text.description.as_ref()) {
+        if let Some(description) = &error_text.description {
             what = format!("{what}: {description}");
         }
         // A gateway may answer 5xx although the token endpoint behind it did its work.
@@ -231,23 +250,15 @@ pub fn read(
             TransportError::MaybeSpent { what, responded: true }
         });
     }
-    // Some providers put into the body what others express by the status.
-    let names_tokens = match document {
-        Some(_) => !own.is_empty(),
-        None => !body.is_page() && ["access_token", "accessToken"].iter().any(|name| body.text.contains(name)),
-    };
-    if is_success && names_tokens && !(is_error && refused) {
-        return TokenResponse::Unreadable(unreadable(status, &body));
-    }
-    if error_text.is_some() || !is_success {
-        let ErrorText { error, description, .. } = error_text.unwrap_or_default();
+    let ErrorText { error, description, .. } = error_text;
+    if !is_success || is_explicit || error.is_some() || description.is_some() {
         let kind = match meaning {
             Some(Meaning::Refused(kind)) => kind,
             _ => RefusalKind::ProviderRejected,
         };
-        return TokenResponse::Refused(ErrorResponse { kind, status, error, description });
+        return TokenResponse::Refused(ErrorResponse { kind, status, error, description, location: None });
     }
-    let names = document.map(member_names).unwrap_or_default();
+    let names = document.map(|document| member_names(document, &secrets)).unwrap_or_default();
     let members = if names.is_empty() { String::new() } else { format!(" (its members: {})", names.join(", ")) };
     TokenResponse::Failed(TransportError::MaybeSpent {
         what: format!("answered {status} without an access token that could be read{members}"),
@@ -255,32 +266,44 @@ pub fn read(
     })
 }
 
-fn unreadable(status: u16, body: &Body) -> UnreadableTokens {
-    let members = body.document.as_ref().map(member_names).unwrap_or_default();
+fn unreadable(status: u16, body: &Body, secrets: &[&Secret]) -> UnreadableTokens {
+    let members = body.document.as_ref().map(|document| member_names(document, secrets)).unwrap_or_default();
     UnreadableTokens { status, text: body.text.as_str().into(), members }
 }
 
-/// The names of the members, for a message.
-fn member_names(document: &Document) -> Vec<String> {
-    document.members().take(MAX_NAMED_MEMBERS).map(|(name, _)| format!("`{}`", sanitize_line(name, 40))).collect()
+/// The names of the members, for a message. A provider may use a token as a name.
+fn member_names(document: &Document, secrets: &[&Secret]) -> Vec<String> {
+    let names = document.members().take(MAX_NAMED_MEMBERS).map(|(name, _)| name.chars().take(64).collect::<String>());
+    names.map(|name| format!("`{}`", sanitize_line(&redact(&name, secrets), 40))).collect()
 }
 
-/// The texts in members whose names contain `token`, at any depth.
-fn token_texts(document: &Document, depth: usize) -> Vec<Secret> {
-    let mut texts = Vec::new();
+/// What the names of members contain that are about tokens and hold none: `token_type`, `token_url`, `next_page_token`, `csrf_token`.
+const NOT_TOKENS: [&str; 8] = ["type", "url", "uri", "page", "csrf", "expir", "request", "session"];
+
+/// Collects the texts in members whose names contain `token`, at any depth, also in arrays and in texts that are JSON.
+fn collect_tokens(document: &Document, depth: usize, tokens: &mut Vec<Secret>) {
     for (name, value) in document.members().take(MAX_MEMBERS) {
         let name = name.to_ascii_lowercase();
-        if let Some(text) = text(value) {
-            if name.contains("token") && !name.contains("type") {
-                texts.push(text);
-            }
-        } else if depth > 1
-            && let Ok(inner) = Document::parse(value)
-        {
-            texts.extend(token_texts(&inner, depth - 1));
-        }
+        let is_token = name.contains("token") && !NOT_TOKENS.iter().any(|other| name.contains(other));
+        collect_from(value, is_token, depth, tokens);
     }
-    texts
+}
+
+fn collect_from(value: &str, is_token: bool, depth: usize, tokens: &mut Vec<Secret>) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    if let Ok(inner) = Document::parse(value) {
+        collect_tokens(&inner, depth, tokens);
+    } else if let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(value) {
+        values.into_iter().take(MAX_MEMBERS).for_each(|value| collect_from(value.get(), is_token, depth, tokens));
+    } else if let Some(text) = text(value) {
+        match Document::parse(text.expose()) {
+            Ok(inner) => collect_tokens(&inner, depth, tokens),
+            Err(_) if is_token => tokens.push(text),
+            Err(_) => {}
+        }
+    } else if is_token && value.parse::<u64>().is_ok() {
+        tokens.push(value.into());
+    }
 }
 
 /// A text that is not empty.
@@ -304,8 +327,23 @@ impl IssuedTokens {
     }
 }
 
+/// Whether a member named like a refresh token has a text, a number or a token in it, at any depth.
+fn names_refresh_token(document: &Document, depth: usize) -> bool {
+    document.members().take(MAX_MEMBERS).any(|(name, value)| {
+        let name = name.to_ascii_lowercase();
+        let is_refresh_token =
+            name.contains("refresh") && name.contains("token") && !NOT_TOKENS.iter().any(|other| name.contains(other));
+        let mut found = Vec::new();
+        if is_refresh_token {
+            collect_from(value, true, depth, &mut found);
+        }
+        !found.is_empty()
+            || (depth > 1 && Document::parse(value).is_ok_and(|inner| names_refresh_token(&inner, depth - 1)))
+    })
+}
+
 /// The tokens in a response: at the top, or in its one member that is an object with an access token.
-fn issued_tokens(document: &Document, now: DateTime<Utc>) -> Option<IssuedTokens> {
+fn issued_tokens(document: &Document, is_error: bool, now: DateTime<Utc>) -> Option<IssuedTokens> {
     let holds = |document: &Document, names: &[&str]| member(document, names).is_some();
     let mut inner = document.members().filter_map(|(_, value)| Document::parse(value).ok());
     let mut wrapped = |names: &[&str]| {
@@ -316,7 +354,7 @@ fn issued_tokens(document: &Document, now: DateTime<Utc>) -> Option<IssuedTokens
         (document.clone(), &ACCESS_TOKEN[..])
     } else if let Some(inner) = wrapped(&ACCESS_TOKEN) {
         (inner, &ACCESS_TOKEN[..])
-    } else if holds(document, &TOKEN) {
+    } else if !is_error && holds(document, &TOKEN) {
         (document.clone(), &TOKEN[..])
     } else {
         return None;
@@ -402,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn the_refresh_tokens_own_end_has_three_names_and_zero_is_never() {
+    fn the_end_of_the_refresh_token_is_read_and_zero_is_never() {
         for (member, expiry) in [
             ("", RefreshTokenExpiry::Unspecified),
             (r#","refresh_token_expires_in":5"#, RefreshTokenExpiry::At(DateTime::from_timestamp(5, 0).unwrap())),
@@ -418,20 +456,21 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_member_of_its_own_is_kept_as_it_was_said() {
+    fn other_members_are_stored_unchanged() {
         let tokens = new_tokens(r#"{"access_token":"a","instance_url":"https://x","n":1.50,"token_type":"Bearer"}"#);
         assert_eq!(tokens.rest.to_text().expose(), r#"{"instance_url":"https://x","n":1.50}"#);
     }
 
     #[test]
     fn an_empty_refresh_token_is_none() {
-        for member in ["", r#","refresh_token":"""#, r#","refresh_token":null"#, r#","refresh_token":5"#] {
+        for member in ["", r#","refresh_token":"""#, r#","refresh_token":null"#, r#","refresh_token":{"expires_in":5}"#]
+        {
             assert_eq!(new_tokens(&format!(r#"{{"access_token":"a"{member}}}"#)).refresh_token, None, "{member}");
         }
     }
 
     #[test]
-    fn a_refusal_is_told_from_trouble() {
+    fn each_response_is_a_refusal_or_a_failure() {
         use RefusalKind::{ClientRejected, ProviderRejected, ReauthorizationRequired};
         for (status, body, expected) in [
             (400, r#"{"error":"invalid_grant"}"#, Some((ReauthorizationRequired, true))),
@@ -467,14 +506,13 @@ mod tests {
             (500, r#"{"error":"invalid_grant"}"#, None),
             (503, "<html>", None),
             (200, "<html>", None),
-            (200, r#"<a href="/login?next=1&access_token=of-another">"#, None),
+            (200, r#"<html><a href="/login?next=1&access_token=of-another">"#, None),
             (200, r#"<a href="/login?next=1&error=invalid_grant">"#, None),
             (404, r#"<a href="/login?next=1&error=invalid_grant">"#, Some((ProviderRejected, false))),
             (200, "", None),
             (200, "{}", None),
             (200, "[]", None),
             (200, r#"{"access_token":""}"#, None),
-            (200, r#"{"access_token":5}"#, None),
         ] {
             match (answer(status, body), expected) {
                 (TokenResponse::Refused(refusal), Some((kind, named))) => {
@@ -608,6 +646,16 @@ mod tests {
             (r#"{"access_token":"a","refresh_token":"ü"}"#, "`access_token`, `refresh_token`"),
             (r#"{"error":"invalid_grant","access_token":"a"}"#, "`error`, `access_token`"),
             (r#"{"error":"odd","userToken":"a"}"#, "`error`, `userToken`"),
+            (r#"{"newToken":"a","message":"please retry"}"#, "`newToken`, `message`"),
+            (r#"{"access_token":"a","refresh_token":{"token":"r"}}"#, "`access_token`, `refresh_token`"),
+            (r#"{"access_token":5}"#, "`access_token`"),
+            (r#"{"access_token":"a","refresh_token":5}"#, "`access_token`, `refresh_token`"),
+            (r#"{"data":{"access_token":"a"},"refresh_token":"r"}"#, "`data`, `refresh_token`"),
+            (r#"{"access":{"access_token":"a"},"refresh":{"refresh_token":"r"}}"#, "`access`, `refresh`"),
+            (r#"{"access_token":"a","data":{"refresh_token":"r"}}"#, "`access_token`, `data`"),
+            (r#"{"data":[{"access_token":"a","refresh_token":"r"}]}"#, "`data`"),
+            (r#"{"statusCode":200,"body":"{\"access_token\":\"a\"}"}"#, "`statusCode`, `body`"),
+            ("<response><access_token>a</access_token></response>", ""),
         ] {
             match answer(200, body) {
                 TokenResponse::Unreadable(kept) => {
@@ -619,8 +667,12 @@ mod tests {
         // Not a success, or nothing that looks like tokens.
         for (status, body) in [
             (400, r#"{"newToken":"a"}"#),
-            (200, r#"<a href="?access_token=a">"#),
-            (200, r#"{"token_type":"Bearer"}"#),
+            (200, r#"<html><a href="?access_token=a">"#),
+            (200, r#"{"token_type":"Bearer","csrf_token":"a","token_url":"b","next_page_token":"c"}"#),
+            (200, r#"{"ok":false,"error":"ratelimited","old_token":"a"}"#),
+            (200, r#"{"success":false,"message":"Session ended","token":"req-123"}"#),
+            (200, r#"{"result":"denied","token":"refresh-token-so-far"}"#),
+            (200, r#"<!DOCTYPE html><a href="?access_token=a">"#),
             (200, r#"{"error":"invalid_grant","old_token":"a"}"#),
             (200, ""),
         ] {
@@ -643,11 +695,21 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_is_named_like_a_secret_is_not_shown() {
+        let TokenResponse::Failed(TransportError::MaybeSpent { what, .. }) =
+            answer(200, r#"{"refresh-token-so-far":{"active":false},"a":1}"#)
+        else {
+            panic!("not failed")
+        };
+        assert!(what.ends_with("(its members: `[redacted]`, `a`)"), "{what}");
+    }
+
+    #[test]
     fn an_object_without_tokens_is_described_by_its_members() {
         let TokenResponse::Failed(TransportError::MaybeSpent { what, .. }) = answer(200, r#"{"a":1,"b\n":2}"#) else {
             panic!("not failed")
         };
-        assert_eq!(what, "answered 200 without an access token that could be read (its members: `a`, `b?`)");
+        assert_eq!(what, "answered 200 without an access token that could be read (its members: `a`, `b`)");
     }
 
     #[test]

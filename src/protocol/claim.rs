@@ -154,7 +154,7 @@ impl<S: SecretStore> Run<'_, S> {
         if let Some(staged) = self.staged(&due.key).await? {
             return Ok(ClaimResult::Staged(Box::new(staged)));
         }
-        // A run that got a complete response has said itself whether the token may be spent.
+        // That run sent nothing, or its own error says what the complete response was.
         if end != ClaimEnd::Unknown {
             return Ok(ClaimResult::Claimed(attempt(number, History::First, inventory)));
         }

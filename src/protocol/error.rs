@@ -59,7 +59,7 @@ pub enum Error {
         /// The token endpoint, without its query.
         endpoint: String,
         /// The error response.
-        refusal: ErrorResponse,
+        refusal: Box<ErrorResponse>,
         /// What happened before.
         history: History,
         /// What to do where the grant itself is refused.
@@ -152,11 +152,11 @@ impl Error {
                 RefusalKind::ClientRejected => ErrorType::ClientRejected,
                 RefusalKind::ProviderRejected => ErrorType::ProviderRejected,
             },
-            Self::Unusable { .. } => ErrorType::ProviderRejected,
+            Self::Unusable { kept: Some(_), .. } => ErrorType::ProviderRejected,
             Self::ProviderUnavailable { .. } => ErrorType::ProviderUnavailable,
             Self::StoreUnavailable { .. } => ErrorType::StoreUnavailable,
             Self::VersionQuota { .. } => ErrorType::VersionQuota,
-            Self::TokenNotStored { .. } => ErrorType::TokenNotStored,
+            Self::Unusable { kept: None, .. } | Self::TokenNotStored { .. } => ErrorType::TokenNotStored,
         }
     }
 
@@ -307,7 +307,7 @@ impl Error {
                         "check tokenEndpoint, extraParameters and extraHeaders against the provider's documentation"
                     }
                 };
-                let advice = match refusal.redirect_target() {
+                let advice = match &refusal.location {
                     Some(target) => format!("{advice}; the redirect leads to {target}").into(),
                     None => Cow::from(advice),
                 };
@@ -395,7 +395,13 @@ mod tests {
         Error::Refused {
             secret_id: "crm".to_owned(),
             endpoint: "https://id.example/token".to_owned(),
-            refusal: ErrorResponse { kind, status: 400, error: Some(error.to_owned()), description: None },
+            refusal: Box::new(ErrorResponse {
+                kind,
+                status: 400,
+                error: Some(error.to_owned()),
+                description: None,
+                location: None,
+            }),
             history,
             grant_advice: Advice::new("consent again").or_at_command_line("log in again"),
             encoding_matters: false,

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{ids::TokenKey, keep::Kept};
 use crate::{oauth::response::ErrorResponse, secret::Secret, token_secret::document::json_string};
@@ -103,6 +103,20 @@ struct RecordText {
     response_members: Option<Vec<String>>,
 }
 
+/// What decides whether a text is a record of these tokens. Nothing else is copied out of it.
+#[derive(Deserialize)]
+struct RecordHead {
+    #[serde(default)]
+    token: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    v: Option<Value>,
+}
+
+/// A member that is there, also if it is null.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
 const ABOUT: &str = "token-refresher's own record, no token: see its README";
 const ABOUT_KEPT: &str = "a provider's response that token-refresher could not understand: `response` may contain tokens; see its docs/errors.md";
 
@@ -146,13 +160,13 @@ impl Record {
     /// Reads a record of these tokens.
     #[must_use]
     pub fn read(text: &Secret, key: &TokenKey) -> RecordRead {
-        let Ok(members) = serde_json::from_str::<Map<String, Value>>(text.expose()) else { return RecordRead::Other };
-        if members.get("token").and_then(Value::as_str).is_some_and(|token| token != key.to_string()) {
+        let Ok(head) = serde_json::from_str::<RecordHead>(text.expose()) else { return RecordRead::Other };
+        if head.token.as_ref().and_then(Value::as_str).is_some_and(|token| token != key.to_string()) {
             return RecordRead::Other;
         }
-        match members.get("v") {
+        match head.v {
             None => {}
-            Some(v) if *v == FORMAT_VERSION => {}
+            Some(v) if v == FORMAT_VERSION => {}
             Some(_) => return RecordRead::OfLaterVersion,
         }
         Self::read_version_1(text, key).map_or(RecordRead::Other, RecordRead::Record)
@@ -189,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_read_back_by_those_who_hold_the_same_tokens_only() {
+    fn a_record_is_read_with_the_same_tokens_only() {
         let key = key_of("arn");
         let other = key_of("other");
         let claim = Record::Claim(Claim {
@@ -204,6 +218,7 @@ mod tests {
                 status: 400,
                 error: Some("invalid_grant".to_owned()),
                 description: None,
+                location: None,
             },
         };
         for record in [claim, refusal] {
@@ -218,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn records_contain_no_token() {
+    fn a_claim_contains_no_token() {
         let key = key_of("arn");
         let claim =
             Claim { attempt: 0, lease_ends_at: DateTime::UNIX_EPOCH, client_settings: Some("0a1b2c3d".to_owned()) };

@@ -81,7 +81,7 @@ async fn an_invalid_event_returns_an_error_that_names_the_problem_and_does_nothi
         ),
         (
             "secrets-manager-label-updated",
-            "the event is one of `aws.secretsmanager`, which is not supported; let a schedule invoke the function",
+            "the event comes from `aws.secretsmanager`, which is not supported; let a schedule invoke the function",
         ),
     ]);
     assert_eq!(fixtures("events/bad"), expected.keys().copied().collect::<Vec<_>>(), "every fixture");
