@@ -12,8 +12,6 @@
 //! | publish | the same, and readers have the new token | the same |
 //! | promote | the new tokens, current | finds a token that is not due |
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::warn;
 
@@ -39,6 +37,7 @@ pub mod ids;
 mod inspect;
 mod inventory;
 mod keep;
+mod memory;
 pub mod observation;
 mod old_copy;
 pub mod options;
@@ -53,6 +52,8 @@ use decision::Decision;
 pub use error::Error;
 use error::History;
 use ids::{ClientDigest, TokenKey};
+use keep::UnstoredResponse;
+use memory::Memory;
 use observation::Observation;
 pub use options::{Mode, Options, Request};
 use outcome::{Completed, Outcome, Reason};
@@ -67,7 +68,9 @@ pub struct Refresher<S> {
     clock: Clock,
     options: Options,
     /// Tokens that were issued and that no run of this process could write yet.
-    unstored: Mutex<Vec<UnstoredTokens>>,
+    unstored_tokens: Memory<UnstoredTokens>,
+    /// Responses that look like tokens and that no run of this process could write yet.
+    unstored_responses: Memory<UnstoredResponse>,
 }
 
 /// New tokens may be longer than the old ones by this many bytes.
@@ -109,7 +112,14 @@ impl Due<'_> {
 impl<S: SecretStore> Refresher<S> {
     /// A refresher over a store, a way to exchange grants, and a clock.
     pub fn new(store: S, exchanger: Exchanger, clock: Clock, options: Options) -> Self {
-        Self { store, exchanger, clock, options, unstored: Mutex::default() }
+        Self {
+            store,
+            exchanger,
+            clock,
+            options,
+            unstored_tokens: Memory::default(),
+            unstored_responses: Memory::default(),
+        }
     }
 
     /// Runs once for one secret. `observation` collects what the log and the metrics need, however the run ends.
@@ -123,16 +133,11 @@ impl<S: SecretStore> Refresher<S> {
         if *run.mode == Mode::DryRun {
             return run.dry().await;
         }
+        run.store_unstored_responses().await?;
         if let Some(completed) = run.store_unstored_tokens().await? {
             return Ok(completed);
         }
         run.refresh().await
-    }
-}
-
-impl<S> Refresher<S> {
-    fn unstored(&self) -> MutexGuard<'_, Vec<UnstoredTokens>> {
-        self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,9 +153,12 @@ struct Run<'a, S> {
 impl<S: SecretStore> Run<'_, S> {
     async fn refresh(&self) -> Result<Completed, Error> {
         let current = self.read_current().await?;
-        if let Some(unstored) = self.refresher.unstored().iter().find(|unstored| unstored.arn == current.arn) {
-            // The same secret under its other name. They could not be written a moment ago.
-            return Err(unstored.error("the store still fails"));
+        // The same secret under its other name. What was issued could not be written a moment ago.
+        if let Some(tokens) = self.refresher.unstored_tokens.find(|tokens| tokens.arn == current.arn) {
+            return Err(tokens.error("the store still fails"));
+        }
+        if let Some(response) = self.refresher.unstored_responses.find(|response| response.arn == current.arn) {
+            return Err(response.not_stored("the store still fails"));
         }
         let reason = match self.decide(&current) {
             Decision::Skip(reason) => return self.skip(current, reason).await,
@@ -255,16 +263,16 @@ impl<S: SecretStore> Run<'_, S> {
         if body.expose().len() > limit {
             return Err(self.keep_refresh_token(due, attempt, &new, body.expose().len()).await);
         }
-        let in_memory = self.refresher.keep_in_memory(UnstoredTokens {
+        let in_memory = self.refresher.unstored_tokens.hold(UnstoredTokens {
             secret_id: self.secret_id.to_owned(),
             arn: current.arn.clone(),
             spent: due.key,
             spent_refresh_token: current.token.tokens.refresh_token.clone(),
             body,
         });
-        let staged = self.stage(in_memory.tokens()).await?;
+        let staged = self.stage(in_memory.item()).await?;
         let promoted =
-            self.promote_newest(in_memory.tokens(), staged, current.clone(), reason, Outcome::Refreshed).await?;
+            self.promote_newest(in_memory.item(), staged, current.clone(), reason, Outcome::Refreshed).await?;
         in_memory.done();
         promoted.into_result()
     }

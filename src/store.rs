@@ -60,6 +60,8 @@ pub enum Label {
     Staged,
     /// `OAUTH_ENDED`: the newest claim whose run ended without new tokens, before its lease.
     Ended,
+    /// `OAUTH_KEPT`: the newest response that looks like tokens and could not be understood.
+    Kept,
 }
 
 impl Label {
@@ -72,6 +74,7 @@ impl Label {
             Self::Claim => "OAUTH_CLAIM",
             Self::Staged => "OAUTH_STAGED",
             Self::Ended => "OAUTH_ENDED",
+            Self::Kept => "OAUTH_KEPT",
         }
     }
 }

@@ -55,7 +55,7 @@ const NO_SECRET: &[&str] = &[
     "protocol::options::Mode",
     "oauth::lifetime::AccessTokenEnd",
     "oauth::lifetime::End",
-    "oauth::refusal::Meaning",
+    "oauth::words::Meaning",
     "oauth::response::RefusalKind",
     "protocol::observation::Observation",
     "protocol::observation::Observed",
@@ -230,7 +230,7 @@ async fn shown() -> BTreeMap<&'static str, String> {
     all.add("token_secret::client_settings::ClientSettings", &token.client);
     all.add("token_secret::TokenSecret", &token);
     all.add("token_secret::NewTokens", &new);
-    all.add("oauth::response::IssuedTokens", &issued());
+    all.add("oauth::issued::IssuedTokens", &issued());
     let unreadable = response::read(200, None, br#"{"userToken":"unseen-access"}"#, now(), &[]);
     let TokenResponse::Unreadable(kept) = &unreadable else { panic!("not kept") };
     all.add("oauth::response::UnreadableTokens", kept);

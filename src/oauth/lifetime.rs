@@ -7,6 +7,9 @@ use crate::token_secret::document::Document;
 /// No token lives longer. A number above it is in another unit, or a mistake.
 const MAX_LIFETIME: TimeDelta = TimeDelta::days(3_653);
 
+/// No time that is further off is accepted. No calculation with it overflows.
+pub(super) const HUNDRED_YEARS: TimeDelta = TimeDelta::days(36_525);
+
 /// A number from here on is a point in time in seconds (2001), and from [`MIN_MILLISECONDS`] on in milliseconds. No lifetime is so long.
 const MIN_POINT_IN_TIME: f64 = 1e9;
 const MIN_MILLISECONDS: f64 = 1e11;

@@ -5,27 +5,23 @@ use std::{fmt, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
+pub use super::issued::IssuedTokens;
 use super::{
-    body::{Body, MAX_MEMBERS},
-    lifetime::{self, AccessTokenEnd, End},
-    refusal::{self, ErrorText, Meaning},
+    body::Body,
+    issued,
+    lifetime::HUNDRED_YEARS,
+    refusal::ErrorText,
+    words::{self, Meaning},
 };
 use crate::{
     sanitize::{redact, sanitize_line},
     secret::Secret,
-    token_secret::{NewTokens, RefreshTokenExpiry, document::Document},
+    token_secret::document::Document,
 };
-
-/// The longest lifetime and the longest wait that are accepted: a hundred years. No calculation with it overflows.
-const MAX_LIFETIME: TimeDelta = TimeDelta::days(36_525);
 
 /// How many members of a response a message names.
 const MAX_NAMED_MEMBERS: usize = 12;
-
-/// How deep a response is searched for tokens.
-const MAX_DEPTH: usize = 8;
 
 /// A longer text cannot be shown whole, and its parts look like a token.
 const MAX_PRINTED_TOKEN_BYTES: usize = 4096;
@@ -52,55 +48,6 @@ pub struct UnreadableTokens {
     pub text: Secret,
     /// The names of its members, sanitized; empty if it is not an object.
     pub members: Vec<String>,
-}
-
-/// Tokens as the provider returned them.
-#[derive(Debug)]
-pub struct IssuedTokens {
-    access_token: Secret,
-    refresh_token: Option<Secret>,
-    token_type: Option<String>,
-    scope: Option<String>,
-    end: AccessTokenEnd,
-    refresh_token_end: Option<End>,
-    rest: Document,
-}
-
-impl IssuedTokens {
-    /// The tokens ready to be written. Lifetimes count from when the request was sent, so that no expiry is too late.
-    #[must_use]
-    pub fn into_new_tokens(self, sent_at: DateTime<Utc>, default_lifetime: Duration) -> NewTokens {
-        let default_lifetime = TimeDelta::from_std(default_lifetime).unwrap_or(MAX_LIFETIME).min(MAX_LIFETIME);
-        let lifetime = match self.end {
-            AccessTokenEnd::Says(_, end) if lifetime::is_possible(end.lifetime(sent_at)) => end.lifetime(sent_at),
-            AccessTokenEnd::Says(..) | AccessTokenEnd::Unspecified => default_lifetime,
-        };
-        NewTokens {
-            access_token: self.access_token,
-            refresh_token: self.refresh_token,
-            token_type: self.token_type,
-            scope: self.scope,
-            refreshed_at: sent_at,
-            expires_at: sent_at + lifetime,
-            refresh_token_expires_at: match self.refresh_token_end {
-                Some(End::In(lifetime)) if lifetime <= TimeDelta::zero() => RefreshTokenExpiry::Never,
-                Some(end) if end.lifetime(sent_at) > TimeDelta::zero() => {
-                    RefreshTokenExpiry::At(sent_at + end.lifetime(sent_at).min(MAX_LIFETIME))
-                }
-                Some(_) | None => RefreshTokenExpiry::Unspecified,
-            },
-            rest: self.rest,
-        }
-    }
-
-    /// The member whose lifetime is impossible, so that the default is assumed.
-    #[must_use]
-    pub fn impossible_lifetime(&self, sent_at: DateTime<Utc>) -> Option<&'static str> {
-        match self.end {
-            AccessTokenEnd::Says(member, end) if !lifetime::is_possible(end.lifetime(sent_at)) => Some(member),
-            AccessTokenEnd::Says(..) | AccessTokenEnd::Unspecified => None,
-        }
-    }
 }
 
 /// An error response, sanitized. It is part of a stored format (`docs/compatibility.md`).
@@ -151,7 +98,7 @@ impl ErrorResponse {
     /// Whether the same request is certain to be refused again. Others back off and are sent again.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        let is_known = |code: &String| refusal::is_known_refusal(code);
+        let is_known = |code: &String| words::is_known_refusal(code);
         self.kind != RefusalKind::ProviderRejected || self.error.as_ref().is_some_and(is_known)
     }
 }
@@ -200,10 +147,7 @@ pub fn read(
     let body = Body::read(body);
     let document = body.document.as_ref();
     let is_success = (200..300).contains(&status);
-    let mut own = Vec::new();
-    if let Some(document) = document {
-        collect_tokens(document, MAX_DEPTH, &mut own);
-    }
+    let mut own = document.map(issued::tokens_in).unwrap_or_default();
     // An error may repeat the token that was sent.
     own.retain(|token| !secrets.contains(&token));
     // A response that contains tokens must not make us print them. (A longer text cannot be in a message.)
@@ -212,9 +156,10 @@ pub fn read(
     let error_text = document.and_then(|document| ErrorText::read(document, &secrets)).unwrap_or_default();
     let ErrorText { meaning, is_explicit, is_denied, .. } = error_text;
     // What only looks like an error beside tokens is none: `{"access_token": …, "message": …}`.
-    if is_success && let Some(issued) = document.and_then(|document| issued_tokens(document, is_explicit, now)) {
+    if is_success && let Some(issued) = document.and_then(|document| issued::issued_tokens(document, is_explicit, now))
+    {
         let leaves_out_a_refresh_token =
-            issued.refresh_token.is_none() && document.is_some_and(|document| names_refresh_token(document, MAX_DEPTH));
+            issued.refresh_token.is_none() && document.is_some_and(issued::names_refresh_token);
         let is_clear = issued.are_printable() && !leaves_out_a_refresh_token;
         return if is_clear && !is_denied && !(is_explicit && meaning.is_some()) {
             TokenResponse::Issued(issued)
@@ -225,7 +170,7 @@ pub fn read(
     // What was issued must not be lost, whatever else the response says. An error that is known has issued nothing.
     let names_tokens = match document {
         Some(_) => !own.is_empty(),
-        None => !body.is_page() && ACCESS_TOKEN.iter().any(|name| body.text.contains(name)),
+        None => !body.is_page() && issued::names_access_token(&body.text),
     };
     if is_success && names_tokens && !is_denied && !(is_explicit && meaning.is_some()) {
         return TokenResponse::Unreadable(unreadable(status, &body, &secrets));
@@ -277,132 +222,20 @@ fn member_names(document: &Document, secrets: &[&Secret]) -> Vec<String> {
     names.map(|name| format!("`{}`", sanitize_line(&redact(&name, secrets), 40))).collect()
 }
 
-/// What the names of members contain that are about tokens and hold none: `token_type`, `token_url`, `next_page_token`, `csrf_token`.
-const NOT_TOKENS: [&str; 8] = ["type", "url", "uri", "page", "csrf", "expir", "request", "session"];
-
-/// Collects the texts in members whose names contain `token`, at any depth, also in arrays and in texts that are JSON.
-fn collect_tokens(document: &Document, depth: usize, tokens: &mut Vec<Secret>) {
-    for (name, value) in document.members().take(MAX_MEMBERS) {
-        let name = name.to_ascii_lowercase();
-        let is_token = name.contains("token") && !NOT_TOKENS.iter().any(|other| name.contains(other));
-        collect_from(value, is_token, depth, tokens);
-    }
-}
-
-fn collect_from(value: &str, is_token: bool, depth: usize, tokens: &mut Vec<Secret>) {
-    let Some(depth) = depth.checked_sub(1) else { return };
-    if let Ok(inner) = Document::parse(value) {
-        collect_tokens(&inner, depth, tokens);
-    } else if let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(value) {
-        values.into_iter().take(MAX_MEMBERS).for_each(|value| collect_from(value.get(), is_token, depth, tokens));
-    } else if let Some(text) = text(value) {
-        match Document::parse(text.expose()) {
-            Ok(inner) => collect_tokens(&inner, depth, tokens),
-            Err(_) if is_token => tokens.push(text),
-            Err(_) => {}
-        }
-    } else if is_token && value.parse::<u64>().is_ok() {
-        tokens.push(value.into());
-    }
-}
-
-/// A text that is not empty.
-fn text(json: &str) -> Option<Secret> {
-    serde_json::from_str::<String>(json).ok().filter(|text| !text.is_empty()).map(Secret::from)
-}
-
-/// The names of the members of RFC 6749 section 5.1, in its own style and in camelCase.
-const ACCESS_TOKEN: [&str; 2] = ["access_token", "accessToken"];
-const REFRESH_TOKEN: [&str; 2] = ["refresh_token", "refreshToken"];
-const TOKEN_TYPE: [&str; 2] = ["token_type", "tokenType"];
-const SCOPE: [&str; 1] = ["scope"];
-/// Where there is no `access_token`.
-const TOKEN: [&str; 1] = ["token"];
-
-impl IssuedTokens {
-    /// Whether the tokens are printable ASCII (RFC 6749 appendix A.12 and A.17). Others cannot be sent in a header.
-    fn are_printable(&self) -> bool {
-        let is_printable = |token: &Secret| token.expose().bytes().all(|byte| (0x20..=0x7e).contains(&byte));
-        is_printable(&self.access_token) && self.refresh_token.as_ref().is_none_or(is_printable)
-    }
-}
-
-/// Whether a member named like a refresh token has a text, a number or a token in it, at any depth.
-fn names_refresh_token(document: &Document, depth: usize) -> bool {
-    document.members().take(MAX_MEMBERS).any(|(name, value)| {
-        let name = name.to_ascii_lowercase();
-        let is_refresh_token =
-            name.contains("refresh") && name.contains("token") && !NOT_TOKENS.iter().any(|other| name.contains(other));
-        let mut found = Vec::new();
-        if is_refresh_token {
-            collect_from(value, true, depth, &mut found);
-        }
-        !found.is_empty()
-            || (depth > 1 && Document::parse(value).is_ok_and(|inner| names_refresh_token(&inner, depth - 1)))
-    })
-}
-
-/// The tokens in a response: at the top, or in its one member that is an object with an access token.
-fn issued_tokens(document: &Document, is_error: bool, now: DateTime<Utc>) -> Option<IssuedTokens> {
-    let holds = |document: &Document, names: &[&str]| member(document, names).is_some();
-    let mut inner = document.members().filter_map(|(_, value)| Document::parse(value).ok());
-    let mut wrapped = |names: &[&str]| {
-        let mut holders = inner.by_ref().filter(|inner| holds(inner, names));
-        holders.next().filter(|_| holders.next().is_none())
-    };
-    let (holder, names) = if holds(document, &ACCESS_TOKEN) {
-        (document.clone(), &ACCESS_TOKEN[..])
-    } else if let Some(inner) = wrapped(&ACCESS_TOKEN) {
-        (inner, &ACCESS_TOKEN[..])
-    } else if !is_error && holds(document, &TOKEN) {
-        (document.clone(), &TOKEN[..])
-    } else {
-        return None;
-    };
-    let access_token = member(&holder, names)?;
-    let end = lifetime::of_access_token(&holder, now);
-    let issued = IssuedTokens {
-        access_token,
-        refresh_token: member(&holder, &REFRESH_TOKEN),
-        token_type: member(&holder, &TOKEN_TYPE).map(|text| text.expose().to_owned()),
-        scope: member(&holder, &SCOPE).map(|text| text.expose().to_owned()).or_else(|| {
-            // A few providers return a list.
-            serde_json::from_str::<Vec<String>>(holder.get("scope")?).ok().map(|scopes| scopes.join(" "))
-        }),
-        end,
-        refresh_token_end: lifetime::of_refresh_token(&holder),
-        rest: Document::default(),
-    };
-    let mut rest = holder;
-    for read in
-        names.iter().chain(&REFRESH_TOKEN).chain(&TOKEN_TYPE).chain(&SCOPE).copied().chain(lifetime::members(end))
-    {
-        rest.remove(read);
-    }
-    if rest.members().count() > MAX_MEMBERS {
-        rest = Document::default();
-    }
-    Some(IssuedTokens { rest, ..issued })
-}
-
-/// The text of the first member of these names that has one.
-fn member(document: &Document, names: &[&str]) -> Option<Secret> {
-    names.iter().find_map(|name| document.get(name).and_then(text))
-}
-
 /// `Retry-After`: seconds or an HTTP date (RFC 9110 section 10.2.3), at most a hundred years off.
 fn wait(retry_after: Option<&str>, now: DateTime<Utc>) -> Option<Duration> {
     let text = retry_after?.trim();
     if let Ok(seconds) = text.parse::<u32>() {
-        return TimeDelta::seconds(seconds.into()).min(MAX_LIFETIME).to_std().ok();
+        return TimeDelta::seconds(seconds.into()).min(HUNDRED_YEARS).to_std().ok();
     }
     let date = DateTime::parse_from_rfc2822(text).ok()?;
-    Some((date.to_utc() - now).min(MAX_LIFETIME).to_std().unwrap_or_default())
+    Some((date.to_utc() - now).min(HUNDRED_YEARS).to_std().unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token_secret::NewTokens;
 
     fn answer(status: u16, body: &str) -> TokenResponse {
         read(status, None, body.as_bytes(), DateTime::UNIX_EPOCH, &[&"refresh-token-so-far".into()])
@@ -414,58 +247,6 @@ mod tests {
                 issued_tokens.into_new_tokens(DateTime::UNIX_EPOCH, Duration::from_hours(1))
             }
             other => panic!("not issued_tokens: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_lifetime_is_read_from_numbers_and_strings_and_otherwise_assumed() {
-        for (expires_in, seconds) in [
-            ("", 3600),
-            (r#","expires_in":86399"#, 86_399),
-            (r#","expires_in":"3599""#, 3599),
-            (r#","expires_in":3599.9"#, 3599),
-            (r#","expires_in":0"#, 3600),
-            (r#","expires_in":"0""#, 3600),
-            (r#","expires_in":-1"#, 3600),
-            (r#","expires_in":null"#, 3600),
-            (r#","expires_in":"soon""#, 3600),
-            (r#","expires_in":{}"#, 3600),
-            (r#","expires_in":1e300"#, 3600),
-            (r#","expires_in":315619200"#, 315_619_200),
-            (r#","expires_in":315619201"#, 3600),
-        ] {
-            let tokens = new_tokens(&format!(r#"{{"access_token":"a"{expires_in}}}"#));
-            assert_eq!(tokens.expires_at.timestamp(), seconds, "{expires_in}");
-        }
-    }
-
-    #[test]
-    fn the_end_of_the_refresh_token_is_read_and_zero_is_never() {
-        for (member, expiry) in [
-            ("", RefreshTokenExpiry::Unspecified),
-            (r#","refresh_token_expires_in":5"#, RefreshTokenExpiry::At(DateTime::from_timestamp(5, 0).unwrap())),
-            (r#","x_refresh_token_expires_in":"5""#, RefreshTokenExpiry::At(DateTime::from_timestamp(5, 0).unwrap())),
-            (r#","refresh_expires_in":5"#, RefreshTokenExpiry::At(DateTime::from_timestamp(5, 0).unwrap())),
-            (r#","refresh_expires_in":0"#, RefreshTokenExpiry::Never),
-            (r#","refresh_token_expires_in":"0""#, RefreshTokenExpiry::Never),
-        ] {
-            let tokens = new_tokens(&format!(r#"{{"access_token":"a"{member}}}"#));
-            assert_eq!(tokens.refresh_token_expires_at, expiry, "{member}");
-            assert!(tokens.rest.is_empty(), "{member}");
-        }
-    }
-
-    #[test]
-    fn other_members_are_stored_unchanged() {
-        let tokens = new_tokens(r#"{"access_token":"a","instance_url":"https://x","n":1.50,"token_type":"Bearer"}"#);
-        assert_eq!(tokens.rest.to_text().expose(), r#"{"instance_url":"https://x","n":1.50}"#);
-    }
-
-    #[test]
-    fn an_empty_refresh_token_is_none() {
-        for member in ["", r#","refresh_token":"""#, r#","refresh_token":null"#, r#","refresh_token":{"expires_in":5}"#]
-        {
-            assert_eq!(new_tokens(&format!(r#"{{"access_token":"a"{member}}}"#)).refresh_token, None, "{member}");
         }
     }
 
@@ -677,20 +458,6 @@ mod tests {
             (200, ""),
         ] {
             assert!(!matches!(answer(status, body), TokenResponse::Unreadable(_)), "{body}");
-        }
-    }
-
-    #[test]
-    fn an_impossible_lifetime_is_named() {
-        for (members, named) in [
-            (r#","expires_in":60"#, None),
-            ("", None),
-            (r#","expires_in":0"#, Some("expires_in")),
-            (r#","expires_at":"1969-01-01T00:00:00Z""#, Some("expires_at")),
-        ] {
-            let body = format!(r#"{{"access_token":"a"{members}}}"#);
-            let TokenResponse::Issued(issued) = answer(200, &body) else { panic!("{body}") };
-            assert_eq!(issued.impossible_lifetime(DateTime::UNIX_EPOCH), named, "{body}");
         }
     }
 

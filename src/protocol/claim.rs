@@ -46,6 +46,8 @@ pub(super) struct Attempt {
     pub(super) history: History,
     /// How to end its claim before the lease ends.
     end: EndLabel,
+    /// The label for a response that cannot be understood.
+    pub(super) label_of_kept: Label,
 }
 
 /// The label of ended claims.
@@ -79,8 +81,10 @@ impl<S: SecretStore> Run<'_, S> {
             }
         }
         self.check_labels(&inventory)?;
-        if inventory.contains(&due.key.kept()) {
-            self.check_kept(due).await?;
+        if !self.is_forced_by_person()
+            && let Some(error) = self.kept(due, &inventory).await?
+        {
+            return Err(error);
         }
         if self.needs_claim(due) {
             self.claim_or_wait(due, &inventory).await
@@ -108,7 +112,7 @@ impl<S: SecretStore> Run<'_, S> {
                 Err(error) => return self.staged_or(due, error).await,
             }
         }
-        Ok(ClaimResult::Claimed(Attempt { number: 0, history: History::First, end: EndLabel::Unavailable }))
+        Ok(ClaimResult::Claimed(Attempt { end: EndLabel::Unavailable, ..attempt(0, History::First, inventory) }))
     }
 
     async fn claim_or_wait(&self, due: &Due<'_>, inventory: &Inventory) -> Result<ClaimResult, Error> {
@@ -132,9 +136,6 @@ impl<S: SecretStore> Run<'_, S> {
             // It exists, and reads lag behind.
             return Ok(in_progress(None));
         };
-        if end == ClaimEnd::Kept {
-            self.check_kept(due).await?;
-        }
         let overrides = self.is_forced_by_person() || self.is_new_client(due, &claim, end).await?;
         match decision::claim_state(&claim, created, end, overrides, self.now()) {
             ClaimState::Leased { until } => return Ok(in_progress(Some(until))),
@@ -150,9 +151,14 @@ impl<S: SecretStore> Run<'_, S> {
             Err(StoreError::Exists) => return Ok(in_progress(None)),
             Err(error) => return self.staged_or(due, error).await,
         }
-        // The holder before us may have staged between our first look and our claim.
+        // The holder before us may have staged tokens or kept a response between our first look and our claim.
         if let Some(staged) = self.staged(&due.key).await? {
             return Ok(ClaimResult::Staged(Box::new(staged)));
+        }
+        if !self.is_forced_by_person()
+            && let Some(error) = self.kept_since(due).await?
+        {
+            return Err(error);
         }
         // That run sent nothing, or its own error says what the complete response was.
         if end != ClaimEnd::Unknown {
@@ -212,10 +218,10 @@ impl<S: SecretStore> Run<'_, S> {
         if due.is_client_of(claim) {
             return Ok(false);
         }
-        Ok(matches!(end, ClaimEnd::Refused | ClaimEnd::Kept) || !self.was_used_before(due, claim).await?)
+        Ok(end == ClaimEnd::Refused || !self.was_used_before(due, claim).await?)
     }
 
-    /// Only a person overrides refusals and the back-off. A reader that names a version does not.
+    /// Only a person overrides refusals, kept responses and the back-off. A reader that names a version does not.
     fn is_forced_by_person(&self) -> bool {
         *self.mode == Mode::Forced { if_version_id: None }
     }
@@ -267,14 +273,6 @@ impl<S: SecretStore> Run<'_, S> {
         Err(self.store_error(error))
     }
 
-    /// Returns the error of a kept response again. Only a person's force sends the token once more.
-    async fn check_kept(&self, due: &Due<'_>) -> Result<(), Error> {
-        if self.is_forced_by_person() {
-            return Ok(());
-        }
-        self.kept(due).await?.map_or(Ok(()), Err)
-    }
-
     /// The recorded refusal that still holds. Only a person's force asks the provider again.
     async fn refusal_that_holds(&self, due: &Due<'_>) -> Result<Option<ErrorResponse>, Error> {
         if self.is_forced_by_person() { Ok(None) } else { self.refusal(due).await }
@@ -284,8 +282,11 @@ impl<S: SecretStore> Run<'_, S> {
 fn attempt(number: u32, history: History, inventory: &Inventory) -> Attempt {
     let end = match inventory.version_with(Label::Ended) {
         Some(id) => EndLabel::MovesFrom(Some(id.clone())),
-        None if inventory.has_room_for_another_label() => EndLabel::MovesFrom(None),
+        None if inventory.room_for_labels() >= 1 => EndLabel::MovesFrom(None),
         None => EndLabel::Unavailable,
     };
-    Attempt { number, history, end }
+    // Without a label of its own it lasts for a day at least.
+    let has_label = inventory.version_with(Label::Kept).is_some() || inventory.room_for_labels() >= 2;
+    let label_of_kept = if has_label { Label::Kept } else { Label::Claim };
+    Attempt { number, history, end, label_of_kept }
 }

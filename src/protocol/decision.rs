@@ -135,7 +135,7 @@ pub fn claim_state(
 ) -> ClaimState {
     let lease_end = match end {
         ClaimEnd::Unknown => claim.lease_ends_at.clamp(created, created + MAX_LEASE),
-        ClaimEnd::WithoutTokens | ClaimEnd::Refused | ClaimEnd::Kept => created,
+        ClaimEnd::WithoutTokens | ClaimEnd::Refused => created,
     };
     let retry_at = lease_end + back_off(claim.attempt);
     let believed = !overrides || created - now <= MAX_LEASE;

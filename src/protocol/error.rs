@@ -75,8 +75,8 @@ pub enum Error {
         endpoint: String,
         /// What the provider did.
         detail: String,
-        /// The version that contains its response.
-        kept: Option<VersionId>,
+        /// Where its response is now.
+        response: ResponseLocation,
         /// `First`, or `Recorded`.
         history: History,
     },
@@ -126,6 +126,25 @@ pub enum Error {
     },
 }
 
+/// Where a response is that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResponseLocation {
+    /// In this version of the secret.
+    Version(VersionId),
+    /// Only in this process's memory.
+    Memory {
+        /// The version id it is to have.
+        version_id: VersionId,
+        /// Why the last try to put it failed.
+        problem: String,
+    },
+    /// Nowhere.
+    Lost {
+        /// Why it could not be put.
+        problem: String,
+    },
+}
+
 /// What happened before a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum History {
@@ -152,11 +171,11 @@ impl Error {
                 RefusalKind::ClientRejected => ErrorType::ClientRejected,
                 RefusalKind::ProviderRejected => ErrorType::ProviderRejected,
             },
-            Self::Unusable { kept: Some(_), .. } => ErrorType::ProviderRejected,
+            Self::Unusable { response: ResponseLocation::Version(_), .. } => ErrorType::ProviderRejected,
             Self::ProviderUnavailable { .. } => ErrorType::ProviderUnavailable,
             Self::StoreUnavailable { .. } => ErrorType::StoreUnavailable,
             Self::VersionQuota { .. } => ErrorType::VersionQuota,
-            Self::Unusable { kept: None, .. } | Self::TokenNotStored { .. } => ErrorType::TokenNotStored,
+            Self::Unusable { .. } | Self::TokenNotStored { .. } => ErrorType::TokenNotStored,
         }
     }
 
@@ -241,17 +260,19 @@ impl Error {
                 };
                 format!("secret `{secret_id}`: {endpoint} refused the refresh ({refusal}){history}")
             }
-            Self::Unusable { secret_id, endpoint, detail, kept, history } => {
-                let kept = match (kept, history) {
-                    (None, _) => String::new(),
-                    (Some(id), History::Recorded) => {
-                        format!(
-                            "; an earlier run kept the response as version {id}, and the provider was not asked again"
-                        )
-                    }
-                    (Some(id), _) => format!("; the response is kept as version {id}"),
+            Self::Unusable { secret_id, endpoint, detail, response, history } => {
+                let location = match (response, history) {
+                    (ResponseLocation::Version(id), History::Recorded) => format!(
+                        "an earlier run kept the response as version {id}, and the provider was not asked again"
+                    ),
+                    (ResponseLocation::Version(id), _) => format!("the response is kept as version {id}"),
+                    (ResponseLocation::Memory { version_id, problem }, _) => format!(
+                        "THE RESPONSE COULD NOT BE WRITTEN ({problem}); it is only in this process's memory, to become \
+                         version {version_id}"
+                    ),
+                    (ResponseLocation::Lost { problem }, _) => format!("the response could not be kept ({problem})"),
                 };
-                format!("secret `{secret_id}`: {endpoint} {detail}{kept}")
+                format!("secret `{secret_id}`: {endpoint} {detail}; {location}")
             }
             Self::ProviderUnavailable { secret_id, endpoint, detail, maybe_spent } => {
                 let maybe_spent = if *maybe_spent { "; the provider may have spent the refresh token" } else { "" };
@@ -320,12 +341,12 @@ impl Error {
                     .into(),
                 }
             }
-            Self::Unusable { kept: Some(_), .. } => {
+            Self::Unusable { response: ResponseLocation::Version(_), .. } => {
                 "find the tokens in that version and put them into the secret (docs/errors.md, ProviderRejected); `force` sends \
                  the old refresh token again, which is probably spent"
                     .into()
             }
-            Self::Unusable { kept: None, .. } => {
+            Self::Unusable { response: ResponseLocation::Lost { .. }, .. } => {
                 "the old refresh token is probably spent: correct the cause, then a person must consent again".into()
             }
             Self::ProviderUnavailable { maybe_spent, .. } => match (audience, maybe_spent) {
@@ -338,7 +359,7 @@ impl Error {
                     "try again: if it ends with invalid_grant, a person must consent again".into()
                 }
             },
-            Self::TokenNotStored { .. } => match audience {
+            Self::Unusable { response: ResponseLocation::Memory { .. }, .. } | Self::TokenNotStored { .. } => match audience {
                 Audience::Function => {
                     "invoke the function again now, before the process is replaced, and do not deploy it; if the process \
                      ends first, a person must consent again"

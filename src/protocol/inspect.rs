@@ -61,8 +61,8 @@ impl<S: SecretStore> Run<'_, S> {
         }))
     }
 
-    /// The newest claim on these tokens. The label is on it or on its refusal, unless a record of other tokens was put after it; then
-    /// the list shows which claims exist. `None`: it cannot be read yet.
+    /// The newest claim on these tokens. The label is on it or on its refusal, unless another record was put after it; then the list
+    /// shows which claims exist. `None`: it cannot be read yet.
     pub(super) async fn newest_claim(
         &self,
         due: &Due<'_>,
@@ -78,10 +78,7 @@ impl<S: SecretStore> Run<'_, S> {
                     return self.with_its_end(due, claim, &version).await.map(Some);
                 }
                 RecordRead::Record(Record::Refusal { attempt, .. }) if is_newest(attempt) => {
-                    return self.refused_claim(due, attempt, version.created, ClaimEnd::Refused).await.map(Some);
-                }
-                RecordRead::Record(Record::Kept { attempt, .. }) if is_newest(attempt) => {
-                    return self.refused_claim(due, attempt, version.created, ClaimEnd::Kept).await.map(Some);
+                    return self.refused_claim(due, attempt, version.created).await.map(Some);
                 }
                 RecordRead::OfLaterVersion => of_later_version = Some(version),
                 RecordRead::Record(_) | RecordRead::Other => {}
@@ -104,13 +101,12 @@ impl<S: SecretStore> Run<'_, S> {
         }))
     }
 
-    /// The claim of a recorded refusal or of a kept response. If it has been removed since, the record stands for it.
+    /// The claim of a recorded refusal. If it has been removed since, the refusal stands for it.
     async fn refused_claim(
         &self,
         due: &Due<'_>,
         attempt: u32,
         refused_at: DateTime<Utc>,
-        end: ClaimEnd,
     ) -> Result<NewestClaim, Error> {
         let version = self.find(Selector::Id(&due.key.claim(attempt))).await?;
         let created = version.as_ref().map_or(refused_at, |version| version.created);
@@ -118,7 +114,7 @@ impl<S: SecretStore> Run<'_, S> {
             Some(RecordRead::Record(Record::Claim(claim))) => claim,
             _ => decision::claim_of_unknown_content(attempt, created),
         };
-        Ok(NewestClaim { claim, created, end })
+        Ok(NewestClaim { claim, created, end: ClaimEnd::Refused })
     }
 
     /// Whether the claim before this one was put with the same client settings.

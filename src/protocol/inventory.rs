@@ -51,9 +51,9 @@ impl Inventory {
         self.labels_in_use() + added.into_iter().filter(|label| self.version_with(*label).is_none()).count()
     }
 
-    /// Whether one more label fits beside those of a refresh.
-    pub(super) fn has_room_for_another_label(&self) -> bool {
-        self.labels_after_refresh() < self.max_labels
+    /// How many more labels fit beside those of a refresh.
+    pub(super) fn room_for_labels(&self) -> usize {
+        self.max_labels.saturating_sub(self.labels_after_refresh())
     }
 
     /// The number of the newest claim on these tokens. Earlier claims may have been removed, so this computes thousands of ids: only

@@ -1,15 +1,21 @@
 //! Keeping: writes a response that looks like tokens and cannot be understood, so that what was issued is not lost. A person finds the
 //! tokens in it. Until then, runs return the error again instead of sending a token that is spent.
 
-use chrono::TimeDelta;
+use tracing::error;
 
 use super::{
-    Due, Error, Run, claim::Attempt, decision, error::History, record::Record, record::RecordRead, stage::FIRST_PAUSE,
+    Due, Error, Run,
+    claim::Attempt,
+    error::{History, ResponseLocation},
+    ids::TokenKey,
+    inventory::Inventory,
+    observation::Observation,
+    record::{self, Record, RecordRead},
 };
 use crate::{
     oauth::response::UnreadableTokens,
     secret::Secret,
-    store::{Label, Operation, SecretStore, Selector, StoreError, VersionId},
+    store::{Label, SecretStore, Selector, VersionId},
     token_secret::{
         NewTokens,
         document::{Document, json_string},
@@ -25,25 +31,57 @@ pub struct Kept {
     pub members: Vec<String>,
 }
 
+impl Kept {
+    fn detail(&self) -> String {
+        let members = if self.members.is_empty() {
+            "it is not an object of JSON or of a form".to_owned()
+        } else {
+            format!("its members: {}", self.members.join(", "))
+        };
+        format!("answered {} with what looks like tokens and cannot be understood ({members})", self.status)
+    }
+}
+
+/// A response that must be kept and is not in the store yet.
+#[derive(Clone, Debug)]
+pub(super) struct UnstoredResponse {
+    /// The secret, as the event or `SECRET_ID` names it.
+    secret_id: String,
+    /// The secret's ARN.
+    pub(super) arn: String,
+    /// The token endpoint, without its query.
+    endpoint: String,
+    /// What the provider did.
+    detail: String,
+    /// The tokens that were sent.
+    spent: TokenKey,
+    label: Label,
+    /// The record with the response.
+    record: Secret,
+}
+
+impl UnstoredResponse {
+    fn error(&self, response: ResponseLocation) -> Error {
+        Error::Unusable {
+            secret_id: self.secret_id.clone(),
+            endpoint: self.endpoint.clone(),
+            detail: self.detail.clone(),
+            response,
+            history: History::First,
+        }
+    }
+
+    /// The error if it cannot be written.
+    pub(super) fn not_stored(&self, problem: &str) -> Error {
+        self.error(ResponseLocation::Memory { version_id: self.spent.kept(), problem: problem.to_owned() })
+    }
+}
+
 impl<S: SecretStore> Run<'_, S> {
     /// Keeps a response. Returns the error that says where it is.
     pub(super) async fn keep(&self, due: &Due<'_>, attempt: &Attempt, response: UnreadableTokens) -> Error {
         let kept = Kept { status: response.status, members: response.members };
-        let record = Record::Kept { attempt: attempt.number, kept: kept.clone() };
-        let text = record.to_text_with(&due.key, &super::record::holder(), Some(&response.text));
-        let limit = self.refresher.store.limits().version_bytes;
-        let put = if text.expose().len() > limit {
-            Err(format!("it has {} bytes, and {limit} are allowed", text.expose().len()))
-        } else {
-            self.put_kept(due, &text).await.map_err(|error| error.to_string())
-        };
-        match put {
-            Ok(id) => self.unreadable(due, &kept, Ok(id), History::First),
-            Err(problem) => {
-                self.end_claim(due, attempt).await;
-                self.unreadable(due, &kept, Err(&problem), History::First)
-            }
-        }
+        self.keep_text(due, attempt, kept.detail(), kept, &response.text).await
     }
 
     /// Keeps the refresh token of tokens that do not fit into the secret: without it, a person would have to consent again.
@@ -55,92 +93,101 @@ impl<S: SecretStore> Run<'_, S> {
         bytes: usize,
     ) -> Error {
         let limit = self.refresher.store.limits().version_bytes;
-        let detail = format!(
-            "issued tokens that are too long: the secret would have {bytes} bytes, and {limit} are allowed; its refresh token is kept"
-        );
-        let kept = Kept { status: 200, members: vec!["`refresh_token`".to_owned()] };
-        let Some(refresh_token) = &new.refresh_token else {
-            self.end_claim(due, attempt).await;
-            let detail = detail.replace("; its refresh token is kept", "");
-            return self.unusable(due, detail, None, History::First);
-        };
+        let mut detail =
+            format!("issued tokens that are too long: the secret would have {bytes} bytes, and {limit} are allowed");
         let mut document = Document::default();
-        document.set("refresh_token", json_string(refresh_token.expose()));
+        if let Some(refresh_token) = &new.refresh_token {
+            detail.push_str("; only its refresh token is kept");
+            document.set("refresh_token", json_string(refresh_token.expose()));
+        }
+        let kept = Kept { status: 200, members: vec!["`refresh_token`".to_owned()] };
+        self.keep_text(due, attempt, detail, kept, &document.to_text()).await
+    }
+
+    async fn keep_text(&self, due: &Due<'_>, attempt: &Attempt, detail: String, kept: Kept, text: &Secret) -> Error {
         let record = Record::Kept { attempt: attempt.number, kept };
-        let text = record.to_text_with(&due.key, &super::record::holder(), Some(&document.to_text()));
-        match self.put_kept(due, &text).await {
-            Ok(id) => self.unusable(due, detail, Some(id), History::First),
-            Err(error) => {
+        let response = UnstoredResponse {
+            secret_id: self.secret_id.to_owned(),
+            arn: due.current.arn.clone(),
+            endpoint: due.client.endpoint_without_query(),
+            detail,
+            spent: due.key,
+            label: attempt.label_of_kept,
+            record: record.to_text_with(&due.key, &record::holder(), Some(text)),
+        };
+        let (length, limit) = (response.record.expose().len(), self.refresher.store.limits().version_bytes);
+        if length > limit {
+            self.end_claim(due, attempt).await;
+            let problem = format!("it has {length} bytes, and {limit} are allowed");
+            return response.error(ResponseLocation::Lost { problem });
+        }
+        let in_memory = self.refresher.unstored_responses.hold(response.clone());
+        match self.put_response(&response).await {
+            Ok(location) => {
+                in_memory.done();
                 self.end_claim(due, attempt).await;
-                let detail = detail.replace("is kept", &format!("could not be kept ({error})"));
-                self.unusable(due, detail, None, History::First)
+                response.error(location)
             }
+            Err(error) => error,
         }
     }
 
-    /// The error of an earlier run that kept its response, if one did.
-    pub(super) async fn kept(&self, due: &Due<'_>) -> Result<Option<Error>, Error> {
-        // The label is on the newest one. Another record may have taken it since.
-        let id = due.key.kept();
-        for which in [Selector::Label(Label::Claim), Selector::Id(&id)] {
-            let Some(version) = self.find(which).await? else { continue };
-            if let RecordRead::Record(Record::Kept { kept, .. }) = Record::read(&version.body, &due.key) {
-                return Ok(Some(self.unreadable(due, &kept, Ok(version.id), History::Recorded)));
+    async fn put_response(&self, response: &UnstoredResponse) -> Result<ResponseLocation, Error> {
+        let UnstoredResponse { secret_id, spent, label, record, .. } = response;
+        // An earlier forced run may have kept another response.
+        let second = || spent.kept_second(record);
+        let put = self.put_issued(secret_id, *label, &spent.kept(), second, record).await;
+        put.map(ResponseLocation::Version).map_err(|problem| response.not_stored(&problem))
+    }
+
+    /// Writes the responses that earlier invocations of this process could not write, before anything else is sent.
+    ///
+    /// # Errors
+    ///
+    /// The response of this run's secret cannot be written.
+    pub(super) async fn store_unstored_responses(&self) -> Result<(), Error> {
+        for response in self.refresher.unstored_responses.all() {
+            let separate = Observation::default();
+            let run = self.for_unstored(&response.secret_id, &separate);
+            match run.put_response(&response).await {
+                Ok(_) => self.refresher.unstored_responses.forget(|other| other.record == response.record),
+                Err(error) if response.secret_id == self.secret_id => return Err(error),
+                Err(error) => error!(secretId = response.secret_id, "{error}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of an earlier run that kept its response, if the list shows one.
+    pub(super) async fn kept(&self, due: &Due<'_>, inventory: &Inventory) -> Result<Option<Error>, Error> {
+        let first = due.key.kept();
+        let labelled = inventory.version_with(Label::Kept);
+        let first = Some(&first).filter(|id| inventory.contains(id) && labelled != Some(*id));
+        // The label is on the newest one. That may be the response to other tokens.
+        for id in labelled.into_iter().chain(first) {
+            if let Some(error) = self.kept_as(due, id).await? {
+                return Ok(Some(error));
             }
         }
         Ok(None)
     }
 
-    /// Puts the record, as staging puts tokens: again until the deadline.
-    async fn put_kept(&self, due: &Due<'_>, text: &Secret) -> Result<VersionId, StoreError> {
-        let give_up_at = self.deadline - decision::RESPONSE;
-        let first = due.key.kept();
-        let mut id = first.clone();
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let put = self.refresher.store.put(self.secret_id, &id, Label::Claim, text);
-            match self.in_time_until(give_up_at, Operation::Put, put).await {
-                // An earlier forced run has kept another response.
-                Err(StoreError::Exists) if id == first => id = due.key.kept_second(text),
-                Ok(()) | Err(StoreError::Exists) => return Ok(id),
-                Err(error) if self.now() + pause >= give_up_at => return Err(error),
-                Err(_) => {
-                    self.sleep(pause).await;
-                    pause = (pause * 2).min(TimeDelta::seconds(1));
-                }
-            }
-        }
+    /// The same, if one was kept after the list was read.
+    pub(super) async fn kept_since(&self, due: &Due<'_>) -> Result<Option<Error>, Error> {
+        self.kept_as(due, &due.key.kept()).await
     }
 
-    /// The error. `version_id`: where the response is, or why it could not be kept.
-    fn unreadable(
-        &self,
-        due: &Due<'_>,
-        kept: &Kept,
-        version_id: Result<VersionId, &String>,
-        history: History,
-    ) -> Error {
-        let members = if kept.members.is_empty() {
-            "it is not an object of JSON or of a form".to_owned()
-        } else {
-            format!("its members: {}", kept.members.join(", "))
+    async fn kept_as(&self, due: &Due<'_>, id: &VersionId) -> Result<Option<Error>, Error> {
+        let Some(version) = self.find(Selector::Id(id)).await? else { return Ok(None) };
+        let RecordRead::Record(Record::Kept { kept, .. }) = Record::read(&version.body, &due.key) else {
+            return Ok(None);
         };
-        let problem = version_id.as_ref().err().map(|problem| format!("; it could not be kept ({problem})"));
-        let detail = format!(
-            "answered {} with what looks like tokens and cannot be understood ({members}){}",
-            kept.status,
-            problem.unwrap_or_default()
-        );
-        self.unusable(due, detail, version_id.ok(), history)
-    }
-
-    fn unusable(&self, due: &Due<'_>, detail: String, kept: Option<VersionId>, history: History) -> Error {
-        Error::Unusable {
+        Ok(Some(Error::Unusable {
             secret_id: self.secret_id.to_owned(),
             endpoint: due.client.endpoint_without_query(),
-            detail,
-            kept,
-            history,
-        }
+            detail: kept.detail(),
+            response: ResponseLocation::Version(version.id),
+            history: History::Recorded,
+        }))
     }
 }

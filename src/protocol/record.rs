@@ -1,5 +1,5 @@
-//! The records that runs share through the store: claims, refusals and kept responses, in versions with the label `OAUTH_CLAIM`. No
-//! IO.
+//! The records that runs share through the store: claims and refusals (the newest has the label `OAUTH_CLAIM`) and kept responses
+//! (`OAUTH_KEPT`). No IO.
 //!
 //! Their JSON is a format (`docs/compatibility.md`): `tests/vectors` pins it.
 
@@ -36,11 +36,9 @@ pub enum ClaimEnd {
     WithoutTokens,
     /// With a refusal on record.
     Refused,
-    /// With a response that could not be understood, and is kept.
-    Kept,
 }
 
-/// The content of a version with the label `OAUTH_CLAIM`.
+/// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// A claim.

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use tracing::{error, warn};
 
 use super::{
-    Error, Refresher, Run, TokenVersion,
+    Error, Run, TokenVersion,
     call::boxed,
     decision,
     ids::TokenKey,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     secret::Secret,
-    store::{Label, Labels, SecretStore, StoreError, Version},
+    store::{Label, Labels, SecretStore, StoreError, Version, VersionId},
 };
 
 /// The pause before the first retry; each further pause is twice as long.
@@ -45,39 +45,6 @@ impl UnstoredTokens {
     }
 }
 
-/// Issued tokens until they are current. If the run ends before [`Self::done`] (an error, a panic, a cancelled run), they stay in
-/// memory for the next run of this process.
-pub(super) struct InMemory<'a, S> {
-    refresher: &'a Refresher<S>,
-    tokens: UnstoredTokens,
-    is_done: bool,
-}
-
-impl<S> InMemory<'_, S> {
-    pub(super) const fn tokens(&self) -> &UnstoredTokens {
-        &self.tokens
-    }
-
-    /// The tokens are current, or others have replaced them: the next run has nothing to do.
-    pub(super) fn done(mut self) {
-        self.is_done = true;
-    }
-}
-
-impl<S> Drop for InMemory<'_, S> {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.refresher.unstored().push(self.tokens.clone());
-        }
-    }
-}
-
-impl<S> Refresher<S> {
-    pub(super) const fn keep_in_memory(&self, tokens: UnstoredTokens) -> InMemory<'_, S> {
-        InMemory { refresher: self, tokens, is_done: false }
-    }
-}
-
 /// Issued tokens that are in the store.
 pub(super) struct StagedTokens {
     /// The ones this run obtained.
@@ -87,49 +54,19 @@ pub(super) struct StagedTokens {
 }
 
 impl<S: SecretStore> Run<'_, S> {
-    /// Writes issued tokens. Retries until the deadline, and for a moment more if that passed while the machine slept.
+    /// Writes issued tokens.
     pub(super) async fn stage(&self, unstored: &UnstoredTokens) -> Result<StagedTokens, Error> {
-        let mut give_up_at = self.deadline - decision::RESPONSE;
-        let mut overslept = false;
-        let staged_id = unstored.spent.staged();
-        let mut id = staged_id.clone();
-        let mut pause = FIRST_PAUSE;
-        let mut detail = "no answer before the deadline".to_owned();
-        loop {
-            let put = self.refresher.store.put(&unstored.secret_id, &id, Label::Staged, &unstored.body);
-            self.observation.call();
-            match self.refresher.clock.before(give_up_at, boxed(put)).await {
-                Some(Err(StoreError::Exists)) if id == staged_id => {
-                    // Another run exchanged the same token. No issued token is dropped: ours get an id of their own.
-                    error!(
-                        secretId = unstored.secret_id,
-                        "a refresh token was exchanged twice; both responses are kept"
-                    );
-                    id = unstored.spent.staged_second(&unstored.body);
-                    continue;
-                }
-                // This id is derived from the text, so what exists there is this text.
-                Some(Ok(()) | Err(StoreError::Exists)) => break,
-                Some(Err(error)) => detail = error.to_string(),
-                // The error of the try before this one is more useful.
-                None => {}
-            }
-            if self.now() + pause >= give_up_at {
-                if overslept || self.now() < self.deadline {
-                    return Err(unstored.error(&detail));
-                }
-                // The deadline has passed and the process was not killed: the machine slept or its clock changed.
-                overslept = true;
-                give_up_at = self.now() + decision::MAX_PROMOTION;
-                continue;
-            }
-            warn!(secretId = unstored.secret_id, "the new tokens are not written yet, trying again: {detail}");
-            self.sleep(pause).await;
-            pause = (pause * 2).min(TimeDelta::seconds(1));
-        }
+        let UnstoredTokens { secret_id, spent, body, .. } = unstored;
+        let staged_id = spent.staged();
+        let second = || spent.staged_second(body);
+        let id = self
+            .put_issued(secret_id, Label::Staged, &staged_id, second, body)
+            .await
+            .map_err(|detail| unstored.error(&detail))?;
         let others = if id == staged_id {
             None
         } else {
+            error!(secretId = secret_id, "a refresh token was exchanged twice; both responses are kept");
             // It exists and may not be readable yet: then the next invocation of this process tries again.
             let others = self.staged(&unstored.spent).await?;
             Some(others.ok_or_else(|| self.store_error(StoreError::Exists))?)
@@ -140,21 +77,74 @@ impl<S: SecretStore> Run<'_, S> {
         Ok(StagedTokens { ours: self.token_version(version)?, others })
     }
 
+    /// Puts what was issued. Retries until the deadline, and for a moment more if that passed while the machine slept. If `first`
+    /// exists with other text, it gets the second id, which is derived from the text: nothing that was issued is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Why the last try failed.
+    pub(super) async fn put_issued(
+        &self,
+        secret_id: &str,
+        label: Label,
+        first: &VersionId,
+        second: impl Fn() -> VersionId,
+        body: &Secret,
+    ) -> Result<VersionId, String> {
+        let mut give_up_at = self.deadline - decision::RESPONSE;
+        let mut overslept = false;
+        let mut id = first.clone();
+        let mut pause = FIRST_PAUSE;
+        let mut detail = "no answer before the deadline".to_owned();
+        loop {
+            let put = self.refresher.store.put(secret_id, &id, label, body);
+            self.observation.call();
+            match self.refresher.clock.before(give_up_at, boxed(put)).await {
+                Some(Err(StoreError::Exists)) if id == *first => {
+                    id = second();
+                    continue;
+                }
+                // This id is derived from the text, so what exists there is this text.
+                Some(Ok(()) | Err(StoreError::Exists)) => return Ok(id),
+                Some(Err(error)) => detail = error.to_string(),
+                // The error of the try before this one is more useful.
+                None => {}
+            }
+            if self.now() + pause >= give_up_at {
+                if overslept || self.now() < self.deadline {
+                    return Err(detail);
+                }
+                // The deadline has passed and the process was not killed: the machine slept or its clock changed.
+                overslept = true;
+                give_up_at = self.now() + decision::MAX_PROMOTION;
+                continue;
+            }
+            let what = if label == Label::Staged { "the new tokens are" } else { "the response is" };
+            warn!(secretId = secret_id, "{what} not written yet, trying again: {detail}");
+            self.sleep(pause).await;
+            pause = (pause * 2).min(TimeDelta::seconds(1));
+        }
+    }
+
+    /// A run of the secret of something unstored. A secret whose store fails must not use up the time of this run, nor be observed as
+    /// this run's secret.
+    pub(super) fn for_unstored<'b>(&'b self, secret_id: &'b str, separate: &'b Observation) -> Run<'b, S> {
+        if secret_id == self.secret_id {
+            return Run { ..*self };
+        }
+        let deadline = self.deadline.min(self.now() + decision::MAX_PROMOTION);
+        Run { secret_id, deadline, observation: separate, ..*self }
+    }
+
     /// Stages and promotes what earlier invocations of this process could not write, before anything else is exchanged. Returns the
     /// result if one of them was for this run's secret.
     pub(super) async fn store_unstored_tokens(&self) -> Result<Option<Completed>, Error> {
-        let all = self.refresher.unstored().clone();
+        let all = self.refresher.unstored_tokens.all();
         let mut completed = None;
         for unstored in all {
             let separate = Observation::default();
             let is_own = unstored.secret_id == self.secret_id;
-            let (deadline, observation) = if is_own {
-                (self.deadline, self.observation)
-            } else {
-                // A secret whose store fails must not use up the time of this run, nor be observed as this run's secret.
-                (self.deadline.min(self.now() + decision::MAX_PROMOTION), &separate)
-            };
-            let run = Run { secret_id: &unstored.secret_id, deadline, observation, ..*self };
+            let run = self.for_unstored(&unstored.secret_id, &separate);
             let promoted = async {
                 let staged = run.stage(&unstored).await?;
                 let current = run.read_current().await?;
@@ -162,7 +152,7 @@ impl<S: SecretStore> Run<'_, S> {
             };
             let result = match promoted.await {
                 Ok(promoted) => {
-                    self.refresher.unstored().retain(|other| other.body != unstored.body);
+                    self.refresher.unstored_tokens.forget(|other| other.body == unstored.body);
                     promoted.into_result()
                 }
                 Err(error) => Err(error),

@@ -350,7 +350,7 @@ async fn tokens_that_do_not_fit_are_an_error_that_names_their_size() {
     assert_eq!(error_type, "ProviderRejected");
     assert!(message.contains("issued tokens that are too long: the secret would have 70"), "{message}");
     assert!(
-        message.contains("and 65536 are allowed; its refresh token is kept; the response is kept as version "),
+        message.contains("and 65536 are allowed; only its refresh token is kept; the response is kept as version "),
         "{message}"
     );
     assert!(!message.contains("invoke the function again"), "{message}");

@@ -5,6 +5,7 @@ use token_refresher::{
     oauth::grant::Grant,
     protocol::{
         Error,
+        error::ResponseLocation,
         ids::TokenKey,
         options::ClaimMode,
         outcome::{Completed, Outcome},
@@ -16,11 +17,11 @@ use token_refresher::{
 
 use crate::{
     person::UserAction,
-    plan::TIMEOUT,
+    plan::{Responses, TIMEOUT},
     promises::{BrokenPromise, ensure},
     provider::{Behaviour, TokenLocation, TokenPair},
     tracked_run::Progress,
-    world::{World, tokens},
+    world::{World, stored_tokens, tokens},
 };
 
 /// The time from a run's deadline to the end of its lease.
@@ -115,7 +116,7 @@ fn check_issued_tokens(world: &World) -> Result<(), BrokenPromise> {
         .list(true)
         .iter()
         .filter_map(|listed| {
-            tokens(world.versions.get(Some(&listed.id), None).expect("a listed version").body.expose())
+            stored_tokens(world.versions.get(Some(&listed.id), None).expect("a listed version").body.expose())
         })
         .collect();
     for request in &world.provider.granted_requests {
@@ -187,6 +188,7 @@ fn run_until_done(world: &mut World) -> Result<bool, BrokenPromise> {
                 return Ok(false);
             }
             Err(Error::InvalidSecret { .. }) if is_old_copy(world) => return Ok(false),
+            Err(error @ Error::Unusable { .. }) => return check_is_kept(world, error).map(|()| false),
             Err(Error::Refused { .. }) => {
                 ensure(!check_liveness(world)?, || "a living token is reported as refused".to_owned())?;
                 return Ok(false);
@@ -197,6 +199,18 @@ fn run_until_done(world: &mut World) -> Result<bool, BrokenPromise> {
         }
     }
     Err(BrokenPromise::new("later runs do not end with `skipped`"))
+}
+
+/// The error names a version that contains a response, in a world where responses are not understood.
+pub fn check_is_kept(world: &World, error: &Error) -> Result<(), BrokenPromise> {
+    let kept = match error {
+        Error::Unusable { response: ResponseLocation::Version(id), .. } => world.versions.get(Some(id), None).ok(),
+        _ => None,
+    };
+    let response = kept.and_then(|version| stored_tokens(version.body.expose()));
+    ensure(world.plan.responses == Responses::Kept && response.is_some(), || {
+        format!("no response is kept, although a run says so: {error}")
+    })
 }
 
 /// Whether a run has claimed the current tokens.
@@ -254,8 +268,8 @@ fn wait(
     Ok(())
 }
 
-/// The current tokens are alive, unless a token was sent again after a loss or a later consent ended the grant. Returns whether they are
-/// alive.
+/// The current tokens are alive, unless a token was sent again after a loss, a later consent ended the grant, or the new tokens are in
+/// a response that is kept. Returns whether they are alive.
 fn check_liveness(world: &World) -> Result<bool, BrokenPromise> {
     let (refresh, access) = tokens(&world.current_text()).expect("tokens");
     let provider = &world.provider;
@@ -276,7 +290,8 @@ fn check_liveness(world: &World) -> Result<bool, BrokenPromise> {
             world.sent_again_after_loss.contains(&consent) && (lost || interrupted || world.plan.other_versions > 0)
         }
         _ => false,
-    } || world.grant_ended_by_person(consent);
+    } || world.grant_ended_by_person(consent)
+        || world.plan.responses == Responses::Kept;
     let alive = provider.is_alive(pair);
     ensure(alive || may_be_dead, || format!("AWSCURRENT holds dead tokens: {refresh}, {access}"))?;
     Ok(alive)

@@ -6,7 +6,7 @@ use token_refresher::protocol::{Mode, options::ClaimMode};
 use crate::{
     explorer::{Counts, explore, print_line},
     person::UserAction,
-    plan::{Difference, PAST_A_DAY, PAST_THE_LEASE, Plan, Readers},
+    plan::{Difference, PAST_A_DAY, PAST_THE_LEASE, Plan, Readers, Responses},
     provider::Behaviour,
 };
 
@@ -243,6 +243,73 @@ fn a_switch_of_claim_loses_nothing() {
                 ..Plan::of_runs(2, behaviour)
             });
             with_each(plans, &[ClaimMode::Always, ClaimMode::Never], |plan, claim| Plan { claim, ..plan })
+        },
+    );
+}
+
+const KEPT: [Behaviour; 3] = [Behaviour::ReuseEndsGrant, Behaviour::GraceRepeats, Behaviour::EndsOldAccess];
+
+#[test]
+fn responses_that_are_not_understood_are_kept() {
+    let version = "00000000-0000-4000-8000-000000000001";
+    let modes = [
+        [Mode::Scheduled, Mode::Scheduled],
+        [Mode::Scheduled, forced(None)],
+        [Mode::Scheduled, forced(Some(version))],
+        [forced(None), forced(None)],
+    ];
+    explore_all("two runs that do not understand the responses", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        let plans = KEPT.map(|behaviour| Plan { responses: Responses::Kept, ..Plan::of_runs(2, behaviour) });
+        with_each(plans.to_vec(), &modes, |plan, modes| Plan { runs: modes.into_iter().zip(0..).collect(), ..plan })
+    });
+}
+
+#[test]
+fn responses_that_are_not_understood_are_kept_although_reads_lag_behind() {
+    explore_all(
+        "two runs that do not understand the responses, with stale reads",
+        &[(1, 0), (2, 0)],
+        &[(1, 1), (2, 1)],
+        || {
+            let of_kind =
+                |behaviour| Plan { responses: Responses::Kept, stale_reads: true, ..Plan::of_runs(2, behaviour) };
+            KEPT.map(of_kind).to_vec()
+        },
+    );
+}
+
+#[test]
+fn responses_that_are_not_understood_are_kept_for_days() {
+    explore_all(
+        "three runs one after the other that do not understand the responses, one of them forced, and days between them",
+        &[(1, 1)],
+        &[(2, 1), (1, 2)],
+        || {
+            let of_kind = |behaviour| Plan {
+                responses: Responses::Kept,
+                runs: vec![(Mode::Scheduled, 0), (forced(None), 1), (Mode::Scheduled, 2)],
+                at_once: 1,
+                jump_lengths: vec![PAST_A_DAY],
+                ..Plan::of_runs(3, behaviour)
+            };
+            KEPT.map(of_kind).to_vec()
+        },
+    );
+}
+
+#[test]
+fn responses_that_are_not_understood_are_kept_in_memory() {
+    explore_all(
+        "two runs of one process that do not understand the responses, and one of another",
+        &[(1, 0), (0, 1)],
+        &[(1, 1), (2, 0)],
+        || {
+            let of_kind = |behaviour| Plan {
+                responses: Responses::Kept,
+                runs: vec![(Mode::Scheduled, 0), (Mode::Scheduled, 0), (Mode::Scheduled, 1)],
+                ..Plan::of_runs(2, behaviour)
+            };
+            KEPT.map(of_kind).to_vec()
         },
     );
 }

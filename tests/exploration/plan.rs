@@ -47,6 +47,7 @@ pub struct Plan {
     /// Whether the tokens have been refreshed once, so that AWSPREVIOUS holds spent ones. The token is due then.
     pub refreshed_before: bool,
     pub readers: Readers,
+    pub responses: Responses,
 }
 
 /// How the settings of a second function differ.
@@ -66,6 +67,14 @@ pub enum Readers {
     OfTokenSecret,
     /// A published secret, which is empty at first.
     OfPublishedSecret,
+}
+
+/// Whether the program understands the provider's responses with tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Responses {
+    Understood,
+    /// They look like tokens, and are kept.
+    Kept,
 }
 
 impl Plan {
@@ -97,6 +106,7 @@ impl Plan {
             other_versions: 0,
             refreshed_before: false,
             readers: Readers::OfTokenSecret,
+            responses: Responses::Understood,
         }
     }
 }

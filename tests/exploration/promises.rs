@@ -2,20 +2,23 @@
 
 use chrono::TimeDelta;
 use token_refresher::{
+    error::ErrorType,
     protocol::{
-        Error,
+        Error, Mode,
+        error::ResponseLocation,
         outcome::{Completed, Outcome},
     },
     secret::Secret,
-    store::{Label, Limits, VersionId},
+    store::{Limits, VersionId},
     token_secret::TokenSecret,
 };
 
 use crate::{
     end,
+    plan::Responses,
     provider::{Behaviour, TokenLocation},
     run::{RunState, Step},
-    world::{World, tokens},
+    world::{World, stored_tokens, tokens},
 };
 
 /// Why a promise is broken.
@@ -95,10 +98,12 @@ pub fn check_published_before_current(world: &World, to: &VersionId) -> Result<(
     })
 }
 
-/// A run that receives tokens stages them next.
-pub fn check_tokens_are_staged_next(run: usize, next: &RunState) -> Result<(), BrokenPromise> {
-    let stages = matches!(next, RunState::AtStep(Step::Put { label: Label::Staged, .. }, _));
-    ensure(stages, || format!("run {run} does not stage the tokens that it has received"))
+/// A run that receives tokens stages them next, or keeps the response if it does not understand it.
+pub fn check_tokens_are_put_next(run: usize, next: &RunState) -> Result<(), BrokenPromise> {
+    let puts = |step: &Step| matches!(step, Step::Put { body, .. } if stored_tokens(body.expose()).is_some());
+    ensure(matches!(next, RunState::AtStep(step, _) if puts(step)), || {
+        format!("run {run} does not stage the tokens that it has received")
+    })
 }
 
 /// A run sends at most one request. A refresh token is sent again only if the response to the first request is lost, and no run
@@ -108,11 +113,13 @@ pub fn check_exchange(world: &mut World, run: usize, refresh: &str, access: Opti
     let tracked = &mut world.runs[run];
     ensure(!std::mem::replace(&mut tracked.has_sent, true), || format!("run {run} sends twice"))?;
     let own = tracked.process;
+    // Only a person sends the token again whose response is kept.
+    let overrides = world.plan.responses == Responses::Kept && tracked.mode == Mode::Forced { if_version_id: None };
     // Days later, that an old copy has the same refresh token is all that a run can know, and all that it needs to.
     let is_reusable = world.plan.drops_old_versions() && !world.provider.behaviour.rotates();
     for location in world.provider.locations_of(refresh, access) {
         match location {
-            TokenLocation::Stored { too_late_for } if too_late_for & (1 << run) == 0 && !is_reusable => {
+            TokenLocation::Stored { too_late_for } if too_late_for & (1 << run) == 0 && !is_reusable && !overrides => {
                 return Err(BrokenPromise(format!("run {run} sends a refresh token whose new tokens are stored")));
             }
             TokenLocation::InMemory { process } if process == own => {
@@ -198,12 +205,13 @@ pub fn check_run_end(world: &World, run: usize, result: &Result<Completed, Error
             })
         }
         Err(Error::InvalidSecret { .. }) if end::is_old_copy(world) => Ok(()),
+        Err(error @ Error::Unusable { response: ResponseLocation::Version(_), .. }) => end::check_is_kept(world, error),
         Err(error) => {
             ensure(world.faults_and_jumps() > 0, || {
                 format!("run {run} fails without a fault: {}: {error}", error.error_type().as_str())
             })?;
             // A run gets over one fault or clock jump, unless the store fails until the deadline.
-            let not_stored = matches!(error, Error::TokenNotStored { .. });
+            let not_stored = error.error_type() == ErrorType::TokenNotStored;
             let left = tracked.deadline - world.time.now();
             let jumped_once = world.faults_and_jumps() == 1 && left < TimeDelta::zero();
             let until_deadline = left < TimeDelta::seconds(1) && !jumped_once;

@@ -1,7 +1,9 @@
 //! Simulated authorization servers: how each kind responds to a refresh token, and where the tokens of every response are. Does not
 //! know the store.
 
-use serde_json::json;
+use serde_json::{Value, json};
+
+use crate::plan::Responses;
 
 /// How an authorization server responds to a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +80,7 @@ pub struct GrantedRequest {
 #[derive(Clone, Debug, Hash)]
 pub struct Provider {
     pub behaviour: Behaviour,
+    pub responses: Responses,
     /// Whether a new consent ends the grants before it.
     consent_ends_others: bool,
     pub pairs: Vec<TokenPair>,
@@ -86,9 +89,10 @@ pub struct Provider {
 }
 
 impl Provider {
-    pub fn new(behaviour: Behaviour, consent_ends_others: bool) -> Self {
+    pub fn new(behaviour: Behaviour, responses: Responses, consent_ends_others: bool) -> Self {
         Self {
             behaviour,
+            responses,
             consent_ends_others,
             pairs: Vec::new(),
             revoked_consents: Vec::new(),
@@ -121,7 +125,20 @@ impl Provider {
     /// The response with a pair: status and body.
     fn response(&self, pair: usize) -> (u16, String) {
         let TokenPair { refresh, access, .. } = &self.pairs[pair];
-        (200, json!({"access_token": access, "refresh_token": refresh, "expires_in": 3600}).to_string())
+        let tokens = json!({"access_token": access, "refresh_token": refresh, "expires_in": 3600});
+        let body = match self.responses {
+            Responses::Understood => tokens,
+            Responses::Kept => json!({"issued": [tokens]}),
+        };
+        (200, body.to_string())
+    }
+
+    /// The refresh token and the access token of a response that is not understood.
+    pub fn tokens_of(body: &str) -> Option<(String, String)> {
+        let body: Value = serde_json::from_str(body).ok()?;
+        let tokens = body.get("issued")?.get(0)?;
+        let text = |name: &str| tokens.get(name)?.as_str().map(str::to_owned);
+        Some((text("refresh_token")?, text("access_token")?))
     }
 
     /// Responds to a refresh request: status, body, and the index of the pair if it was granted.

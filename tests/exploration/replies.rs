@@ -63,7 +63,8 @@ pub fn digest(reply: &Reply) -> u64 {
         ),
         Reply::Response(TokenResponse::Issued(_)) => 3,
         Reply::Response(TokenResponse::Refused(_)) => 4,
-        Reply::Response(TokenResponse::Failed(_) | TokenResponse::Unreadable(_)) => 5,
+        Reply::Response(TokenResponse::Failed(_)) => 5,
+        Reply::Response(TokenResponse::Unreadable(_)) => 6,
     }
 }
 

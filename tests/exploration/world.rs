@@ -70,7 +70,7 @@ fn version_id(n: usize) -> VersionId {
 impl World {
     pub fn new(plan: &Arc<Plan>) -> Result<Self, BrokenPromise> {
         let now: DateTime<Utc> = "2026-01-01T12:00:00.250Z".parse().expect("a time");
-        let mut provider = Provider::new(plan.behaviour, plan.consent_ends_others);
+        let mut provider = Provider::new(plan.behaviour, plan.responses, plan.consent_ends_others);
         let first = provider.consent();
         let pair = &provider.pairs[first];
         let obtained = now - plan.age;
@@ -207,7 +207,7 @@ impl World {
         if !exchanges {
             events.push(Event::StepFails(run, Fault::Denied));
         }
-        if matches!(step, Step::Put { label: Label::Staged, .. }) {
+        if matches!(step, Step::Put { label: Label::Staged | Label::Kept, .. }) {
             events.push(Event::StepFails(run, Fault::Outage));
         }
         if let Some(before) = &self.before_newest_write
@@ -311,13 +311,13 @@ impl World {
 
     fn resume(&mut self, run: usize, reply: Option<Reply>) -> Result<(), BrokenPromise> {
         let reply_digest = reply.as_ref().map_or(0, digest);
-        let granted = matches!(reply, Some(Reply::Response(TokenResponse::Issued(_))));
+        let granted = matches!(reply, Some(Reply::Response(TokenResponse::Issued(_) | TokenResponse::Unreadable(_))));
         let tracked = &mut self.runs[run];
         tracked.got_tokens |= granted;
         seed(run, tracked.replies_digest);
         let state = tracked.run.as_mut().expect("a run that has not ended").resume(reply);
         if granted {
-            promises::check_tokens_are_staged_next(run, &state)?;
+            promises::check_tokens_are_put_next(run, &state)?;
         }
         self.record_state(run, state, reply_digest)
     }
@@ -394,14 +394,14 @@ impl World {
                 }
                 self.after_write(before)?;
                 if done.is_ok() {
-                    if *label == Label::Claim {
-                        self.runs[run].has_claimed = true;
-                    } else if let Some((refresh, access)) = tokens(body.expose()) {
+                    if let Some((refresh, access)) = stored_tokens(body.expose()) {
                         let in_time = self.time.now() < self.runs[run].deadline;
                         let claimed =
                             (0..).zip(&self.runs).filter(|(_, tracked)| tracked.has_claimed && tracked.run.is_some());
                         let claimed = claimed.fold(0, |bits, (run, _)| bits | 1_u32 << run);
                         self.provider.stored(&refresh, &access, in_time.then_some(run), claimed);
+                    } else if *label == Label::Claim {
+                        self.runs[run].has_claimed = true;
                     }
                 }
                 Ok(Reply::Done(done))
@@ -612,6 +612,12 @@ impl World {
 /// Makes random numbers the same whenever the same run reaches the same point.
 fn seed(run: usize, replies_digest: u64) {
     fastrand::seed(digest_of(&(run, replies_digest)));
+}
+
+/// The refresh token and the access token of a document, or of the response in a record. `None` if the text has none.
+pub fn stored_tokens(text: &str) -> Option<(String, String)> {
+    let document: Value = serde_json::from_str(text).ok()?;
+    document.get("response").map_or_else(|| tokens(text), |response| Provider::tokens_of(response.as_str()?))
 }
 
 /// The refresh token and the access token of a document. `None` if the text is not a document with both.

@@ -96,7 +96,7 @@ fn max_cost(path: &Path, end: &str) -> (usize, usize) {
         "in_progress" => (5 + calls, 0),
         "recovered" => (5 + calls, versions),
         // A take-over. A refusal costs as much with its record.
-        "refreshed" if path.claims => (9 + calls, 2 + versions),
+        "refreshed" if path.claims => (10 + calls, 2 + versions),
         // The first run also proves that it can write. If a killed run has proved it, the next one looks for staged tokens.
         "refreshed" => (6 + calls, 2 + versions),
         _ => (11 + calls, 2),

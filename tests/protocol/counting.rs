@@ -22,6 +22,7 @@ pub enum Step {
     Get,
     PutClaim,
     PutStaged,
+    PutKept,
     Move,
     EndClaim,
     List,
@@ -300,7 +301,11 @@ impl<S: SecretStore> SecretStore for CountingStore<S> {
     }
 
     async fn put(&self, secret_id: &str, id: &VersionId, label: Label, body: &Secret) -> Result<(), StoreError> {
-        let step = if label == Label::Claim { Step::PutClaim } else { Step::PutStaged };
+        let step = match label {
+            Label::Claim => Step::PutClaim,
+            Label::Kept => Step::PutKept,
+            _ => Step::PutStaged,
+        };
         self.script.step(step, self.store.put(secret_id, id, label, body), Err).await
     }
 

@@ -11,6 +11,7 @@
 //! - `publishing`: the published secret
 //! - `dry_run`: what a dry run says
 //! - `memory`: unstored tokens
+//! - `kept`: responses that look like tokens and cannot be understood
 //! - `concurrency`: many runs at the same time, with all of the above
 
 #[path = "../support/mod.rs"]
@@ -23,6 +24,7 @@ mod budget;
 mod concurrency;
 mod crashes;
 mod dry_run;
+mod kept;
 mod limits;
 mod memory;
 mod people;

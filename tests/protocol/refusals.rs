@@ -257,7 +257,7 @@ async fn a_record_of_a_refusal_is_never_current_and_a_failed_record_is_not_an_er
     let failing = || InjectedFault::Fail(Script::unavailable());
     world.clock.advance(seconds(63));
     // Reads that fail after a refusal change nothing either.
-    let process = world.process().inject(Get, 7, failing()).inject(Get, 8, failing());
+    let process = world.process().inject(Get, 8, failing()).inject(Get, 9, failing());
     assert_eq!(process.run().await.unwrap_err().error_type().as_str(), "ReauthorizationRequired");
 }
 

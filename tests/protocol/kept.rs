@@ -1,0 +1,216 @@
+//! Kept responses: what looks like tokens and cannot be understood is in the store, or in memory until it can be written.
+
+use serde_json::{Value, json};
+use token_refresher::{
+    protocol::outcome::{Outcome, Reason},
+    store::{StoreError, VersionId},
+};
+
+use crate::{
+    counting::{
+        Script,
+        Step::{EndClaim, Exchange, Get, List, PutClaim, PutKept},
+    },
+    over_both_stores,
+    support::provider::{CLIENT_ID, CLIENT_SECRET, Provider, Response},
+    world::{NAME, Process, StoreKind, World, seconds},
+};
+
+const BODY: &str =
+    r#"{"issued":[{"access_token":"unseen-new-access","refresh_token":"unseen-new-refresh","expires_in":600}]}"#;
+const OTHER_BODY: &str =
+    r#"{"issued":[{"access_token":"unseen-later-access","refresh_token":"unseen-later-refresh"}]}"#;
+
+fn not_understood(body: &str) -> Response {
+    Response::fixed(200, "application/json", body)
+}
+
+async fn world(store: StoreKind, responses: impl IntoIterator<Item = Response>) -> World {
+    let world = World::due_with(store, Provider::script(responses)).await;
+    for token in ["access", "refresh"].iter().flat_map(|kind| ["new", "later"].map(|of| format!("unseen-{of}-{kind}")))
+    {
+        world.never_print(&token);
+    }
+    world
+}
+
+/// The response in the version with this label.
+fn kept(world: &World, label: &str) -> Option<String> {
+    let record: Value = serde_json::from_str(&world.vault.labelled(label)?).ok()?;
+    record["response"].as_str().map(str::to_owned)
+}
+
+/// Runs, and expects the error that says which version holds the response.
+async fn kept_as(process: &Process, event: Value) -> String {
+    let error = process.invoke(event.clone()).await.unwrap_err();
+    let message = error.to_string();
+    assert_eq!(error.error_type().as_str(), "ProviderRejected", "{event}: {message}");
+    let id = message.split(" as version ").nth(1).unwrap_or_else(|| panic!("{event}: {message}"));
+    id.split([',', ';']).next().unwrap().to_owned()
+}
+
+async fn keeping_a_response_costs_two_calls_and_it_is_returned_for_one(store: StoreKind) {
+    for (claim, first, later) in [
+        ("always", vec![Get, List, PutClaim, Exchange, PutKept, EndClaim], vec![Get, List, Get]),
+        // A person put the version.
+        ("never", vec![Get, List, PutClaim, Exchange, PutKept], vec![Get, List, Get]),
+    ] {
+        let world = world(store, [not_understood(BODY)]).await;
+        let before = world.vault.text();
+        let process = world.process_with(&[("CLAIM", claim)]);
+        let id = kept_as(&process, json!({})).await;
+        assert_eq!(process.script.taken(), first, "CLAIM={claim}");
+        assert_eq!(kept(&world, "OAUTH_KEPT").as_deref(), Some(BODY));
+        process.script.reset();
+        for event in
+            [json!({}), json!({"dryRun": true}), json!({"force": true, "ifVersionId": world.vault.id().as_str()})]
+        {
+            assert_eq!(kept_as(&process, event).await, id);
+        }
+        assert_eq!(process.script.taken(), [later.clone(), later.clone(), later].concat());
+        assert_eq!((world.provider.exchanges(), world.vault.text()), (1, before));
+    }
+}
+
+/// A person's tokens are exchanged, although the response to the old ones is still kept.
+async fn a_kept_response_does_not_concern_other_tokens(store: StoreKind) {
+    let world = world(store, [not_understood(BODY)]).await;
+    let process = world.process();
+    kept_as(&process, json!({})).await;
+    world.vault.put(&world.document(seconds(0)));
+    process.script.reset();
+    assert_eq!(process.outcome().await, Outcome::Refreshed);
+    assert_eq!(process.script.taken().len(), 7, "one more, for the kept response");
+    assert_eq!(kept(&world, "OAUTH_KEPT").as_deref(), Some(BODY));
+    world.assert_sound();
+}
+
+async fn a_force_asks_at_once_and_the_kept_response_keeps_its_label(store: StoreKind) {
+    let responses = [not_understood(BODY), Response::fixed(503, "text/plain", "busy"), not_understood(OTHER_BODY)];
+    let world = world(store, responses).await;
+    let process = world.process();
+    let first = kept_as(&process, json!({})).await;
+    let forced = process.invoke(json!({"force": true})).await.unwrap_err();
+    assert_eq!(forced.error_type().as_str(), "ProviderUnavailable");
+    assert_eq!(kept_as(&process, json!({})).await, first);
+    assert_eq!(kept(&world, "OAUTH_KEPT").as_deref(), Some(BODY));
+    // A second response has the label then. The first one stays for a day.
+    let second = kept_as(&process, json!({"force": true})).await;
+    assert_ne!(second, first);
+    assert_eq!(kept_as(&process, json!({})).await, second);
+    assert_eq!(kept(&world, "OAUTH_KEPT").as_deref(), Some(OTHER_BODY));
+    assert_eq!(world.provider.exchanges(), 3);
+    world.vault.edit(NAME, |secret, now| secret.remove_old(now + seconds(25 * 3600)));
+    world.clock.advance(seconds(25 * 3600));
+    assert_eq!(kept_as(&process, json!({})).await, second);
+    assert_eq!(world.provider.exchanges(), 3);
+}
+
+async fn a_response_that_cannot_be_written_stays_in_memory_until_it_can(store: StoreKind) {
+    for error in [
+        Script::unavailable(),
+        StoreError::AccessDenied { action: "secretsmanager:PutSecretValue", detail: "no".to_owned() },
+        StoreError::Quota { detail: "no".to_owned() },
+    ] {
+        let world = world(store, [not_understood(BODY)]).await;
+        let process = world.process();
+        process.script.fail_always(PutKept, error);
+        let started = world.clock.now();
+        let error = process.run().await.unwrap_err();
+        assert_eq!(error.error_type().as_str(), "TokenNotStored");
+        let message = error.to_string();
+        let memory = "it is only in this process's memory, to become version ";
+        assert!(message.contains("THE RESPONSE COULD NOT BE WRITTEN (") && message.contains(memory), "{message}");
+        assert!(message.contains("invoke the function again now"), "{message}");
+        let tried_for = world.clock.now() - started;
+        assert!(tried_for > seconds(58) && tried_for < seconds(60), "the write is retried until the deadline");
+        for event in [json!({}), json!({"force": true}), json!({"secretId": NAME})] {
+            assert_eq!(process.invoke(event).await.unwrap_err().error_type().as_str(), "TokenNotStored");
+        }
+        process.script.stop_failing();
+        let id = kept_as(&process, json!({})).await;
+        assert!(message.contains(&id), "{message}");
+        assert_eq!(kept(&world, "OAUTH_KEPT").as_deref(), Some(BODY));
+        assert_eq!(kept_as(&world.process(), json!({})).await, id);
+        assert_eq!(world.provider.exchanges(), 1);
+    }
+}
+
+async fn an_unwritten_response_is_known_by_the_secrets_other_name(store: StoreKind) {
+    let world = world(store, [not_understood(BODY)]).await;
+    let Some(fake) = world.vault.fake() else { return };
+    let by_arn = json!({"secretId": fake.arn(NAME)});
+    let process = world.process();
+    process.script.fail_always(PutKept, Script::unavailable());
+    for event in [json!({}), by_arn.clone()] {
+        assert_eq!(process.invoke(event).await.unwrap_err().error_type().as_str(), "TokenNotStored");
+    }
+    process.script.stop_failing();
+    kept_as(&process, by_arn).await;
+    assert_eq!(world.provider.exchanges(), 1);
+}
+
+async fn another_secret_does_not_wait_for_an_unwritten_response(store: StoreKind) {
+    let world = world(store, [not_understood(BODY)]).await;
+    let process = world.process();
+    process.script.fail_always(PutKept, Script::unavailable());
+    process.run().await.unwrap_err();
+    let (access, refresh) = world.provider.issue();
+    let other = json!({
+        "accessToken": access, "refreshToken": refresh, "tokenEndpoint": world.provider.url(),
+        "clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET,
+        "expiresAt": (world.clock.now() + seconds(3600)).timestamp_millis(),
+    });
+    world.vault.create("crm/other", &other, world.clock.now());
+    let started = world.clock.now();
+    let report = process.invoke(json!({"secretId": "crm/other"})).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Skipped);
+    assert!(world.clock.now() - started < seconds(5), "a run of another secret does not wait");
+    // It writes the response as soon as that is possible.
+    process.script.stop_failing();
+    process.invoke(json!({"secretId": "crm/other"})).await.unwrap();
+    assert_eq!(kept(&world, "OAUTH_KEPT").as_deref(), Some(BODY));
+}
+
+/// The response is written. It may still be wanted.
+async fn a_persons_new_tokens_are_used_although_a_response_is_in_memory(store: StoreKind) {
+    let world = world(store, [not_understood(BODY)]).await;
+    let process = world.process();
+    process.script.fail_always(PutKept, Script::unavailable());
+    process.run().await.unwrap_err();
+    world.vault.put(&world.document(seconds(0)));
+    process.script.stop_failing();
+    let report = process.run().await.unwrap();
+    assert_eq!((report.outcome, report.reason), (Outcome::Refreshed, Reason::Due));
+    assert_eq!(kept(&world, "OAUTH_KEPT").as_deref(), Some(BODY));
+    world.assert_sound();
+}
+
+/// Its own label, the one of ended claims and the four of a refresh make six of twenty.
+async fn a_response_is_kept_although_its_label_does_not_fit(store: StoreKind) {
+    for (others, label) in [(14, "OAUTH_KEPT"), (15, "OAUTH_CLAIM"), (16, "OAUTH_CLAIM")] {
+        let world = world(store, [not_understood(BODY)]).await;
+        world.vault.edit(NAME, |secret, now| {
+            for n in 0..others {
+                let id = VersionId::from(format!("00000000-0000-4000-8000-{n:012}"));
+                secret.put(&id, &"of another program".into(), Some(&[format!("OTHER_{n}")]), now).expect("room");
+            }
+        });
+        let id = kept_as(&world.process(), json!({})).await;
+        assert_eq!(kept(&world, label).as_deref(), Some(BODY), "{others} other labels");
+        world.clock.advance(seconds(3600));
+        assert_eq!(kept_as(&world.process(), json!({})).await, id, "{others} other labels");
+        assert_eq!(world.provider.exchanges(), 1);
+    }
+}
+
+over_both_stores!(
+    keeping_a_response_costs_two_calls_and_it_is_returned_for_one,
+    a_kept_response_does_not_concern_other_tokens,
+    a_force_asks_at_once_and_the_kept_response_keeps_its_label,
+    a_response_that_cannot_be_written_stays_in_memory_until_it_can,
+    an_unwritten_response_is_known_by_the_secrets_other_name,
+    another_secret_does_not_wait_for_an_unwritten_response,
+    a_persons_new_tokens_are_used_although_a_response_is_in_memory,
+    a_response_is_kept_although_its_label_does_not_fit,
+);
