@@ -133,11 +133,11 @@ impl<S: SecretStore> Refresher<S> {
         if *run.mode == Mode::DryRun {
             return run.dry().await;
         }
-        run.store_unstored_responses().await?;
+        let written = run.store_unstored_responses().await?;
         if let Some(completed) = run.store_unstored_tokens().await? {
             return Ok(completed);
         }
-        run.refresh().await
+        run.refresh(written).await
     }
 }
 
@@ -151,8 +151,13 @@ struct Run<'a, S> {
 }
 
 impl<S: SecretStore> Run<'_, S> {
-    async fn refresh(&self) -> Result<Completed, Error> {
+    /// `written`: the responses that this run has written, by the tokens that were sent, each with its error.
+    async fn refresh(&self, written: Vec<(TokenKey, Error)>) -> Result<Completed, Error> {
         let current = self.read_current().await?;
+        // A person has not seen this error yet, so this run's `force` does not mean it.
+        if let Some((_, error)) = written.into_iter().find(|(spent, _)| *spent == current.key()) {
+            return Err(error);
+        }
         // The same secret under its other name. What was issued could not be written a moment ago.
         if let Some(tokens) = self.refresher.unstored_tokens.find(|tokens| tokens.arn == current.arn) {
             return Err(tokens.error("the store still fails"));
@@ -251,7 +256,7 @@ impl<S: SecretStore> Run<'_, S> {
             let seconds = due.client.default_lifetime.as_secs();
             warn!(
                 secretId = self.secret_id,
-                "`{member}` of the response is not a possible lifetime; {seconds} s are assumed"
+                "`{member}` of the response is not a possible lifetime; {seconds} s are assumed (to change that, set `lifetimeSeconds`)"
             );
         }
         let mut new = issued.into_new_tokens(sent_at, due.client.default_lifetime);

@@ -60,7 +60,7 @@ pub enum Label {
     Staged,
     /// `OAUTH_ENDED`: the newest claim whose run ended without new tokens, before its lease.
     Ended,
-    /// `OAUTH_KEPT`: the newest response that looks like tokens and could not be understood.
+    /// `OAUTH_KEPT`: the newest kept response, whose tokens are in an unknown form.
     Kept,
 }
 

@@ -50,6 +50,7 @@ const NO_SECRET: &[&str] = &[
     "clock::Clock",
     "protocol::options::ClaimMode",
     "protocol::error::History",
+    "protocol::error::ResponseLocation",
     // What the invoker sent: names of secrets and versions.
     "lambda::event::Event",
     "protocol::options::Mode",
@@ -67,7 +68,6 @@ const NO_SECRET: &[&str] = &[
     "protocol::claim::Attempt",
     "protocol::claim::EndLabel",
     // The names of members.
-    "protocol::keep::Kept",
     "reader::error::NotRefreshed",
     "error::Remedy",
     // Private, and only times.
@@ -114,6 +114,10 @@ const NO_SECRET: &[&str] = &[
     "token_secret::time_form::Unit",
     // Private, shown nowhere, and out of reach of this test: an ARN, an id, a time, a length and a TokenSecret.
     "protocol::TokenVersion",
+    // The same: names, an ARN, an endpoint, words of the log, a TokenKey and a Secret.
+    "protocol::keep::UnstoredResponse",
+    // What the two types of unstored things show.
+    "protocol::memory::Memory",
 ];
 
 /// The types that hold a secret, or words of a place that knows one, each as `Debug` shows it.

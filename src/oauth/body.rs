@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 
 use crate::token_secret::document::{Document, json_string};
 
-/// How much of a response is read, compressed or not.
+/// At most this many bytes are read, both of a response and of what it decompresses to.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
 
-/// A response with more members is hostile: then only the tokens are kept.
+/// A response with more members is hostile: then only its tokens are stored.
 pub(super) const MAX_MEMBERS: usize = 256;
 
 /// The first bytes of a gzip file (RFC 1952 section 2.3.1). Some providers compress although the request accepts `identity` only.
@@ -34,10 +34,13 @@ impl Body {
 
     /// Whether it is a web page: a proxy, a login page or an error page has answered.
     pub fn is_page(&self) -> bool {
-        let start: String = self.text.chars().take(14).collect();
-        ["<html", "<!doctype html"].iter().any(|page| start.to_ascii_lowercase().starts_with(page))
+        let start: String = self.text.chars().take(PAGE_START).collect::<String>().to_ascii_lowercase();
+        start.starts_with('<') && ["<html", "<!doctype html"].iter().any(|page| start.contains(page))
     }
 }
+
+/// How many characters of a page may be comments and processing instructions.
+const PAGE_START: usize = 1024;
 
 /// The bytes before their compression. If they are damaged, as many as can be read.
 fn decompressed(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
@@ -80,7 +83,7 @@ fn object(text: &str) -> Option<Document> {
     Some(document)
 }
 
-/// Whether the text is a form with a token or an error. Its names contain only what a form does not encode; its values may be raw.
+/// Whether the text is a form that names a token or an error. Names must be encoded; some providers leave values unencoded.
 fn is_form(text: &str) -> bool {
     let names = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').map(|(name, _)| name));
     let names: Option<Vec<&str>> = names.collect();

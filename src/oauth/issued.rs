@@ -65,51 +65,123 @@ impl IssuedTokens {
         }
     }
 
-    /// Whether the tokens are printable ASCII (RFC 6749 appendix A.12 and A.17). Others cannot be sent in a header.
-    pub(super) fn are_printable(&self) -> bool {
-        let is_printable = |token: &Secret| token.expose().bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+    /// Whether the tokens are printable ASCII (RFC 6749 appendix A.12 and A.17), with no blank at an end. Others cannot be sent in a
+    /// header, and a token secret with them is refused.
+    pub(super) fn can_be_stored(&self) -> bool {
+        let is_printable = |token: &Secret| {
+            let token = token.expose();
+            token.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) && token.trim_matches(' ') == token
+        };
         is_printable(&self.access_token) && self.refresh_token.as_ref().is_none_or(is_printable)
     }
 }
 
-/// What the names of members contain that are about tokens and hold none: `token_type`, `token_url`, `next_page_token`, `csrf_token`.
-const NOT_TOKENS: [&str; 8] = ["type", "url", "uri", "page", "csrf", "expir", "request", "session"];
+/// A member whose name has one of these parts holds no token, though it is about tokens: `token_type`, `next_page_token`, `csrf_token`.
+const NOT_TOKENS: [&str; 7] = ["type", "url", "uri", "page", "csrf", "expir", "request"];
 
-/// The texts in members whose names contain `token`, at any depth, also in arrays and in texts that are JSON.
-pub(super) fn tokens_in(document: &Document) -> Vec<Secret> {
-    let mut tokens = Vec::new();
-    collect_tokens(document, MAX_DEPTH, &mut tokens);
-    tokens
+/// Likewise with one of these at its end: `refresh_token_status`, `token_id`.
+const NOT_TOKENS_AT_END: [&str; 10] =
+    ["status", "state", "id", "at", "count", "left", "limit", "endpoint", "rotation", "hint"];
+
+/// Members with these names hold tokens, too.
+const SHORT_NAMES: [&str; 3] = ["access", "refresh", "jwt"];
+
+/// With such a name, or in an object that is named like a token, a text of this length is one, unless it has blanks or is an address.
+const MIN_UNCLEAR_BYTES: usize = 16;
+
+/// What looks like a token in a response.
+pub(super) struct FoundToken {
+    pub token: Secret,
+    name: TokenName,
 }
 
-fn collect_tokens(document: &Document, depth: usize, tokens: &mut Vec<Secret>) {
-    for (name, value) in document.members().take(MAX_MEMBERS) {
-        let name = name.to_ascii_lowercase();
-        let is_token = name.contains("token") && !NOT_TOKENS.iter().any(|other| name.contains(other));
-        collect_from(value, is_token, depth, tokens);
-    }
+/// What the name of a member says of its value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TokenName {
+    RefreshToken,
+    Token,
+    Other,
 }
 
-fn collect_from(value: &str, is_token: bool, depth: usize, tokens: &mut Vec<Secret>) {
-    let Some(depth) = depth.checked_sub(1) else { return };
-    if let Ok(inner) = Document::parse(value) {
-        collect_tokens(&inner, depth, tokens);
-    } else if let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(value) {
-        values.into_iter().take(MAX_MEMBERS).for_each(|value| collect_from(value.get(), is_token, depth, tokens));
-    } else if let Some(text) = text(value) {
-        match Document::parse(text.expose()) {
-            Ok(inner) => collect_tokens(&inner, depth, tokens),
-            Err(_) if is_token => tokens.push(text),
-            Err(_) => {}
+impl TokenName {
+    /// What the name says, and how long a token with it is at least.
+    fn of(name: &str) -> (Self, usize) {
+        let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let letters = letters.to_ascii_lowercase();
+        let is_about_tokens = letters.contains("token")
+            && !letters.starts_with("has")
+            && !NOT_TOKENS.iter().any(|part| letters.contains(part))
+            && !NOT_TOKENS_AT_END.iter().any(|end| letters.ends_with(end));
+        let kind = if letters.contains("refresh") { Self::RefreshToken } else { Self::Token };
+        match (is_about_tokens, SHORT_NAMES.contains(&letters.as_str())) {
+            (true, _) => (kind, 1),
+            (false, true) => (kind, MIN_UNCLEAR_BYTES),
+            (false, false) => (Self::Other, MIN_UNCLEAR_BYTES),
         }
-    } else if is_token && value.parse::<u64>().is_ok() {
-        tokens.push(value.into());
     }
 }
 
-/// A text that is not empty.
+impl FoundToken {
+    pub(super) fn is_refresh_token(&self) -> bool {
+        self.name == TokenName::RefreshToken
+    }
+}
+
+/// What looks like a token by the name of its member, at any depth, also in arrays and in texts that are JSON.
+pub(super) fn tokens_in(document: &Document) -> Vec<FoundToken> {
+    let mut found = Vec::new();
+    find_in_object(document, TokenName::Other, MAX_DEPTH, &mut found);
+    found
+}
+
+fn find_in_object(document: &Document, around: TokenName, depth: usize, found: &mut Vec<FoundToken>) {
+    for (name, value) in document.members().take(MAX_MEMBERS) {
+        let (name, min_bytes) = TokenName::of(name);
+        let name = match (around, name) {
+            (around, TokenName::Other) | (around @ TokenName::RefreshToken, TokenName::Token) => around,
+            (_, name) => name,
+        };
+        find_in_value(value, name, min_bytes, depth, found);
+    }
+}
+
+fn find_in_value(value: &str, name: TokenName, min_bytes: usize, depth: usize, found: &mut Vec<FoundToken>) {
+    let Some(depth) = depth.checked_sub(1).filter(|_| found.len() < MAX_MEMBERS) else { return };
+    let is_plain = |text: &str| !text.contains(char::is_whitespace) && !text.contains("://");
+    let is_long = |text: &str| text.len() >= min_bytes && (min_bytes == 1 || is_plain(text));
+    match value.as_bytes().first() {
+        Some(b'{') => {
+            if let Ok(inner) = Document::parse(value) {
+                find_in_object(&inner, name, depth, found);
+            }
+        }
+        Some(b'[') => {
+            let values = serde_json::from_str::<Vec<&RawValue>>(value).unwrap_or_default();
+            values.into_iter().take(MAX_MEMBERS).for_each(|value| {
+                find_in_value(value.get(), name, min_bytes, depth, found);
+            });
+        }
+        Some(b'"') => {
+            let Some(token) = text(value) else { return };
+            match Document::parse(token.expose()) {
+                Ok(inner) => find_in_object(&inner, name, depth, found),
+                Err(_) if name != TokenName::Other && is_long(token.expose()) => {
+                    found.push(FoundToken { token, name });
+                }
+                Err(_) => {}
+            }
+        }
+        Some(b'0'..=b'9' | b'-') if name != TokenName::Other && value != "0" && is_long(value) => {
+            found.push(FoundToken { token: value.into(), name });
+        }
+        _ => {}
+    }
+}
+
+/// A text that says something: not blank, and not what some languages print for nothing.
 fn text(json: &str) -> Option<Secret> {
-    serde_json::from_str::<String>(json).ok().filter(|text| !text.is_empty()).map(Secret::from)
+    let text = Secret::from(serde_json::from_str::<String>(json).ok()?);
+    Some(text).filter(|text| !text.expose().trim().is_empty() && text.expose() != "null")
 }
 
 /// The names of the members of RFC 6749 section 5.1, in its own style and in camelCase.
@@ -122,41 +194,19 @@ const TOKEN: [&str; 1] = ["token"];
 
 /// Whether a text that is no document names an access token.
 pub(super) fn names_access_token(text: &str) -> bool {
-    ACCESS_TOKEN.iter().any(|name| text.contains(name))
-}
-
-/// Whether a member named like a refresh token has a text, a number or a token in it, at any depth.
-pub(super) fn names_refresh_token(document: &Document) -> bool {
-    names_refresh_token_within(document, MAX_DEPTH)
-}
-
-fn names_refresh_token_within(document: &Document, depth: usize) -> bool {
-    document.members().take(MAX_MEMBERS).any(|(name, value)| {
-        let name = name.to_ascii_lowercase();
-        let is_refresh_token =
-            name.contains("refresh") && name.contains("token") && !NOT_TOKENS.iter().any(|other| name.contains(other));
-        let mut found = Vec::new();
-        if is_refresh_token {
-            collect_from(value, true, depth, &mut found);
-        }
-        !found.is_empty()
-            || (depth > 1 && Document::parse(value).is_ok_and(|inner| names_refresh_token_within(&inner, depth - 1)))
-    })
+    let text = text.to_ascii_lowercase();
+    text.contains("access_token") || text.contains("accesstoken")
 }
 
 /// The tokens in a response: at the top, or in its one member that is an object with an access token.
 pub(super) fn issued_tokens(document: &Document, is_error: bool, now: DateTime<Utc>) -> Option<IssuedTokens> {
-    let holds = |document: &Document, names: &[&str]| member(document, names).is_some();
-    let mut inner = document.members().filter_map(|(_, value)| Document::parse(value).ok());
-    let mut wrapped = |names: &[&str]| {
-        let mut holders = inner.by_ref().filter(|inner| holds(inner, names));
-        holders.next().filter(|_| holders.next().is_none())
-    };
-    let (holder, names) = if holds(document, &ACCESS_TOKEN) {
+    let has_access_token = |document: &Document| member(document, &ACCESS_TOKEN).is_some();
+    let mut wrapped = document.members().filter_map(|(_, value)| Document::parse(value).ok()).filter(has_access_token);
+    let (holder, names) = if has_access_token(document) {
         (document.clone(), &ACCESS_TOKEN[..])
-    } else if let Some(inner) = wrapped(&ACCESS_TOKEN) {
+    } else if let (Some(inner), None) = (wrapped.next(), wrapped.next()) {
         (inner, &ACCESS_TOKEN[..])
-    } else if !is_error && holds(document, &TOKEN) {
+    } else if !is_error && member(document, &TOKEN).is_some() {
         (document.clone(), &TOKEN[..])
     } else {
         return None;
@@ -251,8 +301,14 @@ mod tests {
 
     #[test]
     fn an_empty_refresh_token_is_none() {
-        for member in ["", r#","refresh_token":"""#, r#","refresh_token":null"#, r#","refresh_token":{"expires_in":5}"#]
-        {
+        for member in [
+            "",
+            r#","refresh_token":"""#,
+            r#","refresh_token":" ""#,
+            r#","refresh_token":"null""#,
+            r#","refresh_token":null"#,
+            r#","refresh_token":{"expires_in":5}"#,
+        ] {
             assert_eq!(new_tokens(&format!(r#"{{"access_token":"a"{member}}}"#)).refresh_token, None, "{member}");
         }
     }

@@ -26,7 +26,7 @@ impl ErrorText {
     pub fn read(document: &Document, secrets: &[&Secret]) -> Option<Self> {
         let mut found = Found::of(document);
         for text in found.codes.iter_mut().chain(&mut found.texts) {
-            cut(text);
+            truncate(text);
         }
         if found.codes.is_empty() && found.texts.is_empty() && !found.is_explicit {
             return None;
@@ -57,7 +57,7 @@ struct Found {
     codes: Vec<String>,
     texts: Vec<String>,
     is_explicit: bool,
-    /// `"ok": false`, `"success": false`.
+    /// Whether `ok` or `success` is `false`.
     is_denied: bool,
 }
 
@@ -70,7 +70,7 @@ const JUST_AN_ERROR: [&str; 5] = ["error", "err", "fail", "failed", "failure"];
 /// How much of a text is searched for words and shown.
 const MAX_TEXT_BYTES: usize = 4096;
 
-fn cut(text: &mut String) {
+fn truncate(text: &mut String) {
     let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.truncate(end.unwrap_or_default());
 }
@@ -82,7 +82,8 @@ impl Found {
         if found.codes.is_empty() && found.texts.iter().all(|text| is_just_an_error(text)) {
             let inner = document.members().filter_map(|(_, value)| Document::parse(value).ok());
             if let Some(inner) = inner.map(|inner| Self::at_the_top(&inner)).find(|inner| !inner.codes.is_empty()) {
-                return Self { is_explicit: found.is_explicit || inner.is_explicit, ..inner };
+                let is_explicit = found.is_explicit || inner.is_explicit;
+                return Self { is_explicit, is_denied: found.is_denied || inner.is_denied, ..inner };
             }
         }
         found

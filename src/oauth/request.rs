@@ -45,6 +45,11 @@ impl Client {
         for (name, value) in &self.extra_headers {
             let wrong = |why: &str| format!("its `extraHeaders.{}` {why}", sanitize_line(name, 64));
             let name = HeaderName::try_from(name).map_err(|_| wrong("is not a header name"))?;
+            if name == CONTENT_TYPE {
+                return Err(wrong(
+                    "belongs to the request itself; take it out, and for JSON set tokenRequestFormat to \"json\"",
+                ));
+            }
             if RESERVED_HEADERS.contains(&name.as_str()) {
                 return Err(wrong("belongs to the request itself; take it out"));
             }
@@ -241,6 +246,11 @@ mod tests {
             (
                 ClientSettings { extra_headers: extra("Host"), ..settings() },
                 "its `extraHeaders.Host` belongs to the request itself; take it out",
+            ),
+            (
+                ClientSettings { extra_headers: extra("Content-Type"), ..settings() },
+                "its `extraHeaders.Content-Type` belongs to the request itself; take it out, and for JSON set \
+                 tokenRequestFormat to \"json\"",
             ),
             (
                 ClientSettings { extra_headers: extra("a b"), ..settings() },

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use super::issued::IssuedTokens;
 use super::{
     body::Body,
-    issued,
+    issued::{self, FoundToken},
     lifetime::HUNDRED_YEARS,
     refusal::ErrorText,
     words::{self, Meaning},
@@ -23,7 +23,7 @@ use crate::{
 /// How many members of a response a message names.
 const MAX_NAMED_MEMBERS: usize = 12;
 
-/// A longer text cannot be shown whole, and its parts look like a token.
+/// A longer token needs no redaction of its own: no message is that long, and a part of it is redacted as any long word is.
 const MAX_PRINTED_TOKEN_BYTES: usize = 4096;
 
 /// The result of an exchange.
@@ -31,7 +31,7 @@ const MAX_PRINTED_TOKEN_BYTES: usize = 4096;
 pub enum TokenResponse {
     /// New tokens.
     Issued(IssuedTokens),
-    /// A refusal: the same request will be refused again.
+    /// A refusal. [`ErrorResponse::is_final`]: whether asking again is useless.
     Refused(ErrorResponse),
     /// No usable response; another try may succeed.
     Failed(TransportError),
@@ -48,6 +48,8 @@ pub struct UnreadableTokens {
     pub text: Secret,
     /// The names of its members, sanitized; empty if it is not an object.
     pub members: Vec<String>,
+    /// What looks like a token in it.
+    pub tokens: Vec<Secret>,
 }
 
 /// An error response, sanitized. It is part of a stored format (`docs/compatibility.md`).
@@ -95,11 +97,18 @@ impl fmt::Display for ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// Whether the same request is certain to be refused again. Others back off and are sent again.
+    /// Whether the same request will be refused again. Other refusals back off, and the request is sent again.
     #[must_use]
     pub fn is_final(&self) -> bool {
         let is_known = |code: &String| words::is_known_refusal(code);
         self.kind != RefusalKind::ProviderRejected || self.error.as_ref().is_some_and(is_known)
+    }
+
+    /// Whether the provider may expect JSON instead of a form: it says so by the status, or speaks of JSON.
+    #[must_use]
+    pub fn may_want_json(&self) -> bool {
+        let texts = [&self.error, &self.description];
+        self.status == 415 || texts.into_iter().flatten().any(|text| text.to_ascii_lowercase().contains("json"))
     }
 }
 
@@ -147,33 +156,34 @@ pub fn read(
     let body = Body::read(body);
     let document = body.document.as_ref();
     let is_success = (200..300).contains(&status);
-    let mut own = document.map(issued::tokens_in).unwrap_or_default();
-    // An error may repeat the token that was sent.
-    own.retain(|token| !secrets.contains(&token));
-    // A response that contains tokens must not make us print them. (A longer text cannot be in a message.)
-    let printable = own.iter().filter(|token| token.expose().len() <= MAX_PRINTED_TOKEN_BYTES).take(MAX_NAMED_MEMBERS);
+    let mut found = document.map(issued::tokens_in).unwrap_or_default();
+    // The token that was sent is not a new one, even if the response repeats it.
+    found.retain(|found| !secrets.contains(&&found.token));
+    // A response that contains tokens must not make us print them.
+    let printable =
+        found.iter().map(|found| &found.token).filter(|token| token.expose().len() <= MAX_PRINTED_TOKEN_BYTES);
     let secrets: Vec<&Secret> = secrets.iter().copied().chain(printable).collect();
     let error_text = document.and_then(|document| ErrorText::read(document, &secrets)).unwrap_or_default();
     let ErrorText { meaning, is_explicit, is_denied, .. } = error_text;
-    // What only looks like an error beside tokens is none: `{"access_token": …, "message": …}`.
+    let is_known_error = is_denied || (is_explicit && meaning.is_some());
+    // Beside an access token, a `message` alone is not an error: `{"access_token": …, "message": …}`.
     if is_success && let Some(issued) = document.and_then(|document| issued::issued_tokens(document, is_explicit, now))
     {
         let leaves_out_a_refresh_token =
-            issued.refresh_token.is_none() && document.is_some_and(issued::names_refresh_token);
-        let is_clear = issued.are_printable() && !leaves_out_a_refresh_token;
-        return if is_clear && !is_denied && !(is_explicit && meaning.is_some()) {
+            issued.refresh_token.is_none() && found.iter().any(FoundToken::is_refresh_token);
+        return if issued.can_be_stored() && !leaves_out_a_refresh_token && !is_known_error {
             TokenResponse::Issued(issued)
         } else {
-            TokenResponse::Unreadable(unreadable(status, &body, &secrets))
+            TokenResponse::Unreadable(unreadable(status, &body, &secrets, &found))
         };
     }
-    // What was issued must not be lost, whatever else the response says. An error that is known has issued nothing.
+    // A response that may contain new tokens must not be lost. A known error has issued none.
     let names_tokens = match document {
-        Some(_) => !own.is_empty(),
+        Some(_) => !found.is_empty(),
         None => !body.is_page() && issued::names_access_token(&body.text),
     };
-    if is_success && names_tokens && !is_denied && !(is_explicit && meaning.is_some()) {
-        return TokenResponse::Unreadable(unreadable(status, &body, &secrets));
+    if is_success && names_tokens && !is_known_error {
+        return TokenResponse::Unreadable(unreadable(status, &body, &secrets, &found));
     }
     // Some providers put into the body what others express by the status.
     let refused = matches!(meaning, Some(Meaning::Refused(_)));
@@ -204,22 +214,33 @@ pub fn read(
         return TokenResponse::Refused(ErrorResponse { kind, status, error, description, location: None });
     }
     let names = document.map(|document| member_names(document, &secrets)).unwrap_or_default();
-    let members = if names.is_empty() { String::new() } else { format!(" (its members: {})", names.join(", ")) };
+    let members = match names.join(", ") {
+        _ if body.is_page() => " (it is a web page: is tokenEndpoint right?)".to_owned(),
+        _ if body.text.is_empty() => " (it is empty)".to_owned(),
+        names if names.is_empty() => String::new(),
+        names => format!(" (its members: {names})"),
+    };
     TokenResponse::Failed(TransportError::MaybeSpent {
         what: format!("answered {status} without an access token that could be read{members}"),
         responded: true,
     })
 }
 
-fn unreadable(status: u16, body: &Body, secrets: &[&Secret]) -> UnreadableTokens {
+fn unreadable(status: u16, body: &Body, secrets: &[&Secret], found: &[FoundToken]) -> UnreadableTokens {
     let members = body.document.as_ref().map(|document| member_names(document, secrets)).unwrap_or_default();
-    UnreadableTokens { status, text: body.text.as_str().into(), members }
+    let tokens = found.iter().map(|found| found.token.clone()).collect();
+    UnreadableTokens { status, text: body.text.as_str().into(), members, tokens }
 }
 
-/// The names of the members, for a message. A provider may use a token as a name.
+/// The names of the members, for a message. A name with more than a few digits may be a token.
 fn member_names(document: &Document, secrets: &[&Secret]) -> Vec<String> {
     let names = document.members().take(MAX_NAMED_MEMBERS).map(|(name, _)| name.chars().take(64).collect::<String>());
-    names.map(|name| format!("`{}`", sanitize_line(&redact(&name, secrets), 40))).collect()
+    names
+        .map(|name| match name.bytes().filter(u8::is_ascii_digit).count() {
+            0..=3 => format!("`{}`", sanitize_line(&redact(&name, secrets), 40)),
+            _ => "`…`".to_owned(),
+        })
+        .collect()
 }
 
 /// `Retry-After`: seconds or an HTTP date (RFC 9110 section 10.2.3), at most a hundred years off.
@@ -437,6 +458,20 @@ mod tests {
             (r#"{"data":[{"access_token":"a","refresh_token":"r"}]}"#, "`data`"),
             (r#"{"statusCode":200,"body":"{\"access_token\":\"a\"}"}"#, "`statusCode`, `body`"),
             ("<response><access_token>a</access_token></response>", ""),
+            ("<r><AccessToken>a</AccessToken></r>", ""),
+            (r#"{"session_token":"a","session_refresh_token":"r"}"#, "`session_token`, `session_refresh_token`"),
+            (r#"{"access":"a-long-access-token","refresh":"a-long-refresh-token"}"#, "`access`, `refresh`"),
+            (r#"{"tokens":{"a":"a-long-access-token"}}"#, "`tokens`"),
+            (r#"{"access_token":"a","refresh":"a-long-refresh-token"}"#, "`access_token`, `refresh`"),
+            (
+                r#"{"access_token":"a","refresh_token":{"value":"a-long-refresh-token"}}"#,
+                "`access_token`, `refresh_token`",
+            ),
+            (r#"{"access_token":"a","refresh_token":-12345678901234567890123.5}"#, "`access_token`, `refresh_token`"),
+            (r#"{"access_token":"a","items":[{"refresh_token":"r"}]}"#, "`access_token`, `items`"),
+            (r#"{"access_token":"a","data":"{\"refresh_token\":\"r\"}"}"#, "`access_token`, `data`"),
+            (r#"{"access_token":"a","refresh_token":" r"}"#, "`access_token`, `refresh_token`"),
+            (r#"{"token-of-4711-and-0815":"a"}"#, "`…`"),
         ] {
             match answer(200, body) {
                 TokenResponse::Unreadable(kept) => {
@@ -454,6 +489,15 @@ mod tests {
             (200, r#"{"success":false,"message":"Session ended","token":"req-123"}"#),
             (200, r#"{"result":"denied","token":"refresh-token-so-far"}"#),
             (200, r#"<!DOCTYPE html><a href="?access_token=a">"#),
+            (200, r#"<?xml version="1.0"?><!-- x --><html><a href="?access_token=a">"#),
+            (200, r#"{"error":"quota","tokens_left":5}"#),
+            (200, r#"{"message":"Token service unavailable","tokenStatus":"unavailable"}"#),
+            (
+                200,
+                r#"{"access_token":"a","refresh_token_status":"approved","has_refresh_token":1,"refresh_token_id":"5"}"#,
+            ),
+            (200, r#"{"access_token":"a","refresh":3600,"refresh_url":"x"}"#),
+            (200, r#"{"access_token":"a","refresh":"https://id.example/refresh"}"#),
             (200, r#"{"error":"invalid_grant","old_token":"a"}"#),
             (200, ""),
         ] {

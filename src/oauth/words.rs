@@ -72,7 +72,7 @@ const NOT_EXPIRED: [&str; 2] = ["not expired", "not yet expired"];
 /// Words that promise another result later, wherever they stand.
 const TRYING_AGAIN: [&str; 3] = ["try again", "retry", "temporarily"];
 
-/// Phrases about a refresh token, and about a client, that no word below explains.
+/// Whole phrases that say so, where the word lists below do not.
 const REFRESH_TOKEN_PHRASES: [&str; 6] = [
     "refresh token authentication",
     "authenticating refresh token",

@@ -47,7 +47,7 @@ pub(super) struct Attempt {
     /// How to end its claim before the lease ends.
     end: EndLabel,
     /// The label for a response that cannot be understood.
-    pub(super) label_of_kept: Label,
+    pub(super) kept_label: Label,
 }
 
 /// The label of ended claims.
@@ -82,7 +82,7 @@ impl<S: SecretStore> Run<'_, S> {
         }
         self.check_labels(&inventory)?;
         if !self.is_forced_by_person()
-            && let Some(error) = self.kept(due, &inventory).await?
+            && let Some(error) = self.find_kept(due, &inventory).await?
         {
             return Err(error);
         }
@@ -156,7 +156,7 @@ impl<S: SecretStore> Run<'_, S> {
             return Ok(ClaimResult::Staged(Box::new(staged)));
         }
         if !self.is_forced_by_person()
-            && let Some(error) = self.kept_since(due).await?
+            && let Some(error) = self.find_kept_after_claim(due).await?
         {
             return Err(error);
         }
@@ -285,8 +285,9 @@ fn attempt(number: u32, history: History, inventory: &Inventory) -> Attempt {
         None if inventory.room_for_labels() >= 1 => EndLabel::MovesFrom(None),
         None => EndLabel::Unavailable,
     };
-    // Without a label of its own it lasts for a day at least.
-    let has_label = inventory.version_with(Label::Kept).is_some() || inventory.room_for_labels() >= 2;
-    let label_of_kept = if has_label { Label::Kept } else { Label::Claim };
-    Attempt { number, history, end, label_of_kept }
+    // The label of ended claims may need room, too. Without a label of its own, a response may be removed after a day.
+    let needed = if inventory.version_with(Label::Ended).is_some() { 1 } else { 2 };
+    let has_label = inventory.version_with(Label::Kept).is_some() || inventory.room_for_labels() >= needed;
+    let kept_label = if has_label { Label::Kept } else { Label::Claim };
+    Attempt { number, history, end, kept_label }
 }

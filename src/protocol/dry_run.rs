@@ -45,7 +45,7 @@ impl<S: SecretStore> Run<'_, S> {
             OldCopy::MaybeStaleRead => return Ok(would(Outcome::InProgress)),
         }
         self.check_labels(&inventory)?;
-        if let Some(error) = self.kept(due, &inventory).await? {
+        if let Some(error) = self.find_kept(due, &inventory).await? {
             return Err(error);
         }
         if inventory.contains(&due.key.refusal(due.client_digest, self.now()))

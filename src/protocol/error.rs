@@ -138,11 +138,13 @@ pub enum ResponseLocation {
         /// Why the last try to put it failed.
         problem: String,
     },
-    /// Nowhere.
+    /// Nowhere: no version has room for it.
     Lost {
         /// Why it could not be put.
         problem: String,
     },
+    /// Nowhere: it has no new refresh token.
+    NotNeeded,
 }
 
 /// What happened before a refusal.
@@ -171,11 +173,13 @@ impl Error {
                 RefusalKind::ClientRejected => ErrorType::ClientRejected,
                 RefusalKind::ProviderRejected => ErrorType::ProviderRejected,
             },
-            Self::Unusable { response: ResponseLocation::Version(_), .. } => ErrorType::ProviderRejected,
+            Self::Unusable { response: ResponseLocation::Memory { .. }, .. } | Self::TokenNotStored { .. } => {
+                ErrorType::TokenNotStored
+            }
+            Self::Unusable { .. } => ErrorType::ProviderRejected,
             Self::ProviderUnavailable { .. } => ErrorType::ProviderUnavailable,
             Self::StoreUnavailable { .. } => ErrorType::StoreUnavailable,
             Self::VersionQuota { .. } => ErrorType::VersionQuota,
-            Self::Unusable { .. } | Self::TokenNotStored { .. } => ErrorType::TokenNotStored,
         }
     }
 
@@ -263,16 +267,17 @@ impl Error {
             Self::Unusable { secret_id, endpoint, detail, response, history } => {
                 let location = match (response, history) {
                     (ResponseLocation::Version(id), History::Recorded) => format!(
-                        "an earlier run kept the response as version {id}, and the provider was not asked again"
+                        "; an earlier run kept the response as version {id}, and the provider was not asked again"
                     ),
-                    (ResponseLocation::Version(id), _) => format!("the response is kept as version {id}"),
+                    (ResponseLocation::Version(id), _) => format!("; the response is kept as version {id}"),
                     (ResponseLocation::Memory { version_id, problem }, _) => format!(
-                        "THE RESPONSE COULD NOT BE WRITTEN ({problem}); it is only in this process's memory, to become \
+                        "; THE RESPONSE COULD NOT BE WRITTEN ({problem}); it is only in this process's memory, to become \
                          version {version_id}"
                     ),
-                    (ResponseLocation::Lost { problem }, _) => format!("the response could not be kept ({problem})"),
+                    (ResponseLocation::Lost { problem }, _) => format!("; THE RESPONSE IS LOST ({problem})"),
+                    (ResponseLocation::NotNeeded, _) => String::new(),
                 };
-                format!("secret `{secret_id}`: {endpoint} {detail}; {location}")
+                format!("secret `{secret_id}`: {endpoint} {detail}{location}")
             }
             Self::ProviderUnavailable { secret_id, endpoint, detail, maybe_spent } => {
                 let maybe_spent = if *maybe_spent { "; the provider may have spent the refresh token" } else { "" };
@@ -324,6 +329,14 @@ impl Error {
                     RefusalKind::ClientRejected => {
                         "check clientId, clientSecret and tokenEndpointAuthMethod against the provider's console"
                     }
+                    RefusalKind::ProviderRejected if refusal.may_want_json() => {
+                        "check tokenEndpoint, extraParameters and extraHeaders against the provider's documentation; if it \
+                         expects JSON, set tokenRequestFormat to \"json\""
+                    }
+                    RefusalKind::ProviderRejected if refusal.status == 401 => {
+                        "check clientId, clientSecret, tokenEndpointAuthMethod and tokenEndpoint against the provider's \
+                         documentation"
+                    }
                     RefusalKind::ProviderRejected => {
                         "check tokenEndpoint, extraParameters and extraHeaders against the provider's documentation"
                     }
@@ -347,7 +360,12 @@ impl Error {
                     .into()
             }
             Self::Unusable { response: ResponseLocation::Lost { .. }, .. } => {
-                "the old refresh token is probably spent: correct the cause, then a person must consent again".into()
+                "the old refresh token is probably spent: let the provider respond with less (fewer scopes or claims), then a \
+                 person must consent again"
+                    .into()
+            }
+            Self::Unusable { response: ResponseLocation::NotNeeded, .. } => {
+                "let the provider issue shorter tokens (fewer scopes or claims); the next run asks again after a back-off".into()
             }
             Self::ProviderUnavailable { maybe_spent, .. } => match (audience, maybe_spent) {
                 (Audience::Function, false) => "the next run tries again".into(),

@@ -8,7 +8,7 @@
 //! | `claim(n)` | `OAUTH_CLAIM` | which run may exchange this token, and until when |
 //! | `staged` | `OAUTH_STAGED` | the tokens it was exchanged for |
 //! | `refusal` | `OAUTH_CLAIM` | the provider's refusal, for six hours |
-//! | `kept` | `OAUTH_KEPT` | a response that looks like tokens and cannot be understood |
+//! | `kept` | `OAUTH_KEPT` | a response with tokens in an unknown form |
 //! | `published` | `OAUTH_STAGED`, in the secret that `publishTo` names | what readers need of the tokens |
 
 use chrono::{DateTime, SecondsFormat, Utc};

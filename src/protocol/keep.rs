@@ -1,7 +1,7 @@
-//! Keeping: writes a response that looks like tokens and cannot be understood, so that what was issued is not lost. A person finds the
-//! tokens in it. Until then, runs return the error again instead of sending a token that is spent.
+//! Stores responses with tokens in an unknown form. A person takes the tokens out. Until then each run returns the same error, and does
+//! not send the spent token again.
 
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{
     Due, Error, Run,
@@ -21,26 +21,6 @@ use crate::{
         document::{Document, json_string},
     },
 };
-
-/// What a record says of a response that was kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// The HTTP status.
-    pub status: u16,
-    /// The names of its members, sanitized; empty if it is not an object.
-    pub members: Vec<String>,
-}
-
-impl Kept {
-    fn detail(&self) -> String {
-        let members = if self.members.is_empty() {
-            "it is not an object of JSON or of a form".to_owned()
-        } else {
-            format!("its members: {}", self.members.join(", "))
-        };
-        format!("answered {} with what looks like tokens and cannot be understood ({members})", self.status)
-    }
-}
 
 /// A response that must be kept and is not in the store yet.
 #[derive(Clone, Debug)]
@@ -80,8 +60,22 @@ impl UnstoredResponse {
 impl<S: SecretStore> Run<'_, S> {
     /// Keeps a response. Returns the error that says where it is.
     pub(super) async fn keep(&self, due: &Due<'_>, attempt: &Attempt, response: UnreadableTokens) -> Error {
-        let kept = Kept { status: response.status, members: response.members };
-        self.keep_text(due, attempt, kept.detail(), kept, &response.text).await
+        let members = if response.members.is_empty() {
+            "it is not an object of JSON or of a form".to_owned()
+        } else {
+            format!("its members: {}", response.members.join(", "))
+        };
+        let detail =
+            format!("answered {} with what looks like tokens and cannot be understood ({members})", response.status);
+        let whole = self.unstored_response(due, attempt, detail.clone(), &response.text);
+        if self.fits(&whole) || response.tokens.is_empty() {
+            return self.keep_response(due, attempt, whole).await;
+        }
+        // The tokens matter more than what is beside them.
+        let tokens: Vec<String> = response.tokens.iter().map(|token| json_string(token.expose())).collect();
+        let tokens = Secret::from(format!("[{}]", tokens.join(",")));
+        let detail = format!("{detail}; it is too long, so only what looks like tokens is kept");
+        self.keep_response(due, attempt, self.unstored_response(due, attempt, detail, &tokens)).await
     }
 
     /// Keeps the refresh token of tokens that do not fit into the secret: without it, a person would have to consent again.
@@ -93,31 +87,41 @@ impl<S: SecretStore> Run<'_, S> {
         bytes: usize,
     ) -> Error {
         let limit = self.refresher.store.limits().version_bytes;
-        let mut detail =
+        let detail =
             format!("issued tokens that are too long: the secret would have {bytes} bytes, and {limit} are allowed");
+        let spent = &due.current.token.tokens.refresh_token;
+        let Some(refresh_token) = new.refresh_token.as_ref().filter(|token| *token != spent) else {
+            self.end_claim(due, attempt).await;
+            let unstored = self.unstored_response(due, attempt, detail, &Secret::from(""));
+            return unstored.error(ResponseLocation::NotNeeded);
+        };
         let mut document = Document::default();
-        if let Some(refresh_token) = &new.refresh_token {
-            detail.push_str("; only its refresh token is kept");
-            document.set("refresh_token", json_string(refresh_token.expose()));
-        }
-        let kept = Kept { status: 200, members: vec!["`refresh_token`".to_owned()] };
-        self.keep_text(due, attempt, detail, kept, &document.to_text()).await
+        document.set("refresh_token", json_string(refresh_token.expose()));
+        let detail = format!("{detail}; only its refresh token is kept");
+        self.keep_response(due, attempt, self.unstored_response(due, attempt, detail, &document.to_text())).await
     }
 
-    async fn keep_text(&self, due: &Due<'_>, attempt: &Attempt, detail: String, kept: Kept, text: &Secret) -> Error {
-        let record = Record::Kept { attempt: attempt.number, kept };
-        let response = UnstoredResponse {
+    fn unstored_response(&self, due: &Due<'_>, attempt: &Attempt, detail: String, text: &Secret) -> UnstoredResponse {
+        let record = Record::Kept { attempt: attempt.number, detail: detail.clone() };
+        UnstoredResponse {
             secret_id: self.secret_id.to_owned(),
             arn: due.current.arn.clone(),
             endpoint: due.client.endpoint_without_query(),
             detail,
             spent: due.key,
-            label: attempt.label_of_kept,
+            label: attempt.kept_label,
             record: record.to_text_with(&due.key, &record::holder(), Some(text)),
-        };
-        let (length, limit) = (response.record.expose().len(), self.refresher.store.limits().version_bytes);
-        if length > limit {
+        }
+    }
+
+    fn fits(&self, response: &UnstoredResponse) -> bool {
+        response.record.expose().len() <= self.refresher.store.limits().version_bytes
+    }
+
+    async fn keep_response(&self, due: &Due<'_>, attempt: &Attempt, response: UnstoredResponse) -> Error {
+        if !self.fits(&response) {
             self.end_claim(due, attempt).await;
+            let (length, limit) = (response.record.expose().len(), self.refresher.store.limits().version_bytes);
             let problem = format!("it has {length} bytes, and {limit} are allowed");
             return response.error(ResponseLocation::Lost { problem });
         }
@@ -140,52 +144,65 @@ impl<S: SecretStore> Run<'_, S> {
         put.map(ResponseLocation::Version).map_err(|problem| response.not_stored(&problem))
     }
 
-    /// Writes the responses that earlier invocations of this process could not write, before anything else is sent.
+    /// Writes the responses that earlier invocations of this process could not write, before anything else is sent. Returns those
+    /// that are written now, each with its error.
     ///
     /// # Errors
     ///
     /// The response of this run's secret cannot be written.
-    pub(super) async fn store_unstored_responses(&self) -> Result<(), Error> {
+    pub(super) async fn store_unstored_responses(&self) -> Result<Vec<(TokenKey, Error)>, Error> {
+        let mut written = Vec::new();
         for response in self.refresher.unstored_responses.all() {
             let separate = Observation::default();
             let run = self.for_unstored(&response.secret_id, &separate);
             match run.put_response(&response).await {
-                Ok(_) => self.refresher.unstored_responses.forget(|other| other.record == response.record),
+                Ok(location) => {
+                    self.refresher.unstored_responses.forget(|other| other.record == response.record);
+                    let error = response.error(location);
+                    warn!(secretId = response.secret_id, "the response of an earlier run is written now: {error}");
+                    written.push((response.spent, error));
+                }
                 Err(error) if response.secret_id == self.secret_id => return Err(error),
                 Err(error) => error!(secretId = response.secret_id, "{error}"),
             }
         }
-        Ok(())
+        Ok(written)
     }
 
-    /// The error of an earlier run that kept its response, if the list shows one.
-    pub(super) async fn kept(&self, due: &Due<'_>, inventory: &Inventory) -> Result<Option<Error>, Error> {
+    /// The error of the kept response to these tokens, if the list shows one.
+    pub(super) async fn find_kept(&self, due: &Due<'_>, inventory: &Inventory) -> Result<Option<Error>, Error> {
         let first = due.key.kept();
         let labelled = inventory.version_with(Label::Kept);
         let first = Some(&first).filter(|id| inventory.contains(id) && labelled != Some(*id));
+        // Where no label is free, a second response has this one.
+        let claimed = inventory.version_with(Label::Claim).filter(|_| inventory.room_for_labels() == 0);
         // The label is on the newest one. That may be the response to other tokens.
-        for id in labelled.into_iter().chain(first) {
-            if let Some(error) = self.kept_as(due, id).await? {
+        for id in labelled.into_iter().chain(first).chain(claimed) {
+            if let Some(error) = self.read_kept(due, id).await? {
                 return Ok(Some(error));
             }
         }
         Ok(None)
     }
 
-    /// The same, if one was kept after the list was read.
-    pub(super) async fn kept_since(&self, due: &Due<'_>) -> Result<Option<Error>, Error> {
-        self.kept_as(due, &due.key.kept()).await
+    /// The same without the list, which was read before the claim.
+    pub(super) async fn find_kept_after_claim(&self, due: &Due<'_>) -> Result<Option<Error>, Error> {
+        self.read_kept(due, &due.key.kept()).await
     }
 
-    async fn kept_as(&self, due: &Due<'_>, id: &VersionId) -> Result<Option<Error>, Error> {
+    async fn read_kept(&self, due: &Due<'_>, id: &VersionId) -> Result<Option<Error>, Error> {
         let Some(version) = self.find(Selector::Id(id)).await? else { return Ok(None) };
-        let RecordRead::Record(Record::Kept { kept, .. }) = Record::read(&version.body, &due.key) else {
-            return Ok(None);
+        let detail = match Record::read(&version.body, &due.key) {
+            RecordRead::Record(Record::Kept { detail, .. }) => detail,
+            RecordRead::OfLaterVersion if version.id == due.key.kept() => {
+                "sent a response that a later version of this program kept".to_owned()
+            }
+            _ => return Ok(None),
         };
         Ok(Some(Error::Unusable {
             secret_id: self.secret_id.to_owned(),
             endpoint: due.client.endpoint_without_query(),
-            detail: kept.detail(),
+            detail,
             response: ResponseLocation::Version(version.id),
             history: History::Recorded,
         }))

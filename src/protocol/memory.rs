@@ -35,8 +35,8 @@ impl<T: Clone> Memory<T> {
     }
 }
 
-/// What was issued, until it is safe. If the run ends before [`Self::done`] (an error, a panic, a cancelled run), it stays in memory
-/// for the next run of this process.
+/// An item that is not in the store yet. If it is dropped before [`Self::done`] (an error, a panic, a cancelled run), the item stays in
+/// memory for the next run of this process.
 pub(super) struct InMemory<'a, T: Clone> {
     memory: &'a Memory<T>,
     item: T,
@@ -48,7 +48,7 @@ impl<T: Clone> InMemory<'_, T> {
         &self.item
     }
 
-    /// It is safe, or others have replaced it: the next run has nothing to do.
+    /// The item is stored, or other tokens have replaced it.
     pub(super) fn done(mut self) {
         self.is_done = true;
     }

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ids::TokenKey, keep::Kept};
+use super::ids::TokenKey;
 use crate::{oauth::response::ErrorResponse, secret::Secret, token_secret::document::json_string};
 
 /// A name for one run, different from every other's.
@@ -54,8 +54,9 @@ pub enum Record {
     Kept {
         /// The claim's number.
         attempt: u32,
-        /// What is known of the response. Its text is a member of the record that is only written.
-        kept: Kept,
+        /// What the provider did: the continuation of a sentence that begins with its endpoint. The response itself is written
+        /// beside it and never read back.
+        detail: String,
     },
 }
 
@@ -94,14 +95,12 @@ struct RecordText {
     client_settings: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     refusal: Option<ErrorResponse>,
-    /// The status and the members of a kept response.
+    /// What the provider did, of a kept response.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    response_status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    response_members: Option<Vec<String>>,
+    response_detail: Option<String>,
 }
 
-/// What decides whether a text is a record of these tokens. Nothing else is copied out of it.
+/// The members that show whose record it is. Only these are copied: the rest may contain tokens.
 #[derive(Deserialize)]
 struct RecordHead {
     #[serde(default)]
@@ -128,12 +127,12 @@ impl Record {
     /// The same, with the text of a kept response as the member `response`.
     #[must_use]
     pub fn to_text_with(&self, key: &TokenKey, holder: &str, response: Option<&Secret>) -> Secret {
-        let (attempt, claim, refusal, kept) = match self {
+        let (attempt, claim, refusal, response_detail) = match self {
             Self::Claim(claim) => (claim.attempt, Some(claim), None, None),
             Self::Refusal { attempt, refusal } => (*attempt, None, Some(refusal.clone()), None),
-            Self::Kept { attempt, kept } => (*attempt, None, None, Some(kept)),
+            Self::Kept { attempt, detail } => (*attempt, None, None, Some(detail.clone())),
         };
-        let about = if kept.is_some() { ABOUT_KEPT } else { ABOUT };
+        let about = if response_detail.is_some() { ABOUT_KEPT } else { ABOUT };
         let text = RecordText {
             v: FORMAT_VERSION,
             about: about.to_owned(),
@@ -143,8 +142,7 @@ impl Record {
             lease_ends_at: claim.map(|claim| claim.lease_ends_at.to_rfc3339_opts(SecondsFormat::Millis, true)),
             client_settings: claim.and_then(|claim| claim.client_settings.clone()),
             refusal,
-            response_status: kept.map(|kept| kept.status),
-            response_members: kept.map(|kept| kept.members.clone()),
+            response_detail,
         };
         let text = serde_json::json!(text).to_string();
         let Some((response, start)) = response.zip(text.strip_suffix('}')) else { return Secret::from(text) };
@@ -178,8 +176,8 @@ impl Record {
         if let Some(refusal) = text.refusal {
             return Some(Self::Refusal { attempt: text.attempt, refusal });
         }
-        if let (Some(status), Some(members)) = (text.response_status, text.response_members) {
-            return Some(Self::Kept { attempt: text.attempt, kept: Kept { status, members } });
+        if let Some(detail) = text.response_detail {
+            return Some(Self::Kept { attempt: text.attempt, detail });
         }
         let lease_ends_at = DateTime::parse_from_rfc3339(&text.lease_ends_at?).ok()?.to_utc();
         Some(Self::Claim(Claim { attempt: text.attempt, lease_ends_at, client_settings: text.client_settings }))

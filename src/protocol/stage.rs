@@ -126,7 +126,7 @@ impl<S: SecretStore> Run<'_, S> {
         }
     }
 
-    /// A run of the secret of something unstored. A secret whose store fails must not use up the time of this run, nor be observed as
+    /// A run for the secret of an unstored item. A secret whose store fails must not use up the time of this run, nor be observed as
     /// this run's secret.
     pub(super) fn for_unstored<'b>(&'b self, secret_id: &'b str, separate: &'b Observation) -> Run<'b, S> {
         if secret_id == self.secret_id {

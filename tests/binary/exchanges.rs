@@ -36,10 +36,19 @@ async fn an_unusable_response_is_described_in_the_error_and_leaves_the_tokens_un
         ),
         (
             Response::recorded("generic-200-html"),
-            format!("answered 200 without an access token that could be read{POSSIBLY_SPENT}"),
+            format!(
+                "answered 200 without an access token that could be read (it is a web page: is tokenEndpoint right?){POSSIBLY_SPENT}"
+            ),
         ),
-        (plain(200, ""), format!("answered 200 without an access token that could be read{POSSIBLY_SPENT}")),
-        (plain(204, ""), format!("answered 204 without an access token that could be read{POSSIBLY_SPENT}")),
+        (plain(200, "hello"), format!("answered 200 without an access token that could be read{POSSIBLY_SPENT}")),
+        (
+            plain(200, ""),
+            format!("answered 200 without an access token that could be read (it is empty){POSSIBLY_SPENT}"),
+        ),
+        (
+            plain(204, ""),
+            format!("answered 204 without an access token that could be read (it is empty){POSSIBLY_SPENT}"),
+        ),
         (
             json_response(200, &json!({"a": 1, "b": {}})),
             format!("answered 200 without an access token that could be read (its members: `a`, `b`){POSSIBLY_SPENT}"),
@@ -187,6 +196,29 @@ async fn a_refusal_is_reported_with_its_remedy_and_not_requested_again() {
         }
         assert_eq!(bench.provider.exchanges(), 1);
         assert_eq!(bench.sm.current(SECRET).0, version);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_without_a_code_names_the_settings_that_may_be_wrong() {
+    let by_status = "check tokenEndpoint, extraParameters and extraHeaders against the provider's documentation";
+    let json = "; if it expects JSON, set tokenRequestFormat to \"json\"";
+    for (status, body, advice) in [
+        (
+            401,
+            "<html>",
+            "check clientId, clientSecret, tokenEndpointAuthMethod and tokenEndpoint against the provider's",
+        ),
+        (415, "Unsupported Media Type", &format!("{by_status}{json}")),
+        (400, r#"{"message":"Unexpected token g in JSON at position 0"}"#, &format!("{by_status}{json}")),
+        (404, "not here", by_status),
+    ] {
+        let bench = Bench::responding(Response::fixed(status, "text/plain", body)).await;
+        bench.due_secret();
+        let (error_type, message) = bench.process().await.error("{}").await;
+        assert_eq!(error_type, "ProviderRejected", "{message}");
+        assert!(message.contains(&format!("; {advice}")), "{message}");
+        assert_eq!(message.contains(json), advice.contains(json), "{message}");
     }
 }
 

@@ -49,7 +49,7 @@ async fn kept_as(process: &Process, event: Value) -> String {
     id.split([',', ';']).next().unwrap().to_owned()
 }
 
-async fn keeping_a_response_costs_two_calls_and_it_is_returned_for_one(store: StoreKind) {
+async fn a_kept_response_is_not_asked_for_again_and_its_error_takes_one_more_read(store: StoreKind) {
     for (claim, first, later) in [
         ("always", vec![Get, List, PutClaim, Exchange, PutKept, EndClaim], vec![Get, List, Get]),
         // A person put the version.
@@ -73,7 +73,7 @@ async fn keeping_a_response_costs_two_calls_and_it_is_returned_for_one(store: St
 }
 
 /// A person's tokens are exchanged, although the response to the old ones is still kept.
-async fn a_kept_response_does_not_concern_other_tokens(store: StoreKind) {
+async fn new_tokens_are_exchanged_although_a_response_to_old_ones_is_kept(store: StoreKind) {
     let world = world(store, [not_understood(BODY)]).await;
     let process = world.process();
     kept_as(&process, json!({})).await;
@@ -128,7 +128,8 @@ async fn a_response_that_cannot_be_written_stays_in_memory_until_it_can(store: S
             assert_eq!(process.invoke(event).await.unwrap_err().error_type().as_str(), "TokenNotStored");
         }
         process.script.stop_failing();
-        let id = kept_as(&process, json!({})).await;
+        // The run that writes it returns its error, even a person's: they could not know that it is written now.
+        let id = kept_as(&process, json!({"force": true})).await;
         assert!(message.contains(&id), "{message}");
         assert_eq!(kept(&world, "OAUTH_KEPT").as_deref(), Some(BODY));
         assert_eq!(kept_as(&world.process(), json!({})).await, id);
@@ -136,7 +137,7 @@ async fn a_response_that_cannot_be_written_stays_in_memory_until_it_can(store: S
     }
 }
 
-async fn an_unwritten_response_is_known_by_the_secrets_other_name(store: StoreKind) {
+async fn a_run_that_names_the_secret_by_arn_finds_its_unstored_response(store: StoreKind) {
     let world = world(store, [not_understood(BODY)]).await;
     let Some(fake) = world.vault.fake() else { return };
     let by_arn = json!({"secretId": fake.arn(NAME)});
@@ -150,7 +151,7 @@ async fn an_unwritten_response_is_known_by_the_secrets_other_name(store: StoreKi
     assert_eq!(world.provider.exchanges(), 1);
 }
 
-async fn another_secret_does_not_wait_for_an_unwritten_response(store: StoreKind) {
+async fn another_secret_does_not_wait_for_an_unstored_response(store: StoreKind) {
     let world = world(store, [not_understood(BODY)]).await;
     let process = world.process();
     process.script.fail_always(PutKept, Script::unavailable());
@@ -186,8 +187,52 @@ async fn a_persons_new_tokens_are_used_although_a_response_is_in_memory(store: S
     world.assert_sound();
 }
 
+/// A person's `force` asks at once. If it is not due, the run that writes the response says so all the same.
+async fn a_response_that_is_written_later_is_announced_although_the_token_is_not_due(store: StoreKind) {
+    let world = world(store, [not_understood(BODY)]).await;
+    world.vault.put(&world.document(seconds(7200)));
+    let process = world.process();
+    process.script.fail_always(PutKept, Script::unavailable());
+    let error = process.invoke(json!({"force": true})).await.unwrap_err();
+    assert_eq!(error.error_type().as_str(), "TokenNotStored");
+    process.script.stop_failing();
+    kept_as(&process, json!({})).await;
+    assert_eq!(process.outcome().await, Outcome::Skipped);
+    assert_eq!(world.provider.exchanges(), 1);
+}
+
+/// What looks like tokens is kept, without what is beside it.
+async fn of_a_response_that_is_too_long_the_tokens_are_kept(store: StoreKind) {
+    let long = BODY.replacen('{', &format!(r#"{{"profile":"{}","#, "p".repeat(70_000)), 1);
+    let world = world(store, [not_understood(&long)]).await;
+    let process = world.process();
+    let message = process.run().await.unwrap_err().to_string();
+    assert!(message.contains("; it is too long, so only what looks like tokens is kept; the response"), "{message}");
+    let kept: Vec<String> = serde_json::from_str(&kept(&world, "OAUTH_KEPT").unwrap()).unwrap();
+    assert_eq!(kept, ["unseen-new-access", "unseen-new-refresh"]);
+    let message = process.run().await.unwrap_err().to_string();
+    assert!(message.contains("; it is too long, so only what looks like tokens is kept; an earlier run"), "{message}");
+    assert_eq!(world.provider.exchanges(), 1);
+}
+
+/// There is nothing to keep, and the refresh token is as good as before.
+async fn a_token_that_is_too_long_without_a_new_refresh_token_is_asked_for_again(store: StoreKind) {
+    let long = json!({"access_token": "unseen-".repeat(10_000), "expires_in": 600}).to_string();
+    let good = json!({"access_token": "unseen-new-access", "expires_in": 600}).to_string();
+    let world = world(store, [not_understood(&long), not_understood(&good)]).await;
+    let process = world.process();
+    let error = process.run().await.unwrap_err();
+    assert_eq!(error.error_type().as_str(), "ProviderRejected");
+    let message = error.to_string();
+    let expected = "are allowed; let the provider issue shorter tokens (fewer scopes or claims)";
+    assert!(message.contains("issued tokens that are too long") && message.contains(expected), "{message}");
+    assert_eq!(kept(&world, "OAUTH_KEPT"), None);
+    world.clock.advance(seconds(3600));
+    assert_eq!(process.outcome().await, Outcome::Refreshed);
+}
+
 /// Its own label, the one of ended claims and the four of a refresh make six of twenty.
-async fn a_response_is_kept_although_its_label_does_not_fit(store: StoreKind) {
+async fn a_response_is_kept_with_the_claims_label_if_its_own_does_not_fit(store: StoreKind) {
     for (others, label) in [(14, "OAUTH_KEPT"), (15, "OAUTH_CLAIM"), (16, "OAUTH_CLAIM")] {
         let world = world(store, [not_understood(BODY)]).await;
         world.vault.edit(NAME, |secret, now| {
@@ -205,12 +250,15 @@ async fn a_response_is_kept_although_its_label_does_not_fit(store: StoreKind) {
 }
 
 over_both_stores!(
-    keeping_a_response_costs_two_calls_and_it_is_returned_for_one,
-    a_kept_response_does_not_concern_other_tokens,
+    a_kept_response_is_not_asked_for_again_and_its_error_takes_one_more_read,
+    new_tokens_are_exchanged_although_a_response_to_old_ones_is_kept,
     a_force_asks_at_once_and_the_kept_response_keeps_its_label,
     a_response_that_cannot_be_written_stays_in_memory_until_it_can,
-    an_unwritten_response_is_known_by_the_secrets_other_name,
-    another_secret_does_not_wait_for_an_unwritten_response,
+    a_run_that_names_the_secret_by_arn_finds_its_unstored_response,
+    another_secret_does_not_wait_for_an_unstored_response,
     a_persons_new_tokens_are_used_although_a_response_is_in_memory,
-    a_response_is_kept_although_its_label_does_not_fit,
+    a_response_is_kept_with_the_claims_label_if_its_own_does_not_fit,
+    a_response_that_is_written_later_is_announced_although_the_token_is_not_due,
+    of_a_response_that_is_too_long_the_tokens_are_kept,
+    a_token_that_is_too_long_without_a_new_refresh_token_is_asked_for_again,
 );

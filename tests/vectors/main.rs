@@ -106,11 +106,9 @@ fn record(text: &str) -> Value {
             "error": refusal.error,
             "description": refusal.description,
         }),
-        RecordRead::Record(Record::Kept { attempt, kept }) => json!({
-            "kept after claim": attempt,
-            "status": kept.status,
-            "members": kept.members,
-        }),
+        RecordRead::Record(Record::Kept { attempt, detail }) => {
+            json!({"kept response after claim": attempt, "detail": detail})
+        }
         RecordRead::OfLaterVersion => json!("a record of a later version"),
         RecordRead::Other => json!("not a record of these tokens"),
     }
@@ -125,6 +123,13 @@ fn the_text_of_written_records_never_changes() {
         let RecordRead::Record(record) = Record::read(&text, &key) else { panic!("{name} is a record") };
         assert_eq!(record.to_text(&key, "7f000001-0000-4000-8000-000000000001").expose(), text.expose(), "{name}");
     }
+    let name = "a kept response of version 1";
+    let case = records["read"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap();
+    let text = Secret::from(text(case, "text").unwrap());
+    let RecordRead::Record(record) = Record::read(&text, &key) else { panic!("{name} is a record") };
+    let response = Secret::from(r#"{"issued":["vector \"token\""]}"#);
+    let written = record.to_text_with(&key, "7f000001-0000-4000-8000-000000000001", Some(&response));
+    assert_eq!(written.expose(), text.expose(), "{name}");
 }
 
 #[test]
