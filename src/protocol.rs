@@ -286,11 +286,12 @@ impl<S: SecretStore> Run<'_, S> {
         let version = self.get(Selector::Label(Label::Current)).await.map_err(|error| self.store_error(error))?;
         let current = self.token_version(version)?;
         self.observation.current(&current.token);
+        self.observation.warnings(current.token.warnings());
         Ok(current)
     }
 
     fn token_version(&self, version: Version) -> Result<TokenVersion, Error> {
-        match TokenSecret::parse(version.body.expose()) {
+        match TokenSecret::parse_with(version.body.expose(), &self.refresher.options.member_names) {
             Ok(token) => Ok(TokenVersion {
                 arn: version.arn,
                 id: version.id,
@@ -394,6 +395,7 @@ impl<S: SecretStore> Run<'_, S> {
             published_version_id: current.published_as(),
             expires_at: current.token.expires_at,
             retry_at: None,
+            warnings: self.observation.observed().warnings,
         }
     }
 }

@@ -39,6 +39,7 @@ mod source;
 use access_token::DecodedToken;
 use cache::{Cache, Decode, Settings, Unusable};
 
+pub use crate::token_secret::member_names::MemberNames;
 pub use access_token::AccessToken;
 pub use error::{NotRefreshed, ReadError, Remedy};
 pub use refresher_function::{RefresherFunction, Reply};
@@ -117,8 +118,14 @@ impl Reader {
     pub fn builder(source: Source, secret_id: impl Into<String>) -> ReaderBuilder {
         #[cfg(feature = "_https")]
         crate::http_client::set_default_crypto_provider();
-        let (refresher, patience, clock) = (None, DEFAULT_PATIENCE, Clock::system());
-        ReaderBuilder { source, secret_id: secret_id.into(), refresher, patience, clock }
+        ReaderBuilder {
+            source,
+            secret_id: secret_id.into(),
+            refresher: None,
+            patience: DEFAULT_PATIENCE,
+            member_names: MemberNames::default(),
+            clock: Clock::system(),
+        }
     }
 
     /// A valid token: the cached one if there is one, else one from the source.
@@ -205,6 +212,7 @@ pub struct ReaderBuilder {
     secret_id: String,
     refresher: Option<RefresherFunction>,
     patience: Duration,
+    member_names: MemberNames,
     clock: Clock,
 }
 
@@ -222,6 +230,12 @@ impl ReaderBuilder {
         Self { patience: patience.min(MAX_PATIENCE), ..self }
     }
 
+    /// Where the members are, as the refresher's setting `MEMBER_NAMES` says. Not needed where the secret has `memberNames`.
+    #[must_use]
+    pub fn member_names(self, member_names: MemberNames) -> Self {
+        Self { member_names, ..self }
+    }
+
     /// Sets the clock. Default: the machine's.
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
@@ -231,8 +245,9 @@ impl ReaderBuilder {
     /// Builds the reader. Makes no call.
     #[must_use]
     pub fn build(self) -> Reader {
-        let decode: Decode<DecodedToken> = Box::new(decode);
-        let Self { source, secret_id, refresher, patience, clock } = self;
+        let Self { source, secret_id, refresher, patience, member_names, clock } = self;
+        let decode: Decode<DecodedToken> =
+            Box::new(move |content, now, jitter| decode(&member_names, content, now, jitter));
         let (first_read, later_reads) = (Wanted::Current, Wanted::CurrentNow);
         Reader(Cache::new(Settings { source, secret_id, first_read, later_reads, decode, refresher, patience, clock }))
     }
@@ -246,12 +261,14 @@ mod documentation {}
 
 /// Decodes the text of a token secret into a token that is valid now.
 fn decode(
+    member_names: &MemberNames,
     content: Content,
     now: chrono::DateTime<chrono::Utc>,
     jitter: f64,
 ) -> Result<(DecodedToken, policy::Times), Unusable> {
     let Content::Text(text) = content else { return Err(Unusable::Invalid(SecretProblem::Binary.to_string())) };
-    let mut secret = ReadableToken::parse(text.expose()).map_err(|problem| Unusable::Invalid(problem.to_string()))?;
+    let mut secret = ReadableToken::parse_with(text.expose(), member_names)
+        .map_err(|problem| Unusable::Invalid(problem.to_string()))?;
     let Some(access_token) = secret.access_token.take() else { return Err(Unusable::NoToken(None)) };
     let times = policy::token_times(secret.expires_at, secret.refreshed_at, secret.refresh_margin, now, jitter);
     let times = times.ok_or(Unusable::NoToken(secret.expires_at))?;

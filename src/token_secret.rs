@@ -9,14 +9,22 @@ use crate::{sanitize::sanitize_line, secret::Secret};
 
 pub mod client_settings;
 pub mod document;
+mod layout;
 pub mod member;
+pub mod member_names;
+#[cfg(feature = "refresher")]
+mod misspelt;
+mod place;
 mod publishable;
 pub mod readable;
 pub mod time_form;
 
 use client_settings::ClientSettings;
 use document::{Document, NotADocument, json_string};
-use member::{Member, Style};
+use layout::Layout;
+use member::Member;
+use member_names::MemberNames;
+use place::Place;
 use time_form::TimeForm;
 
 /// The lifetime of an access token if neither the provider nor the secret names one.
@@ -25,9 +33,11 @@ pub const DEFAULT_LIFETIME: Duration = Duration::from_hours(1);
 /// A token secret as read.
 #[derive(Clone, Debug)]
 pub struct TokenSecret {
-    document: Document,
-    style: Style,
+    layout: Layout,
+    /// The form of the times that the document does not contain yet.
     time_form: TimeForm,
+    own_expiry_form: Option<TimeForm>,
+    refresh_token_expiry_form: Option<TimeForm>,
     /// The tokens in it.
     pub tokens: Tokens,
     /// When the access token expires. `None` (missing or null): the token is due now.
@@ -92,8 +102,13 @@ pub enum SecretProblem {
     NotADocument(NotADocument),
     /// It contains bytes, not text.
     Binary,
-    /// A member is missing, null or empty.
-    Missing(&'static str),
+    /// The refresh token is missing, null or empty.
+    NoRefreshToken {
+        /// Where it is looked for: its name in the style of the secret.
+        member: String,
+        /// Members that look like it: the names that lead to them, with points between.
+        seen: Vec<String>,
+    },
     /// A member has a value of a wrong type or form.
     WrongType {
         /// The member's name, as in the secret.
@@ -104,7 +119,18 @@ pub enum SecretProblem {
         wanted: &'static str,
     },
     /// A member is there twice: under the same name, or under both its names.
-    Duplicate(&'static str, &'static str),
+    Duplicate(String, String),
+    /// Two members are objects with a refresh token.
+    TwoHolders(String, String),
+    /// `memberNames` is wrong. The text continues a sentence that begins with it.
+    MemberNames(String),
+    /// A token, an id, a secret or an address has white space that cannot belong to it.
+    WhiteSpace {
+        /// The member's name, as in the secret.
+        member: String,
+        /// What it has, and where.
+        what: String,
+    },
 }
 
 impl TokenSecret {
@@ -114,37 +140,46 @@ impl TokenSecret {
     ///
     /// [`SecretProblem`] names the member that is missing or wrong.
     pub fn parse(text: &str) -> Result<Self, SecretProblem> {
+        Self::parse_with(text, &MemberNames::default())
+    }
+
+    /// The same. `names` says where members are if the secret does not.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretProblem`] names the member that is missing or wrong.
+    pub fn parse_with(text: &str, names: &MemberNames) -> Result<Self, SecretProblem> {
         let document = Document::parse(text).map_err(SecretProblem::NotADocument)?;
-        let style = Style::of(&document)?;
-        let refresh_token =
-            Member::RefreshToken.text(&document)?.ok_or(SecretProblem::Missing(Member::RefreshToken.name(style)))?;
-        let refreshed_at = Member::RefreshedAt.time(&document)?;
-        let expires_at = Member::ExpiresAt.time(&document)?;
+        let layout = Layout::of_tokens(document, names)?;
+        let refresh_token = Member::RefreshToken.credential(&layout)?.ok_or_else(|| layout.no_refresh_token())?;
+        let refreshed_at = Member::RefreshedAt.time(&layout)?;
+        let own_expiry = Member::ExpiresAt.time(&layout)?;
+        let refresh_token_expiry = Member::RefreshTokenExpiresAt.time(&layout)?;
         // The refresher only writes these. A value of another type is not the refresher's: the parse fails, so the value is not
         // overwritten.
-        Member::TokenType.text(&document)?;
-        Member::Scope.text(&document)?;
-        Member::TokenResponse.object(&document)?;
+        Member::TokenType.text(&layout)?;
+        Member::Scope.text_or_list(&layout)?;
+        Member::TokenResponse.object(&layout)?;
+        let other_expiry = layout.other_expiry();
         // Zero means "due now" and does not show its unit: users write it instead of milliseconds and of seconds.
-        let time_form = match (expires_at, refreshed_at) {
-            (Some((time, form)), _) if time != DateTime::UNIX_EPOCH => form,
-            (Some(_), Some((_, form))) => form,
-            _ => TimeForm::DEFAULT,
-        };
+        let shows_unit = |expiry: &(DateTime<Utc>, TimeForm)| expiry.0 != DateTime::UNIX_EPOCH;
+        let of_refreshed_at = || own_expiry.or(other_expiry).and(refreshed_at);
+        let time_form = own_expiry.filter(shows_unit).or(other_expiry.filter(shows_unit)).or_else(of_refreshed_at);
         Ok(Self {
-            style,
-            time_form,
+            time_form: time_form.map_or_else(|| TimeForm::of_style(layout.style, layout.is_all_text), |(_, form)| form),
+            own_expiry_form: own_expiry.filter(shows_unit).map(|(_, form)| form),
+            refresh_token_expiry_form: refresh_token_expiry.filter(shows_unit).map(|(_, form)| form),
             tokens: Tokens {
                 refresh_token,
-                access_token: Member::AccessToken.text(&document)?,
+                access_token: Member::AccessToken.credential(&layout)?,
                 refreshed_at: refreshed_at.map(|(time, _)| time),
             },
-            expires_at: expires_at.map(|(time, _)| time),
-            refresh_token_expires_at: Member::RefreshTokenExpiresAt.time(&document)?.map(|(time, _)| time),
-            refresh_margin: Member::RefreshMarginSeconds.seconds(&document)?,
-            publish_to: Member::PublishTo.secret_id(&document)?,
-            client: ClientSettings::read(&document)?,
-            document,
+            expires_at: own_expiry.or(other_expiry).map(|(time, _)| time),
+            refresh_token_expires_at: refresh_token_expiry.map(|(time, _)| time),
+            refresh_margin: Member::RefreshMarginSeconds.seconds(&layout)?,
+            publish_to: Member::PublishTo.secret_id(&layout)?,
+            client: ClientSettings::of(&layout)?,
+            layout,
         })
     }
 
@@ -156,42 +191,59 @@ impl TokenSecret {
     ///   earlier responses, too, if that is not enough: the tokens matter more.
     #[must_use]
     pub fn with_new_tokens(&self, new: &NewTokens, max_bytes: usize) -> Secret {
-        let mut document = self.document.clone();
-        let mut set = |member: Member, value: String| document.set(member.name_in(&self.document, self.style), value);
-        set(Member::AccessToken, json_string(new.access_token.expose()));
+        let layout = &self.layout;
+        let mut document = layout.document.clone();
+        let mut set = |place: &Place, value: String| place.set(&mut document, layout.value(value));
+        let place = |member: Member| layout.place_of(member);
+        set(&place(Member::AccessToken), json_string(new.access_token.expose()));
         if let Some(refresh_token) = &new.refresh_token {
-            set(Member::RefreshToken, json_string(refresh_token.expose()));
+            set(&place(Member::RefreshToken), json_string(refresh_token.expose()));
         }
-        set(Member::ExpiresAt, self.time_form.write(new.expires_at));
+        for (place, value) in self.expiries_at(new.refreshed_at, new.expires_at) {
+            set(&place, value);
+        }
         if let Some(token_type) = &new.token_type {
-            set(Member::TokenType, json_string(token_type));
+            set(&place(Member::TokenType), json_string(token_type));
         }
         if let Some(scope) = &new.scope {
-            set(Member::Scope, json_string(scope));
+            let is_list = layout.get(Member::Scope).is_some_and(|scope| scope.starts_with('['));
+            set(&place(Member::Scope), if is_list { json_list(scope) } else { json_string(scope) });
         }
-        set(Member::RefreshedAt, self.time_form.write_later(new.refreshed_at, self.tokens.refreshed_at));
+        let refreshed_at = self.time_form.write_later(new.refreshed_at, self.tokens.refreshed_at);
+        set(&place(Member::RefreshedAt), refreshed_at);
         let rotated = new.refresh_token.as_ref().is_some_and(|token| *token != self.tokens.refresh_token);
         match new.refresh_token_expires_at {
-            RefreshTokenExpiry::At(time) => set(Member::RefreshTokenExpiresAt, self.time_form.write(time)),
+            RefreshTokenExpiry::At(time) => {
+                let form = self.refresh_token_expiry_form.unwrap_or(self.time_form);
+                set(&place(Member::RefreshTokenExpiresAt), form.write(time));
+            }
             // The known expiry belongs to the old refresh token. It is kept only if that token is kept.
             RefreshTokenExpiry::Unspecified if !rotated => {}
             RefreshTokenExpiry::Unspecified | RefreshTokenExpiry::Never => {
                 if self.refresh_token_expires_at.is_some() {
-                    set(Member::RefreshTokenExpiresAt, "null".to_owned());
+                    set(&place(Member::RefreshTokenExpiresAt), "null".to_owned());
                 }
             }
         }
+        let mut new_rest = new.rest.clone();
+        for (name, place) in &layout.renewed {
+            if let Some(value) = new.rest.get(name) {
+                let is_text = place.get(&layout.document).is_some_and(|old| old.starts_with('"'));
+                set(place, in_type(value, is_text));
+                new_rest.remove(name);
+            }
+        }
         let without_rest = document.to_text();
-        if new.rest.is_empty() && without_rest.expose().len() <= max_bytes {
+        if new_rest.is_empty() && without_rest.expose().len() <= max_bytes {
             return without_rest;
         }
         // Members of earlier responses are kept: QuickBooks returns its `realmId` at the consent and never again.
-        let name = Member::TokenResponse.name_in(&self.document, self.style);
-        let mut rest = document.get(name).and_then(|text| Document::parse(text).ok()).unwrap_or_default();
-        for (name, value) in new.rest.members() {
+        let place = place(Member::TokenResponse);
+        let mut rest = Member::TokenResponse.object(layout).ok().flatten().unwrap_or_default();
+        for (name, value) in new_rest.members() {
             rest.set(name, value.to_owned());
         }
-        document.set(name, rest.to_text().expose().to_owned());
+        place.set(&mut document, layout.value(rest.to_text().expose().to_owned()));
         let text = document.to_text();
         if text.expose().len() <= max_bytes {
             return text;
@@ -200,14 +252,36 @@ impl TokenSecret {
             return without_rest;
         }
         // The tokens matter more than members of earlier responses, too.
-        document.remove(name);
+        place.remove(&mut document);
         document.to_text()
+    }
+
+    /// What to write for the end of the access token: each member that shows it, in its own form. If there is none, `expiresAt`.
+    fn expiries_at(&self, refreshed_at: DateTime<Utc>, expires_at: DateTime<Utc>) -> Vec<(Place, String)> {
+        let layout = &self.layout;
+        let mut written = Vec::new();
+        for (place, time, form) in &layout.expiries {
+            let form = if *time == DateTime::UNIX_EPOCH { self.time_form } else { *form };
+            written.push((place.clone(), form.write(expires_at)));
+        }
+        let start = layout.lifetime.as_ref().and_then(|lifetime| lifetime.start.as_ref());
+        if let Some(lifetime) = &layout.lifetime {
+            let is_text = lifetime.place.get(&layout.document).is_some_and(|old| old.starts_with('"'));
+            let seconds = (expires_at - refreshed_at).num_seconds().to_string();
+            written.push((lifetime.place.clone(), in_type(&seconds, is_text)));
+        }
+        written.extend(start.map(|(place, _, form)| (place.clone(), form.write(refreshed_at))));
+        if layout.get(Member::ExpiresAt).is_some() || (start.is_none() && layout.expiries.is_empty()) {
+            let form = self.own_expiry_form.unwrap_or(self.time_form);
+            written.push((layout.place_of(Member::ExpiresAt), form.write(expires_at)));
+        }
+        written
     }
 
     /// The secret as text, with all members in their order.
     #[must_use]
     pub fn to_text(&self) -> Secret {
-        self.document.to_text()
+        self.layout.document.to_text()
     }
 
     /// The publication of this secret: the members that readers need, each with the same name and value as here. `None`: there is
@@ -217,14 +291,26 @@ impl TokenSecret {
         self.tokens.access_token.as_ref()?;
         let mut publication = Document::default();
         for member in Member::PUBLISHED {
-            let Some(value) = member.get(&self.document) else { continue };
+            let Some(value) = self.layout.get(member) else { continue };
             let value = match member {
-                Member::TokenResponse => publishable::without_secrets(value, &self.tokens.refresh_token),
-                _ => value.to_owned(),
+                Member::TokenResponse => publishable::response_without_secrets(&value, &self.tokens.refresh_token),
+                _ => value.to_string(),
             };
-            publication.set(member.name_in(&self.document, self.style), value);
+            publication.set(self.published_name(member), value);
+        }
+        // The secret may have it under another name.
+        if let Some(expires_at) = self.expires_at
+            && self.layout.get(Member::ExpiresAt).is_none_or(|value| ["null", "\"\""].contains(&&*value))
+        {
+            publication.set(self.published_name(Member::ExpiresAt), self.time_form.write(expires_at));
         }
         Some(publication.to_text())
+    }
+
+    /// The member's own name in a publication: as in the secret, in its style if it has another one there.
+    fn published_name(&self, member: Member) -> &'static str {
+        let place = self.layout.place_of(member);
+        Member::of_name(place.last_name()).map_or(member.name(self.layout.style), |(_, name)| name)
     }
 
     /// The secret's text with the tokens of `other`, and all members that a refresh writes. `None`: the secrets differ in nothing
@@ -232,23 +318,57 @@ impl TokenSecret {
     #[must_use]
     pub fn with_tokens_of(&self, other: &Self) -> Option<Secret> {
         let other_members = |secret: &Self| {
-            let mut rest = secret.document.clone();
-            for member in Member::WRITTEN {
-                rest.remove(member.name_in(&secret.document, secret.style));
-            }
+            let mut rest = secret.layout.document.clone();
+            secret.layout.written().for_each(|place| place.remove(&mut rest));
             rest.to_text()
         };
-        if self.style == other.style && other_members(self) == other_members(other) {
+        let is_same_layout = self.layout.style == other.layout.style && self.layout.has_places_of(&other.layout);
+        if is_same_layout && other_members(self) == other_members(other) {
             return None;
         }
-        let mut document = self.document.clone();
+        let mut document = self.layout.document.clone();
         for member in Member::WRITTEN {
-            match member.get(&other.document) {
-                Some(value) => document.set(member.name_in(&self.document, self.style), value.to_owned()),
-                None => document.remove(member.name_in(&self.document, self.style)),
+            let place = self.layout.place_of(member);
+            match other.layout.get(member) {
+                Some(value) => place.set(&mut document, value.to_string()),
+                None => place.remove(&mut document),
+            }
+        }
+        let refreshed_at = other.tokens.refreshed_at.unwrap_or_default();
+        let has_own_expiry = other.layout.get(Member::ExpiresAt).is_some();
+        for (place, value) in other.expires_at.map(|time| self.expiries_at(refreshed_at, time)).unwrap_or_default() {
+            if has_own_expiry && place == self.layout.place_of(Member::ExpiresAt) {
+                continue;
+            }
+            // The same text, if the other secret has the member.
+            let is_written = other.layout.written().any(|written| written == place);
+            let same = is_written.then(|| place.get(&other.layout.document)).flatten();
+            place.set(&mut document, same.map_or(value, |value| value.to_string()));
+        }
+        for (_, place) in &self.layout.renewed {
+            if let Some(value) = place.get(&other.layout.document) {
+                place.set(&mut document, value.to_string());
             }
         }
         Some(document.to_text())
+    }
+}
+
+/// A list of the words of a text.
+fn json_list(text: &str) -> String {
+    let words: Vec<String> = text.split_ascii_whitespace().map(json_string).collect();
+    format!("[{}]", words.join(","))
+}
+
+/// A JSON value as text or as a number, as the old value was. One that cannot be converted is used as it is.
+fn in_type(value: &str, is_text: bool) -> String {
+    let digits = value.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    match digits {
+        None if is_text && !value.starts_with(['{', '[', 'n']) => json_string(value),
+        Some(digits) if !is_text && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.to_owned()
+        }
+        _ => value.to_owned(),
     }
 }
 
@@ -277,12 +397,28 @@ impl fmt::Display for SecretProblem {
                 write!(f, "it is {found}, where a JSON object is wanted")
             }
             Self::Binary => write!(f, "it is binary, where text (SecretString) is wanted"),
-            Self::Missing(member) => write!(f, "its member `{member}` is missing or empty"),
+            Self::NoRefreshToken { member, seen } => {
+                write!(f, "its member `{member}` is missing or empty")?;
+                let Some(first) = seen.first() else { return Ok(()) };
+                let pointer = first.replace('~', "~0").replace('/', "~1").replace('.', "/");
+                write!(
+                    f,
+                    "; there is `{}`: if that is it, rename it, or add `memberNames`: {{\"refreshToken\":\"/{pointer}\"}}",
+                    seen.join("`, `")
+                )
+            }
             Self::WrongType { member, found, wanted } => {
                 write!(f, "its member `{member}` is {found}, where {wanted} is wanted")
             }
             Self::Duplicate(a, b) if a == b => write!(f, "its member `{a}` is there twice; take one out"),
             Self::Duplicate(a, b) => write!(f, "it has both `{a}` and `{b}`; take one out"),
+            Self::TwoHolders(a, b) => write!(
+                f,
+                "both `{a}` and `{b}` have a refresh token; say which one with `memberNames`, for example \
+                 {{\"refreshToken\":\"/{a}/refresh_token\"}}"
+            ),
+            Self::MemberNames(problem) => write!(f, "its `memberNames` {problem}"),
+            Self::WhiteSpace { member, what } => write!(f, "its member `{member}` has {what}; take it out"),
         }
     }
 }
@@ -331,8 +467,12 @@ mod tests {
     #[test]
     fn each_naming_style_is_written_back_in_that_style() {
         assert_eq!(
-            written(r#"{"refresh_token":"r1","clientId":"c"}"#, &new_tokens()),
-            r#"{"refresh_token":"r2","clientId":"c","access_token":"a2","expires_at":1767229200000,"refreshed_at":1767225600000}"#
+            written(r#"{"refresh_token":"r1","client_id":7}"#, &new_tokens()),
+            r#"{"refresh_token":"r2","client_id":7,"access_token":"a2","expires_at":1767229200,"refreshed_at":1767225600}"#
+        );
+        assert_eq!(
+            written(r#"{"refreshToken":"r1","client_id":7}"#, &new_tokens()),
+            r#"{"refreshToken":"r2","client_id":7,"accessToken":"a2","expiresAt":1767229200000,"refreshedAt":1767225600000}"#
         );
         assert_eq!(
             written(r#"{"refreshToken":"r1","expires_at":"1767222000"}"#, &new_tokens()),
@@ -350,7 +490,7 @@ mod tests {
             (r#""expiresAt":1"#, "1767229200"),
             (r#""expiresAt":null,"refreshedAt":1767222000"#, "1767229200000"),
         ] {
-            let text = written(&format!(r#"{{"refreshToken":"r1",{members}}}"#), &new_tokens());
+            let text = written(&format!(r#"{{"refreshToken":"r1","n":1,{members}}}"#), &new_tokens());
             assert!(text.contains(&format!(r#""expiresAt":{expires_at}"#)), "{members}: {text}");
         }
     }

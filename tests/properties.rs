@@ -19,7 +19,7 @@ use token_refresher::{
         client_settings::ClientSettings,
         document::Document,
         member::{Member, Style},
-        time_form::{TimeForm, Unit},
+        time_form::{TimeForm, Unit, Zone},
     },
 };
 
@@ -46,10 +46,16 @@ fn any_form() -> impl Strategy<Value = TimeForm> {
     let unit = || prop_oneof![Just(Unit::Milliseconds), Just(Unit::Seconds)];
     let offset = (-1439..=1439_i32).prop_map(|minutes| FixedOffset::east_opt(minutes * 60).unwrap());
     let fraction = prop_oneof![Just(Secs), Just(Millis), Just(Micros), Just(Nanos)];
+    let zone = prop_oneof![Just(Zone::Utc), Just(Zone::Unnamed), offset.prop_map(Zone::Offset)];
     prop_oneof![
-        unit().prop_map(TimeForm::Number),
+        unit().prop_map(|unit| TimeForm::Number(unit, 0)),
+        (1..=6_u8).prop_map(|decimals| TimeForm::Number(Unit::Seconds, decimals)),
         unit().prop_map(TimeForm::Digits),
-        (proptest::option::of(offset), fraction).prop_map(|(offset, fraction)| TimeForm::Rfc3339 { offset, fraction }),
+        (zone, any::<bool>(), fraction).prop_map(|(zone, is_blank_separated, fraction)| TimeForm::Text {
+            zone,
+            is_blank_separated,
+            fraction
+        }),
     ]
 }
 
@@ -74,8 +80,8 @@ fn any_secret() -> impl Strategy<Value = TokenSecret> {
         let mut members: Vec<(String, String)> = others.into_iter().collect();
         members.push((name(Member::RefreshToken), format!("\"{refresh_token}\"")));
         members.extend(access_token.map(|token| (name(Member::AccessToken), format!("\"{token}\""))));
-        members.push((name(Member::ExpiresAt), expiry_form.write(time)));
-        members.push((name(Member::RefreshedAt), form.write(time - TimeDelta::hours(1))));
+        members.push((name(Member::ExpiresAt), expiry_form.write(time + TimeDelta::hours(1))));
+        members.push((name(Member::RefreshedAt), form.write(time)));
         Just(members).prop_shuffle().prop_map(|members| {
             let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
             TokenSecret::parse(&format!("{{{}}}", members.join(", "))).unwrap()
@@ -193,15 +199,23 @@ proptest! {
         prop_assert_eq!(read_form, form, "{}", text);
         // Only the digits that the form cannot hold are dropped.
         let step = match form {
-            TimeForm::Number(Unit::Seconds)
+            TimeForm::Number(Unit::Seconds, 0)
             | TimeForm::Digits(Unit::Seconds)
-            | TimeForm::Rfc3339 { fraction: SecondsFormat::Secs, .. } => TimeDelta::seconds(1),
-            TimeForm::Rfc3339 { fraction: SecondsFormat::Micros, .. } => TimeDelta::microseconds(1),
-            TimeForm::Rfc3339 { fraction: SecondsFormat::Nanos, .. } => TimeDelta::nanoseconds(1),
+            | TimeForm::Text { fraction: SecondsFormat::Secs, .. } => TimeDelta::seconds(1),
+            TimeForm::Number(Unit::Seconds, 1) => TimeDelta::milliseconds(100),
+            TimeForm::Number(Unit::Seconds, 2) => TimeDelta::milliseconds(10),
+            TimeForm::Text { fraction: SecondsFormat::Micros, .. } => TimeDelta::microseconds(1),
+            TimeForm::Text { fraction: SecondsFormat::Nanos, .. } => TimeDelta::nanoseconds(1),
             _ => TimeDelta::milliseconds(1),
         };
-        prop_assert!(read <= time && time - read < step, "{}", text);
-        prop_assert_eq!(form.write(read), text);
+        // Numbers are read to the nearest millisecond.
+        let is_rounded = matches!(form, TimeForm::Number(Unit::Seconds, 4..));
+        if is_rounded {
+            prop_assert!((time - read).abs() < step, "{}", text);
+        } else {
+            prop_assert!(read <= time && time - read < step, "{}", text);
+            prop_assert_eq!(form.write(read), text);
+        }
     }
 
     #[test]
@@ -211,7 +225,7 @@ proptest! {
         let unit = if number < FIRST_MILLISECONDS { Unit::Seconds } else { Unit::Milliseconds };
         let milliseconds = if unit == Unit::Seconds { number * 1000 } else { number };
         let time = DateTime::from_timestamp_millis(milliseconds).unwrap();
-        prop_assert_eq!(TimeForm::read(&number.to_string()), Some((time, TimeForm::Number(unit))));
+        prop_assert_eq!(TimeForm::read(&number.to_string()), Some((time, TimeForm::Number(unit, 0))));
         let digits = (number >= 0).then_some((time, TimeForm::Digits(unit)));
         prop_assert_eq!(TimeForm::read(&format!("\"{number}\"")), digits);
     }

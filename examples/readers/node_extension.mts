@@ -47,9 +47,15 @@ const EXTENSION_PORT = process.env.PARAMETERS_SECRETS_EXTENSION_HTTP_PORT || '27
 
 const MARGIN_MS = 60_000; // how long before the token expires the secret is read again
 const PAUSE_MS = 5_000; // the least time between two such reads
-const UNKNOWN_MS = 120_000; // how long a token without `expiresAt` is used
+const UNKNOWN_MS = 120_000; // how long a token is used if its expiry is unknown
 const WAIT_MS = 15_000; // how long to wait while another request for a refresh is under way
 const ASK_MS = 600_000; // the least time between two requests for a refresh: each refresh adds versions to the secret
+
+// Other programs' names for the expiry of the token, and for when it was issued. Those in snake_case are read too.
+const EXPIRIES = ['expiry', 'expiryDate', 'expiryTime', 'expiresOn', 'accessExpiry', 'accessTokenExpiresAt',
+  'tokenExpiry', 'tokenExpiryDate', 'tokenExpiresAt', 'expirationTimeMilliseconds'];
+const STARTS = ['created', 'createdAt', 'IssuedUtc', 'auth_time'];
+const FIRST_TIME_MS = 1_325_376_000_000; // `expires` is a time from here on (the year 2012), and a lifetime below
 
 interface Token {
   text: string;
@@ -65,12 +71,67 @@ let cached: Token | undefined;
 let rejectedTexts: string[] = []; // the last tokens that the API rejected
 let askedAtMs = -Infinity;
 
-/** Accepts milliseconds or seconds, as a number or a string of digits, and RFC 3339. */
-export function millisecondsSinceEpoch(point: number | string): number {
-  const number = Number(point);
-  const milliseconds = Number.isNaN(number) ? Date.parse(String(point)) : number < 1e11 ? number * 1000 : number;
-  if (Number.isNaN(milliseconds)) throw new Error(`the expiry of the token in ${SECRET_ID} is not a point in time`);
-  return milliseconds;
+type Members = Record<string, any>;
+
+/** Adds a name in camelCase to each member in snake_case: `accessToken` to `access_token`. */
+function inCamelCase(members: Members): Members {
+  const camelCase = (name: string) => name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
+  return { ...Object.fromEntries(Object.keys(members).map((name) => [camelCase(name), members[name]])), ...members };
+}
+
+function hasRefreshToken(value: any): boolean {
+  return [value?.refreshToken, value?.refresh_token].some((token) => typeof token === 'string' && token !== '');
+}
+
+/** Returns the object with the tokens, with names in camelCase: the secret, or if it has no refresh token, its only
+ *  member that is an object with one. What `memberNames` names is moved there. */
+export function tokensIn(secret: Members): Members {
+  const names = secret.memberNames || secret.member_names || {};
+  const named: Members = {};
+  for (const [name, pointer] of Object.entries<string>(typeof names === 'string' ? JSON.parse(names) : names)) {
+    const path = pointer.split('/').slice(1).map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
+    const last = path.pop() ?? '';
+    const place = path.reduce((members, part) => members[part] ?? {}, secret);
+    // Moved, because it could be taken for something else under its old name.
+    named[name] = place[last];
+    delete place[last];
+  }
+  const ours = ['tokenResponse', 'token_response', 'memberNames', 'member_names'];
+  const inner = Object.keys(secret).filter((name) => !ours.includes(name) && hasRefreshToken(secret[name]));
+  const isInside = inner.length === 1 && !hasRefreshToken({ ...secret, ...named });
+  const tokens = { ...inCamelCase(isInside ? secret[inner[0]!] : secret), ...inCamelCase(named) };
+  // google-auth's name. It may be any other token if there is no refresh token beside it.
+  if (!('accessToken' in tokens) && hasRefreshToken(tokens) && typeof tokens.token === 'string') {
+    tokens.accessToken = tokens.token;
+  }
+  return tokens;
+}
+
+/** Accepts milliseconds or seconds, as a number or a string of digits, and RFC 3339. Without a zone it is UTC. Anything
+ *  else is NaN. */
+export function millisecondsSinceEpoch(point: unknown): number {
+  if (typeof point === 'number' || (typeof point === 'string' && /^\d+$/.test(point))) {
+    const number = Number(point);
+    return number < 1e11 ? number * 1000 : number;
+  }
+  const form = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d+)?)(Z|[+-]\d\d:\d\d)?$/;
+  const [, date, clock, zone = 'Z'] = form.exec(String(point).toUpperCase()) ?? [];
+  return date ? Date.parse(`${date}T${clock}${zone}`) : NaN;
+}
+
+/** Returns when the access token expires, in milliseconds since the epoch, or NaN if the secret does not say it. */
+export function expiryOf(tokens: Members): number {
+  const times = (...names: string[]) => names.map((name) => millisecondsSinceEpoch(tokens[name]))
+    .filter((time) => !Number.isNaN(time)); // a value that is not a time has another meaning
+  if (tokens.expiresAt) {
+    const [expiresAt] = times('expiresAt');
+    if (expiresAt !== undefined) return expiresAt;
+    throw new Error(`the expiry of the token in ${SECRET_ID} is not a point in time`);
+  }
+  const ends = [...times(...EXPIRIES), ...times('expires').filter((time) => time >= FIRST_TIME_MS)];
+  const [start = NaN] = times(...STARTS);
+  const [lifetime = NaN] = times('expiresIn', 'expires').filter((time) => time < FIRST_TIME_MS);
+  return ends.length > 0 ? Math.min(...ends) : start + lifetime;
 }
 
 async function read(version: Record<string, string> = { versionStage: 'AWSCURRENT' }): Promise<Token> {
@@ -87,11 +148,11 @@ async function read(version: Record<string, string> = { versionStage: 'AWSCURREN
     throw new Error(`the extension answered ${status} for ${SECRET_ID}; check the name and the role's policy`);
   }
   const found = JSON.parse(body);
-  const secret = JSON.parse(found.SecretString || '{}');
-  const text = secret.accessToken || secret.access_token;
+  const tokens = tokensIn(JSON.parse(found.SecretString || '{}'));
+  const text = tokens.accessToken;
   if (!text) throw new Error(`${SECRET_ID} holds no access token; the refresher writes one when it runs, see its log`);
-  const expiry = secret.expiresAt || secret.expires_at;
-  const expiresAtMs = expiry ? millisecondsSinceEpoch(expiry) : Date.now() + UNKNOWN_MS;
+  const expiry = expiryOf(tokens);
+  const expiresAtMs = Number.isNaN(expiry) ? Date.now() + UNKNOWN_MS : expiry;
   const readAgainAtMs = Math.max(expiresAtMs - MARGIN_MS, Date.now() + PAUSE_MS);
   return { text, versionId: found.VersionId, expiresAtMs, readAgainAtMs };
 }

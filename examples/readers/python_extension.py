@@ -32,8 +32,10 @@ version never changes, so a cached version is never out of date.
 import hmac
 import json
 import os
+import re
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -58,9 +60,15 @@ EXTENSION_PORT = os.environ.get("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT") or "27
 
 MARGIN_SECONDS = 60  # how long before the token expires the secret is read again
 PAUSE_SECONDS = 5  # the least time between two such reads
-UNKNOWN_SECONDS = 120  # how long a token without `expiresAt` is used
+UNKNOWN_SECONDS = 120  # how long a token is used if its expiry is unknown
 WAIT_SECONDS = 15  # how long to wait while another request for a refresh is under way
 ASK_SECONDS = 600  # the least time between two requests for a refresh: each refresh adds versions to the secret
+
+# Other programs' names for the expiry of the token, and for when it was issued. Those in snake_case are read too.
+EXPIRIES = ["expiry", "expiryDate", "expiryTime", "expiresOn", "accessExpiry", "accessTokenExpiresAt", "tokenExpiry"]
+EXPIRIES += ["tokenExpiryDate", "tokenExpiresAt", "expirationTimeMilliseconds"]
+STARTS = ["created", "createdAt", "IssuedUtc", "auth_time"]
+FIRST_TIME = 1_325_376_000  # seconds. `expires` is a time from here on (the year 2012), and a lifetime below
 
 
 class AnyStatus(urllib.request.HTTPErrorProcessor):
@@ -93,13 +101,68 @@ rejected_texts: list[str] = []  # the last tokens that the API rejected
 asked_at = -ASK_SECONDS  # seconds since the epoch
 
 
+def in_camel_case(members: dict) -> dict:
+    """Adds a name in camelCase to each member in snake_case: `accessToken` to `access_token`."""
+    return {re.sub("_([a-z])", lambda found: found[1].upper(), name): members[name] for name in members} | members
+
+
+def has_refresh_token(value) -> bool:
+    tokens = [value.get("refreshToken"), value.get("refresh_token")] if isinstance(value, dict) else []
+    return any(isinstance(token, str) and token for token in tokens)
+
+
+def tokens_in(secret: dict) -> dict:
+    """Returns the object with the tokens, with names in camelCase: the secret, or if it has no refresh token, its only
+    member that is an object with one. What `memberNames` names is moved there."""
+    names = secret.get("memberNames") or secret.get("member_names") or {}
+    named = {}
+    for name, pointer in (json.loads(names) if isinstance(names, str) else names).items():
+        *outer, last = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+        place = secret
+        for part in outer:
+            place = place.get(part) or {}
+        # Moved, because it could be taken for something else under its old name.
+        named[name] = place.pop(last, None)
+    ours = ["tokenResponse", "token_response", "memberNames", "member_names"]
+    inner = [value for name, value in secret.items() if name not in ours and has_refresh_token(value)]
+    is_inside = len(inner) == 1 and not has_refresh_token(secret | named)
+    tokens = in_camel_case(inner[0] if is_inside else secret) | in_camel_case(named)
+    # google-auth's name. It may be any other token if there is no refresh token beside it.
+    if "accessToken" not in tokens and has_refresh_token(tokens) and isinstance(tokens.get("token"), str):
+        tokens["accessToken"] = tokens["token"]
+    return tokens
+
+
 def seconds_since_epoch(point) -> float:
-    """Accepts milliseconds or seconds, as a number or a string of digits, and RFC 3339."""
-    try:
+    """Accepts milliseconds or seconds, as a number or a string of digits, and RFC 3339. Without a zone it is UTC."""
+    if type(point) in (int, float) or str(point).isdecimal():
         number = float(point)
-    except ValueError:
-        return datetime.fromisoformat(point).timestamp()
-    return number / 1000 if number >= 1e11 else number
+        return number / 1000 if number >= 1e11 else number
+    form = r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d+)?)(Z|[+-]\d\d:\d\d)?"
+    found = re.fullmatch(form, str(point).upper())
+    if not found:
+        raise ValueError(f"the expiry of the token in {SECRET_ID} is not a point in time")
+    date, clock, zone = found.groups("Z")
+    return datetime.fromisoformat(f"{date}T{clock}{zone}").timestamp()
+
+
+def expiry_of(tokens: dict) -> float | None:
+    """Returns when the access token expires, in seconds since the epoch, or None if the secret does not say it."""
+
+    def times(*names: str) -> list[float]:
+        found = []
+        for name in names:
+            with suppress(ValueError):  # a value that is not a time has another meaning
+                found.append(seconds_since_epoch(tokens.get(name)))
+        return found
+
+    if tokens.get("expiresAt"):
+        return seconds_since_epoch(tokens["expiresAt"])
+    ends = times(*EXPIRIES) + [end for end in times("expires") if end >= FIRST_TIME]
+    starts, lifetimes = times(*STARTS), [length for length in times("expiresIn", "expires") if length < FIRST_TIME]
+    if ends:
+        return min(ends)
+    return starts[0] + lifetimes[0] if starts and lifetimes else None
 
 
 def read(**version) -> Token:
@@ -118,12 +181,12 @@ def read(**version) -> Token:
     if status != 200:
         raise RuntimeError(f"the extension answered {status} for {SECRET_ID}; check the name and the role's policy")
     found = json.loads(body)
-    secret = json.loads(found.get("SecretString") or "{}")
-    text = secret.get("accessToken") or secret.get("access_token")
+    tokens = tokens_in(json.loads(found.get("SecretString") or "{}"))
+    text = tokens.get("accessToken")
     if not text:
         raise RuntimeError(f"{SECRET_ID} holds no access token; the refresher writes one when it runs, see its log")
-    expiry, now = secret.get("expiresAt") or secret.get("expires_at"), time.time()
-    expires_at = seconds_since_epoch(expiry) if expiry else now + UNKNOWN_SECONDS
+    expiry, now = expiry_of(tokens), time.time()
+    expires_at = now + UNKNOWN_SECONDS if expiry is None else expiry
     return Token(text, found["VersionId"], expires_at, max(expires_at - MARGIN_SECONDS, now + PAUSE_SECONDS))
 
 

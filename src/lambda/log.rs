@@ -70,7 +70,7 @@ pub enum Sink {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RunEnd<'a> {
     /// Its report, or why it has none.
     pub result: Result<&'a Report, &'a Failure<'a>>,
@@ -198,6 +198,7 @@ fn log_text(end: &RunEnd<'_>) {
                 expiresInSeconds = end.expires_in_seconds(),
                 reason = text("reason"),
                 retryAt = text("retryAt"),
+                warnings = warnings(end),
                 durationMilliseconds = duration,
                 exchangeMilliseconds = exchange,
                 calls,
@@ -208,12 +209,18 @@ fn log_text(end: &RunEnd<'_>) {
             errorType = error_type.as_str(),
             secretId = secret_id,
             expiresInSeconds = end.expires_in_seconds(),
+            warnings = warnings(end),
             durationMilliseconds = duration,
             exchangeMilliseconds = exchange,
             calls,
             "{message}"
         ),
     }
+}
+
+fn warnings(end: &RunEnd<'_>) -> Option<String> {
+    let warnings = &end.observed.warnings;
+    (!warnings.is_empty()).then(|| warnings.join("; "))
 }
 
 /// A line of JSON.
@@ -252,6 +259,8 @@ struct Failed<'a> {
     remedy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_in_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -261,7 +270,7 @@ pub(super) fn as_name<S: Serializer>(error_type: &ErrorType, serializer: S) -> R
 
 impl Log {
     /// The lines of JSON for a run: one, unless the level drops it.
-    fn lines<'a>(&'a self, end: &RunEnd<'a>) -> Vec<Line<'a>> {
+    fn lines<'a>(&'a self, end: &'a RunEnd<'a>) -> Vec<Line<'a>> {
         let level = if end.result.is_ok() { Level::Info } else { Level::Error };
         let is_logged = self.format == Format::Json && self.level.lets_through(level);
         let run = is_logged.then(|| Run {
@@ -272,6 +281,7 @@ impl Log {
                 secret_id: failure.secret_id,
                 remedy: failure.remedy.as_deref(),
                 expires_in_seconds: end.expires_in_seconds(),
+                warnings: &end.observed.warnings,
             }),
             duration_milliseconds: end.duration.num_milliseconds(),
             calls: end.observed.calls,
@@ -361,6 +371,7 @@ mod tests {
             expires_in_seconds: Some(3600),
             reason: Reason::Due,
             retry_at: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -375,6 +386,7 @@ mod tests {
             exchange: Some(TimeDelta::milliseconds(120)),
             expires_at: Some(now() + TimeDelta::hours(1)),
             refresh_token_expires_at: Some(now() + TimeDelta::days(30)),
+            warnings: Vec::new(),
         };
         RunEnd {
             result,

@@ -37,6 +37,9 @@ pub struct Report {
     /// When to try again: the end of the other run's lease, or of the back-off.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_rfc3339")]
     pub retry_at: Option<DateTime<Utc>>,
+    /// What a person should correct, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Report {
@@ -53,6 +56,7 @@ impl Report {
             expires_in_seconds: completed.expires_at.map(|expires_at| (expires_at - now).num_seconds()),
             reason: completed.reason,
             retry_at: completed.retry_at,
+            warnings: completed.warnings,
         }
     }
 }

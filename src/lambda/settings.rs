@@ -8,7 +8,10 @@ use crate::{
     oauth::client,
     protocol::options::{ClaimMode, Options},
     secret::Secret,
-    token_secret::client_settings::{ClientSettings, TokenEndpointAuthMethod},
+    token_secret::{
+        client_settings::{ClientSettings, TokenEndpointAuthMethod},
+        member_names::MemberNames,
+    },
 };
 
 /// The settings of `docs/settings.md`.
@@ -56,6 +59,12 @@ impl Settings {
                 InvalidSetting::found("TOKEN_ENDPOINT_AUTH_METHOD", &found, TokenEndpointAuthMethod::ALLOWED)
             })?),
         };
+        let member_names = match var("MEMBER_NAMES") {
+            None => MemberNames::default(),
+            Some(found) => {
+                MemberNames::parse(&found).map_err(|problem| InvalidSetting::new(format!("MEMBER_NAMES {problem}")))?
+            }
+        };
         let token_endpoint = var("TOKEN_ENDPOINT");
         if let Some(found) = &token_endpoint {
             client::endpoint(found).map_err(|problem| InvalidSetting::new(format!("TOKEN_ENDPOINT {problem}")))?;
@@ -73,6 +82,7 @@ impl Settings {
                     client_credentials_secret_id: var("CLIENT_CREDENTIALS_SECRET_ID"),
                     ..ClientSettings::default()
                 },
+                member_names,
             },
         })
     }
@@ -117,6 +127,7 @@ mod tests {
                 "TOKEN_ENDPOINT_AUTH_METHOD is \"basic\"; allowed is one of \"client_secret_post\", \
                  \"client_secret_basic\", \"client_secret_basic_raw\", \"none\"",
             ),
+            ("MEMBER_NAMES", r#"{"token":"/a"}"#, "MEMBER_NAMES names `token`, which is no member of a token secret"),
             (
                 "TOKEN_ENDPOINT",
                 "http://id.example/token",

@@ -11,7 +11,7 @@ use crate::token_secret::TokenSecret;
 pub struct Observation(Mutex<Observed>);
 
 /// What was observed of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Calls to the secret store.
     pub calls: u32,
@@ -21,13 +21,15 @@ pub struct Observed {
     pub expires_at: Option<DateTime<Utc>>,
     /// When the current refresh token expires, likewise.
     pub refresh_token_expires_at: Option<DateTime<Utc>>,
+    /// What a person should correct in the token secret, in sentences.
+    pub warnings: Vec<String>,
 }
 
 impl Observation {
     /// What was observed so far.
     #[must_use]
     pub fn observed(&self) -> Observed {
-        *self.lock()
+        self.lock().clone()
     }
 
     /// Counts a call to the store.
@@ -45,6 +47,11 @@ impl Observation {
         let mut observed = self.lock();
         observed.expires_at = token.expires_at;
         observed.refresh_token_expires_at = token.refresh_token_expires_at;
+    }
+
+    /// A person should correct this in the token secret.
+    pub fn warnings(&self, warnings: Vec<String>) {
+        self.lock().warnings = warnings;
     }
 
     fn lock(&self) -> MutexGuard<'_, Observed> {

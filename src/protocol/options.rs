@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::token_secret::client_settings::ClientSettings;
+use crate::token_secret::{client_settings::ClientSettings, member_names::MemberNames};
 
 /// The options of a process.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Options {
     pub claim: ClaimMode,
     /// The client, for what the secrets leave out.
     pub client: ClientSettings,
+    /// Where members are in secrets that do not say it themselves.
+    pub member_names: MemberNames,
 }
 
 /// Whether a run claims a token before it exchanges it.

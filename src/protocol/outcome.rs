@@ -103,4 +103,6 @@ pub struct Completed {
     pub expires_at: Option<DateTime<Utc>>,
     /// When to try again: the end of the other run's lease, or of the back-off.
     pub retry_at: Option<DateTime<Utc>>,
+    /// What a person should correct, in sentences.
+    pub warnings: Vec<String>,
 }

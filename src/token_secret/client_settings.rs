@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{
     SecretProblem,
     document::Document,
+    layout::Layout,
     member::{Member, Style},
 };
 use crate::secret::Secret;
@@ -97,16 +98,20 @@ pub struct ClientSettings {
 }
 
 impl ClientSettings {
-    /// Reads the settings in a secret, in either naming style.
+    /// Reads the settings in a client's secret, in either naming style.
     ///
     /// # Errors
     ///
     /// [`SecretProblem`] names the member that is wrong.
     pub fn read(document: &Document) -> Result<Self, SecretProblem> {
+        Self::of(&Layout::plain(document.clone()))
+    }
+
+    pub(super) fn of(document: &Layout) -> Result<Self, SecretProblem> {
         Ok(Self {
-            token_endpoint: Member::TokenEndpoint.text(document)?,
-            client_id: Member::ClientId.text(document)?,
-            client_secret: Member::ClientSecret.text(document)?,
+            token_endpoint: Member::TokenEndpoint.credential(document)?,
+            client_id: Member::ClientId.credential(document)?,
+            client_secret: Member::ClientSecret.credential(document)?,
             has_empty_client_secret: Member::ClientSecret.is_empty_text(document),
             token_endpoint_auth_method: Member::TokenEndpointAuthMethod.parsed_string(
                 document,

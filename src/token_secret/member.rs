@@ -7,6 +7,7 @@ use chrono::{DateTime, Datelike, Utc};
 use super::{
     SecretProblem,
     document::{Document, kind},
+    layout::Layout,
     time_form::TimeForm,
 };
 use crate::{
@@ -60,6 +61,8 @@ pub enum Member {
     RefreshedAt,
     /// The other members of the provider's responses.
     TokenResponse,
+    /// Where members are in a document with other names.
+    MemberNames,
 }
 
 /// The naming style: which of its two names a member has.
@@ -69,14 +72,6 @@ pub enum Style {
     CamelCase,
     /// `refresh_token`, as in RFC 6749.
     SnakeCase,
-}
-
-impl Style {
-    /// The style of a token secret: that of its refresh token, or else of its access token. Camel case if it has neither.
-    pub(super) fn of(document: &Document) -> Result<Self, SecretProblem> {
-        let found = Member::RefreshToken.find(document)?.or(Member::AccessToken.find(document)?);
-        Ok(if found.is_some_and(|(name, _)| name.contains('_')) { Self::SnakeCase } else { Self::CamelCase })
-    }
 }
 
 impl Member {
@@ -118,6 +113,75 @@ impl Member {
             Self::RefreshTokenExpiresAt => ("refreshTokenExpiresAt", "refresh_token_expires_at"),
             Self::RefreshedAt => ("refreshedAt", "refreshed_at"),
             Self::TokenResponse => ("tokenResponse", "token_response"),
+            Self::MemberNames => ("memberNames", "member_names"),
+        }
+    }
+
+    /// All members.
+    pub const ALL: [Self; 21] = [
+        Self::AccessToken,
+        Self::RefreshToken,
+        Self::ExpiresAt,
+        Self::TokenEndpoint,
+        Self::ClientId,
+        Self::ClientSecret,
+        Self::ClientCredentialsSecretId,
+        Self::TokenEndpointAuthMethod,
+        Self::ExtraParameters,
+        Self::ExtraHeaders,
+        Self::PublishTo,
+        Self::RefreshMarginSeconds,
+        Self::DefaultLifetimeSeconds,
+        Self::LifetimeSeconds,
+        Self::TokenRequestFormat,
+        Self::TokenType,
+        Self::Scope,
+        Self::RefreshTokenExpiresAt,
+        Self::RefreshedAt,
+        Self::TokenResponse,
+        Self::MemberNames,
+    ];
+
+    /// The member with this name in one of the styles, and the name.
+    pub(super) fn of_name(name: &str) -> Option<(Self, &'static str)> {
+        Self::ALL.into_iter().find_map(|member| {
+            let (camel, snake) = member.names();
+            let name = if camel == name {
+                camel
+            } else if snake == name {
+                snake
+            } else {
+                return None;
+            };
+            Some((member, name))
+        })
+    }
+
+    /// The member's name in lower case, without separators.
+    #[cfg(feature = "refresher")]
+    pub(super) const fn letters(self) -> &'static str {
+        match self {
+            Self::AccessToken => "accesstoken",
+            Self::RefreshToken => "refreshtoken",
+            Self::ExpiresAt => "expiresat",
+            Self::TokenEndpoint => "tokenendpoint",
+            Self::ClientId => "clientid",
+            Self::ClientSecret => "clientsecret",
+            Self::ClientCredentialsSecretId => "clientcredentialssecretid",
+            Self::TokenEndpointAuthMethod => "tokenendpointauthmethod",
+            Self::ExtraParameters => "extraparameters",
+            Self::ExtraHeaders => "extraheaders",
+            Self::PublishTo => "publishto",
+            Self::RefreshMarginSeconds => "refreshmarginseconds",
+            Self::DefaultLifetimeSeconds => "defaultlifetimeseconds",
+            Self::LifetimeSeconds => "lifetimeseconds",
+            Self::TokenRequestFormat => "tokenrequestformat",
+            Self::TokenType => "tokentype",
+            Self::Scope => "scope",
+            Self::RefreshTokenExpiresAt => "refreshtokenexpiresat",
+            Self::RefreshedAt => "refreshedat",
+            Self::TokenResponse => "tokenresponse",
+            Self::MemberNames => "membernames",
         }
     }
 
@@ -130,95 +194,110 @@ impl Member {
         }
     }
 
-    /// The member's name in this document. If it is missing there, its name in this style.
-    pub(super) fn name_in(self, document: &Document, style: Style) -> &'static str {
-        self.find(document).ok().flatten().map_or(self.name(style), |(name, _)| name)
-    }
-
     /// Whether this is one of the member's two names.
     pub(super) fn has_name(self, name: &str) -> bool {
         let (camel, snake) = self.names();
         name == camel || name == snake
     }
 
-    /// The JSON text of the member's value, under either name.
-    pub(super) fn get(self, document: &Document) -> Option<&str> {
-        self.find(document).ok().flatten().map(|(_, value)| value)
-    }
-
-    fn find(self, document: &Document) -> Result<Option<(&'static str, &str)>, SecretProblem> {
-        let (camel, snake) = self.names();
-        let both = camel != snake && document.get(camel).is_some() && document.get(snake).is_some();
-        if both {
-            return Err(SecretProblem::Duplicate(camel, snake));
-        }
-        for name in [camel, snake] {
-            if document.count(name) > 1 {
-                return Err(SecretProblem::Duplicate(name, name));
-            }
-            if let Some(value) = document.get(name) {
-                return Ok(Some((name, value)));
-            }
-        }
-        Ok(None)
-    }
-
     /// Reads the member with `read`, which returns `None` if the value has a wrong type or form. Null counts as missing.
     fn read<T>(
         self,
-        document: &Document,
+        layout: &Layout,
         wanted: &'static str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, SecretProblem> {
-        match self.find(document)? {
-            None | Some((_, "null")) => Ok(None),
-            Some((name, value)) => match read(value) {
-                Some(read) => Ok(Some(read)),
-                None => Err(SecretProblem::WrongType { member: name.to_owned(), found: kind(value), wanted }),
-            },
+        let Some((place, value)) = layout.find(self)? else { return Ok(None) };
+        if &*value == "null" {
+            return Ok(None);
         }
+        let wrong = || SecretProblem::WrongType { member: place.to_string(), found: kind(&value), wanted };
+        read(&value).map(Some).ok_or_else(wrong)
+    }
+
+    /// The same, and an empty text counts as missing.
+    fn read_unless_empty<T>(
+        self,
+        layout: &Layout,
+        wanted: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, SecretProblem> {
+        let read = |json: &str| if json == "\"\"" { Some(None) } else { read(json).map(Some) };
+        Ok(self.read(layout, wanted, read)?.flatten())
     }
 
     /// A member of text; an empty one counts as missing.
-    pub(super) fn text(self, document: &Document) -> Result<Option<Secret>, SecretProblem> {
-        let text = self.read(document, "a string", |json| serde_json::from_str::<String>(json).ok())?;
-        Ok(text.map(Secret::from).filter(|text| !text.expose().is_empty()))
+    pub(super) fn text(self, layout: &Layout) -> Result<Option<Secret>, SecretProblem> {
+        self.read_unless_empty(layout, "a string", |json| {
+            serde_json::from_str(json).ok().map(|text: String| text.into())
+        })
+    }
+
+    /// A token, an id, a secret or an address: a text with no white space that cannot belong to it. It is often copied with some.
+    pub(super) fn credential(self, layout: &Layout) -> Result<Option<Secret>, SecretProblem> {
+        let text = if self == Self::ClientId {
+            self.read_unless_empty(layout, "a string or a whole number", |json| {
+                match serde_json::from_str::<String>(json) {
+                    Ok(text) => Some(text.into()),
+                    Err(_) => json.parse::<i64>().is_ok().then(|| Secret::from(json)),
+                }
+            })?
+        } else {
+            self.text(layout)?
+        };
+        if let Some(text) = &text
+            && let Some(what) = misplaced_white_space(text.expose())
+        {
+            return Err(SecretProblem::WhiteSpace { member: layout.place_of(self).to_string(), what });
+        }
+        Ok(text)
     }
 
     /// Whether the member is an empty text.
-    pub(super) fn is_empty_text(self, document: &Document) -> bool {
-        self.get(document) == Some("\"\"")
+    pub(super) fn is_empty_text(self, layout: &Layout) -> bool {
+        layout.get(self).as_deref() == Some("\"\"")
+    }
+
+    /// A text, or a list of texts.
+    pub(super) fn text_or_list(self, layout: &Layout) -> Result<(), SecretProblem> {
+        self.read(layout, "a string or a list of strings", |json| {
+            let is_one = serde_json::from_str::<IgnoredText>(json).is_ok();
+            (is_one || serde_json::from_str::<Vec<IgnoredText>>(json).is_ok()).then_some(())
+        })?;
+        Ok(())
     }
 
     /// A point in time and its form.
-    pub(super) fn time(self, document: &Document) -> Result<Option<(DateTime<Utc>, TimeForm)>, SecretProblem> {
+    pub(super) fn time(self, layout: &Layout) -> Result<Option<(DateTime<Utc>, TimeForm)>, SecretProblem> {
         const WANTED: &str = "milliseconds or seconds since the epoch (a number or a string of digits) or an RFC 3339 \
                               string such as \"2026-01-01T00:00:00Z\"";
-        self.read(document, WANTED, |json| {
+        self.read_unless_empty(layout, WANTED, |json| {
             // The next `refreshedAt` is later than this one: it must be possible to write it in every form.
             TimeForm::read(json).filter(|(time, _)| self != Self::RefreshedAt || time.year() < FIRST_AMBIGUOUS_YEAR)
         })
     }
 
-    /// A number of seconds.
-    pub(super) fn seconds(self, document: &Document) -> Result<Option<Duration>, SecretProblem> {
+    /// A number of seconds, also as digits in a string.
+    pub(super) fn seconds(self, layout: &Layout) -> Result<Option<Duration>, SecretProblem> {
         const WANTED: &str = "a whole number of seconds from 0 to 315576000 (ten years)";
-        self.read(document, WANTED, |json| {
-            let seconds: u64 = json.parse().ok()?;
+        self.read_unless_empty(layout, WANTED, |json| {
+            let digits = json.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(json);
+            let seconds: u64 = digits.parse().ok()?;
             (seconds <= 315_576_000).then_some(Duration::from_secs(seconds))
         })
     }
 
     /// An object of strings, in order.
-    pub(super) fn strings(self, document: &Document) -> Result<Option<Vec<(String, Secret)>>, SecretProblem> {
-        let members = self.read(document, "an object of strings", |json| Document::parse(json).ok())?;
-        let (Some(members), Some((found, _))) = (members, self.find(document)?) else { return Ok(None) };
+    pub(super) fn strings(self, layout: &Layout) -> Result<Option<Vec<(String, Secret)>>, SecretProblem> {
+        let Some(members) = self.read_unless_empty(layout, "an object of strings", lenient_object)? else {
+            return Ok(None);
+        };
         members
             .members()
             .map(|(name, value)| match serde_json::from_str::<String>(value) {
                 Ok(text) => Ok((name.to_owned(), Secret::from(text))),
                 Err(_) => Err(SecretProblem::WrongType {
-                    member: format!("{found}.{}", sanitize_line(name, 64)),
+                    member: format!("{}.{}", layout.place_of(self), sanitize_line(name, 64)),
                     found: kind(value),
                     wanted: "a string",
                 }),
@@ -228,25 +307,58 @@ impl Member {
     }
 
     /// An object with any members.
-    pub(super) fn object(self, document: &Document) -> Result<Option<Document>, SecretProblem> {
-        self.read(document, "an object", |json| Document::parse(json).ok())
+    pub(super) fn object(self, layout: &Layout) -> Result<Option<Document>, SecretProblem> {
+        self.read_unless_empty(layout, "an object", lenient_object)
     }
 
     /// The name or ARN of another secret. Messages contain it: a line break in it could fake a line of the log.
-    pub(super) fn secret_id(self, document: &Document) -> Result<Option<String>, SecretProblem> {
-        let id = self.parsed_string(document, "a string of printable characters", |id| {
+    pub(super) fn secret_id(self, layout: &Layout) -> Result<Option<String>, SecretProblem> {
+        self.parsed_string(layout, "a string of printable characters", |id| {
             id.chars().all(|c| c == ' ' || is_visible(c)).then(|| id.to_owned())
-        })?;
-        Ok(id.filter(|id| !id.is_empty()))
+        })
     }
 
-    /// A string that `read` parses.
+    /// A string that `read` parses. An empty one counts as missing.
     pub(super) fn parsed_string<T>(
         self,
-        document: &Document,
+        layout: &Layout,
         wanted: &'static str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, SecretProblem> {
-        self.read(document, wanted, |json| read(&serde_json::from_str::<String>(json).ok()?))
+        self.read_unless_empty(layout, wanted, |json| read(&serde_json::from_str::<String>(json).ok()?))
     }
+}
+
+/// A JSON string that is not looked at.
+struct IgnoredText;
+
+impl<'de> serde::Deserialize<'de> for IgnoredText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        std::borrow::Cow::<str>::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+/// An object, or its text in a string: the console's key/value form has no other values.
+pub(super) fn lenient_object(json: &str) -> Option<Document> {
+    if json.starts_with('"') {
+        let text = Secret::from(serde_json::from_str::<String>(json).ok()?);
+        return Document::parse(text.expose()).ok();
+    }
+    Document::parse(json).ok()
+}
+
+/// What is in a text that cannot belong to a token, an id or a secret (RFC 6749 appendix A), and where.
+fn misplaced_white_space(text: &str) -> Option<String> {
+    let kind = |c: char| match c {
+        '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' => Some("a line break"),
+        '\t' => Some("a tab"),
+        '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}' => Some("a zero-width character"),
+        _ => None,
+    };
+    // Within a secret, a blank is possible.
+    let kind_at_end = |c: char| kind(c).or_else(|| c.is_whitespace().then_some("a blank"));
+    let last = text.chars().next_back().and_then(kind_at_end).map(|kind| format!("{kind} at its end"));
+    let first = || text.chars().next().and_then(kind_at_end).map(|kind| format!("{kind} at its start"));
+    let within = || text.chars().find_map(kind).map(|kind| format!("{kind} in it"));
+    last.or_else(first).or_else(within)
 }

@@ -4,15 +4,28 @@
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::document::Document;
+use super::{
+    document::{Document, json_string},
+    member::lenient_object,
+};
 use crate::secret::Secret;
 
 /// Deeper values are removed as a whole. Providers nest two or three levels.
 const MAX_DEPTH: usize = 16;
 
+/// The JSON text of a `tokenResponse` without its secrets. In a document of strings it is a string.
+pub(super) fn response_without_secrets(json: &str, refresh_token: &Secret) -> String {
+    match lenient_object(json) {
+        Some(response) if json.starts_with('"') => {
+            json_string(&without_secrets(response.to_text().expose(), refresh_token))
+        }
+        _ => without_secrets(json, refresh_token),
+    }
+}
+
 /// The JSON text without members that look like a refresh token or a secret by their name, and without values that are the refresh
 /// token. Text without such members is returned as it is.
-pub(super) fn without_secrets(json: &str, refresh_token: &Secret) -> String {
+fn without_secrets(json: &str, refresh_token: &Secret) -> String {
     filtered(json, refresh_token, MAX_DEPTH).unwrap_or_else(|| "null".to_owned())
 }
 

@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use super::{
     SecretProblem,
     document::{Document, kind},
-    member::{Member, Style},
+    layout::Layout,
+    member::Member,
+    member_names::MemberNames,
 };
 use crate::{sanitize::sanitize_line, secret::Secret};
 
@@ -33,6 +35,8 @@ pub struct ReadableToken {
     /// The margin of the secret, if it has its own.
     pub refresh_margin: Option<Duration>,
     members: Document,
+    /// The object with the tokens in it.
+    inner: Option<Document>,
     token_response: Option<Document>,
 }
 
@@ -43,17 +47,28 @@ impl ReadableToken {
     ///
     /// [`SecretProblem`] names the member that is wrong. A missing access token is not an error.
     pub fn parse(text: &str) -> Result<Self, SecretProblem> {
-        let mut members = Document::parse(text).map_err(SecretProblem::NotADocument)?;
-        let access_token = Member::AccessToken.text(&members)?;
-        let expires_at = Member::ExpiresAt.time(&members)?.map(|(time, _)| time);
-        let refreshed_at = Member::RefreshedAt.time(&members)?.map(|(time, _)| time);
-        let refresh_margin = Member::RefreshMarginSeconds.seconds(&members)?;
-        let token_response = Member::TokenResponse.object(&members)?;
+        Self::parse_with(text, &MemberNames::default())
+    }
+
+    /// The same. `names` says where members are if the secret does not.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretProblem`] names the member that is wrong. A missing access token is not an error.
+    pub fn parse_with(text: &str, names: &MemberNames) -> Result<Self, SecretProblem> {
+        let members = Document::parse(text).map_err(SecretProblem::NotADocument)?;
+        let mut layout = Layout::of_tokens(members, names)?;
+        let access_token = Member::AccessToken.credential(&layout)?;
+        let own_expiry = Member::ExpiresAt.time(&layout)?;
+        let expires_at = own_expiry.or_else(|| layout.other_expiry()).map(|(time, _)| time);
+        let refreshed_at = Member::RefreshedAt.time(&layout)?.map(|(time, _)| time);
+        let refresh_margin = Member::RefreshMarginSeconds.seconds(&layout)?;
+        let token_response = Member::TokenResponse.object(&layout)?;
         for member in NOT_FOR_READERS {
-            members.remove(member.name(Style::CamelCase));
-            members.remove(member.name(Style::SnakeCase));
+            layout.remove(member);
         }
-        Ok(Self { access_token, expires_at, refreshed_at, refresh_margin, members, token_response })
+        let (members, inner) = layout.into_documents();
+        Ok(Self { access_token, expires_at, refreshed_at, refresh_margin, members, inner, token_response })
     }
 
     /// Another member of the secret, or else of its `tokenResponse`. Null counts as missing.
@@ -62,7 +77,7 @@ impl ReadableToken {
     ///
     /// [`SecretProblem::WrongType`] if the member is not a `T`.
     pub fn member<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, SecretProblem> {
-        let documents = [Some(&self.members), self.token_response.as_ref()];
+        let documents = [self.inner.as_ref(), Some(&self.members), self.token_response.as_ref()];
         let found =
             documents.into_iter().flatten().find_map(|document| document.get(name).filter(|value| *value != "null"));
         let Some(value) = found else { return Ok(None) };
@@ -118,6 +133,46 @@ mod tests {
         assert_eq!(token.member::<std::collections::BTreeMap<String, u8>>("limits").unwrap().unwrap()["rate"], 5);
         let problem = token.member::<u64>("instance_url").unwrap_err();
         assert_eq!(problem.to_string(), "its member `instance_url` is a string, where u64 is wanted");
+    }
+
+    #[test]
+    fn documents_of_other_programs_are_read() {
+        for (text, access_token, expires_at) in [
+            (r#"{"token":"a","refresh_token":"r","expiry":"2026-01-01T00:00:00.123456Z"}"#, "a", Some(1_767_225_600)),
+            (
+                r#"{"token":{"access_token":"a","refresh_token":"r","expires_at":1767225600},"n":1}"#,
+                "a",
+                Some(1_767_225_600),
+            ),
+            (
+                r#"{"access_token":"a","refresh_token":"r","created":1767222001,"expires_in":3599}"#,
+                "a",
+                Some(1_767_225_600),
+            ),
+            (r#"{"access_token":"a","refresh_token":"r","expires_in":3599}"#, "a", None),
+            (
+                r#"{"memberNames":{"accessToken":"/x/a","expiresAt":"/x/e"},"refreshToken":"r","x":{"a":"b","e":1767225600}}"#,
+                "b",
+                Some(1_767_225_600),
+            ),
+        ] {
+            let token = ReadableToken::parse(text).unwrap();
+            assert_eq!(token.access_token.unwrap().expose(), access_token, "{text}");
+            assert_eq!(token.expires_at.map(|time| time.timestamp()), expires_at, "{text}");
+        }
+    }
+
+    #[test]
+    fn members_around_and_beside_tokens_in_an_object_are_read_and_no_refresh_token_is() {
+        let token = ReadableToken::parse(
+            r#"{"region":"eu","credentials":{"access_token":"a","refresh_token":"r","instance_url":"https://x","region":"us"}}"#,
+        )
+        .unwrap();
+        let text = |name| token.member::<String>(name).unwrap();
+        assert_eq!(text("instance_url").as_deref(), Some("https://x"));
+        assert_eq!(text("region").as_deref(), Some("us"));
+        assert_eq!(token.member::<serde_json::Value>("refresh_token").unwrap(), None);
+        assert_eq!(token.member::<serde_json::Value>("credentials").unwrap(), None);
     }
 
     #[test]

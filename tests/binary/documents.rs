@@ -120,14 +120,15 @@ async fn a_refresh_changes_its_own_members_and_keeps_every_other_byte() {
 async fn a_token_with_a_missing_null_or_zero_expiry_is_due_and_gets_one_in_milliseconds() {
     for expires_at in [json!(null), json!(0), json!("0")] {
         let bench = Bench::new().await;
-        let mut token = bench.due_token();
+        // With a member that is no string: a document of strings gets strings.
+        let mut token = bench.due_token_but(&json!({"attempts": 1}));
         if expires_at.is_null() {
             token.as_object_mut().unwrap().remove("expiresAt");
         } else {
             token["expiresAt"] = expires_at.clone();
         }
         bench.secret(SECRET, &token);
-        let explicit_null = bench.due_token().to_string().replace("1700000000000", "null");
+        let explicit_null = bench.due_token_but(&json!({"attempts": 1})).to_string().replace("1700000000000", "null");
         bench.secret("crm/null", explicit_null);
         let process = bench.process().await;
         for event in ["{}", r#"{"secretId":"crm/null"}"#] {
@@ -193,4 +194,180 @@ async fn an_edit_that_a_person_makes_during_an_exchange_is_kept_with_the_new_tok
     assert_eq!(bench.current(SECRET)["note"], "edited during the exchange");
     bench.assert_alive(SECRET);
     assert_eq!(bench.provider.exchanges(), 1);
+}
+
+/// Runs with a document that is refused, and with the same document corrected. Returns the error.
+async fn refused_then_corrected(wrong: &serde_json::Value) -> String {
+    let bench = Bench::new().await;
+    let corrected = bench.due_token();
+    let mut document = corrected.clone();
+    for (name, value) in wrong.as_object().expect("an object") {
+        document[name] = match value.as_str() {
+            // `{}` stands for the right value.
+            Some(text) => text.replace("{}", corrected[name].as_str().expect("a text")).into(),
+            None => value.clone(),
+        };
+        bench.hide(document[name].as_str().unwrap_or("unseen-value"));
+    }
+    bench.secret(SECRET, &document);
+    let process = bench.process().await;
+    let (error_type, message) = process.error("{}").await;
+    assert_eq!(error_type, "InvalidSecret", "{message}");
+    assert_eq!((bench.sm.version_count(SECRET), bench.provider.exchanges()), (1, 0), "{message}");
+    bench.secret("crm/corrected", &corrected);
+    assert_eq!(outcome_of(&process.report(r#"{"secretId":"crm/corrected"}"#).await), ("refreshed", "due"));
+    message
+}
+
+#[tokio::test]
+async fn white_space_that_cannot_belong_to_a_token_or_a_credential_is_refused_by_name() {
+    for (member, value, what) in [
+        ("refreshToken", "{}\n", "a line break at its end"),
+        ("refreshToken", "{}\r\n", "a line break at its end"),
+        ("accessToken", "{} ", "a blank at its end"),
+        ("clientId", " {}", "a blank at its start"),
+        ("clientSecret", "{}\n", "a line break at its end"),
+        ("clientSecret", "\t{}", "a tab at its start"),
+        ("clientSecret", "{}\u{200b}", "a zero-width character at its end"),
+        ("clientSecret", "\u{feff}{}", "a zero-width character at its start"),
+        ("clientSecret", "{}\u{a0}", "a blank at its end"),
+        ("refreshToken", "a long token\nwith a break", "a line break in it"),
+        ("tokenEndpoint", "{} ", "a blank at its end"),
+    ] {
+        let message = refused_then_corrected(&json!({member: value})).await;
+        let expected =
+            format!("secret `{SECRET}` cannot be used: its member `{member}` has {what}; take it out (version");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_document_of_strings_as_the_console_writes_it_gets_strings_and_its_texts_are_read() {
+    let provider = Provider::rotating().with_members(json!({
+        "instance_url": "https://x.example", "refresh_token_expires_in": 86_400, "limits": {"rate": 5},
+    }));
+    let bench = Bench::with(provider).await;
+    bench.secret(
+        SECRET,
+        bench.due_token_but(&json!({
+            "expiresAt": "", "tokenEndpointAuthMethod": "", "publishTo": "", "refreshMarginSeconds": "600",
+            "defaultLifetimeSeconds": "1800", "extraHeaders": r#"{"X-A":"b"}"#, "extraParameters": "", "refreshedAt": "",
+        })),
+    );
+    let process = bench.process().await;
+    for event in ["{}", r#"{"force":true}"#] {
+        assert_eq!(outcome_of(&process.report(event).await).0, "refreshed");
+        let current = bench.current(SECRET);
+        for (name, value) in current.as_object().unwrap() {
+            assert!(value.is_string(), "{name} is no string");
+        }
+        let response: serde_json::Value = serde_json::from_str(current["tokenResponse"].as_str().unwrap()).unwrap();
+        assert_eq!(response, json!({"instance_url": "https://x.example", "limits": {"rate": 5}}));
+        for name in ["expiresAt", "refreshedAt", "refreshTokenExpiresAt"] {
+            let milliseconds: i64 = current[name].as_str().unwrap().parse().unwrap();
+            assert!(milliseconds > 1_767_225_600_000, "{name}");
+        }
+        assert_eq!(current["extraHeaders"], r#"{"X-A":"b"}"#);
+    }
+    assert_eq!(bench.provider.requests()[0].header("x-a"), Some("b"));
+    assert_eq!(outcome_of(&process.report("{}").await), ("skipped", "not_due"));
+}
+
+#[tokio::test]
+async fn member_names_in_the_document_say_where_the_members_are() {
+    let bench = Bench::new().await;
+    let (access, refresh) = bench.provider.issue();
+    let document = json!({
+        "memberNames": {
+            "accessToken": "/login/a~1b", "refreshToken": "/login/r", "expiresAt": "/ends", "clientId": "/id",
+        },
+        "login": {"a/b": access, "r": refresh, "refresh_token": "of another login"},
+        "ends": "2026-01-01T00:00:00", "id": CLIENT_ID, "client_secret": CLIENT_SECRET, "tokenEndpoint": bench.provider.url(),
+    });
+    bench.secret(SECRET, document);
+    let process = bench.process().await;
+    assert_eq!(outcome_of(&process.report("{}").await), ("refreshed", "due"));
+    let current = bench.current(SECRET);
+    assert!(bench.provider.is_alive(current["login"]["r"].as_str().unwrap()));
+    assert_ne!(current["login"]["a/b"], access);
+    assert_eq!(current["login"]["refresh_token"], "of another login");
+    let ends = chrono::NaiveDateTime::parse_from_str(current["ends"].as_str().unwrap(), "%Y-%m-%dT%H:%M:%S").unwrap();
+    assert!((ends.and_utc() - Utc::now() - TimeDelta::hours(1)).num_seconds().abs() < 30, "{ends}");
+    assert_eq!(outcome_of(&process.report("{}").await), ("skipped", "not_due"));
+}
+
+#[tokio::test]
+async fn a_document_whose_tokens_are_not_found_gets_an_error_that_says_what_is_there() {
+    let holder = |name: &str| json!({"refresh_token": format!("a refresh token of {name}"), "access_token": "a"});
+    for (document, problem) in [
+        (
+            json!({"personal": holder("personal"), "work": holder("work")}),
+            "both `personal` and `work` have a refresh token; say which one with `memberNames`, for example \
+             {\"refreshToken\":\"/personal/refresh_token\"}",
+        ),
+        (
+            json!({"confluenceRefreshToken": "a confluence refresh token"}),
+            "its member `refreshToken` is missing or empty; there is `confluenceRefreshToken`: if that is it, rename it, or add \
+             `memberNames`: {\"refreshToken\":\"/confluenceRefreshToken\"}",
+        ),
+        (
+            json!({"access_token": "a", "refresh_tokn": "a misspelt refresh token"}),
+            "its member `refresh_token` is missing or empty; there is `refresh_tokn`: if that is it, rename it",
+        ),
+        (
+            json!({"e@x": {"sso": holder("sso")}}),
+            "its member `refreshToken` is missing or empty; there is `e@x.sso.refresh_token`: if that is it, rename it, or add \
+             `memberNames`: {\"refreshToken\":\"/e@x/sso/refresh_token\"}",
+        ),
+        (
+            json!({"refreshToken": "a refresh token", "memberNames": {"accessToken": "/refreshToken"}}),
+            "its `memberNames` has the place of `refreshToken` for `accessToken`",
+        ),
+        (
+            json!({"refreshToken": "a refresh token", "memberNames": {"accessToken": "/a/b"}}),
+            "its `memberNames` says that `accessToken` is in `a`, which is not an object in this secret",
+        ),
+        (
+            json!({"refreshToken": "a refresh token", "memberNames": {"refresh": "/a"}}),
+            "its `memberNames` names `refresh`, which is no member of a token secret",
+        ),
+    ] {
+        let bench = Bench::new().await;
+        bench.secret(SECRET, &document);
+        let process = bench.process().await;
+        let (error_type, message) = process.error("{}").await;
+        assert_eq!(error_type, "InvalidSecret");
+        assert!(message.starts_with(&format!("secret `{SECRET}` cannot be used: {problem}")), "{message}");
+        assert_eq!((bench.sm.version_count(SECRET), bench.provider.exchanges()), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_member_is_named_in_the_report_and_in_the_log_however_the_run_ends() {
+    let warning = |found: &str, meant: &str| {
+        format!("the member `{found}` of the token secret has no effect; `{meant}` is probably meant")
+    };
+    for format in ["Text", "JSON"] {
+        let bench = Bench::new().await;
+        bench.secret(
+            SECRET,
+            bench.due_token_but(
+                &json!({"refreshMarginSecond": 60, "publishto": "x", "scopes": ["s"], "token_uri": "x"}),
+            ),
+        );
+        let no_endpoint = json!({"tokenEndpoint": null, "tokenEndpiont": bench.provider.url()});
+        bench.secret("crm/no-endpoint", bench.due_token_but(&no_endpoint));
+        let process = bench.process_with(&[("AWS_LAMBDA_LOG_FORMAT", format)]).await;
+        // In the order of the document, which `json!` sorts.
+        let both = [warning("publishto", "publishTo"), warning("refreshMarginSecond", "refreshMarginSeconds")];
+        for (event, outcome) in [(r#"{"dryRun":true}"#, "would_refresh"), ("{}", "refreshed"), ("{}", "skipped")] {
+            let report = process.report(event).await;
+            assert_eq!((report["outcome"].as_str(), &report["warnings"]), (Some(outcome), &json!(both)), "{report}");
+        }
+        process.error(r#"{"secretId":"crm/no-endpoint"}"#).await;
+        let output = process.function.output();
+        for (warning, count) in [(&both[0], 3), (&both[1], 3), (&warning("tokenEndpiont", "tokenEndpoint"), 1)] {
+            assert_eq!(output.matches(warning.as_str()).count(), count, "{format}: {warning}: {output}");
+        }
+    }
 }

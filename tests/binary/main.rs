@@ -16,3 +16,4 @@ mod faults;
 mod log;
 mod secrets;
 mod settings;
+mod shapes;

@@ -149,7 +149,7 @@ async fn a_member_of_the_wrong_type_is_named_and_its_value_is_not_shown() {
                 {
                     continue;
                 }
-                if wanted == "an object" && *found == "an object" {
+                if wanted == "an object" && *found == "an object" || name == "scope" && *found == "an array" {
                     continue;
                 }
                 let mut token = bench.due_token();
@@ -197,7 +197,8 @@ async fn values_out_of_range_are_rejected() {
             "one of \"client_secret_post\", \"client_secret_basic\", \"client_secret_basic_raw\", \"none\"",
         ),
         ("expiresAt", json!("next week"), "an RFC 3339 string such as \"2026-01-01T00:00:00Z\""),
-        ("expiresAt", json!(""), "an RFC 3339 string such as \"2026-01-01T00:00:00Z\""),
+        ("defaultLifetimeSeconds", json!("an hour"), "a whole number of seconds from 0 to 315576000"),
+        ("expiresAt", json!(" "), "an RFC 3339 string such as \"2026-01-01T00:00:00Z\""),
         ("expiresAt", json!("2026-01-01"), "an RFC 3339 string such as \"2026-01-01T00:00:00Z\""),
         ("expiresAt", json!(1e300), "an RFC 3339 string such as \"2026-01-01T00:00:00Z\""),
     ] {

@@ -14,7 +14,7 @@ use token_refresher::{
     oauth::response::{self, TokenResponse},
     protocol::{Mode, Options, options::ClaimMode},
     store::{Label, VersionId, versions::Versions},
-    token_secret::client_settings::ClientSettings,
+    token_secret::{client_settings::ClientSettings, member_names::MemberNames},
 };
 
 use crate::{
@@ -92,8 +92,12 @@ impl World {
         for n in 0..plan.other_versions {
             versions.put(&version_id(n + 2), &"{}".into(), Some(&[]), obtained).expect("room");
         }
-        let options =
-            Options { refresh_margin: Duration::from_mins(15), claim: plan.claim, client: ClientSettings::default() };
+        let options = Options {
+            refresh_margin: Duration::from_mins(15),
+            claim: plan.claim,
+            client: ClientSettings::default(),
+            member_names: MemberNames::default(),
+        };
         let time = Time::starting_at(if plan.refreshed_before { obtained } else { now });
         let mut world = Self {
             plan: Arc::clone(plan),

@@ -21,7 +21,7 @@ use engine::fuzz;
 
 #[test]
 fn a_token_secret_is_written_with_new_tokens_and_nothing_else_changed() {
-    fuzz("document", &[], document::target);
+    fuzz("document", &["tests/fixtures/documents"], document::target);
 }
 
 #[test]

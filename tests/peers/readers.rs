@@ -517,6 +517,10 @@ mod rust {
     }
 }
 
+/// The examples that do not use this crate's `Reader`.
+const IN_OTHER_LANGUAGES: [Example; 4] =
+    [Example::PythonBoto3, Example::PythonExtension, Example::NodeSdk, Example::NodeExtension];
+
 /// Every documented form of `expiresAt`, as `TimeForm` reads it.
 #[test]
 #[ignore = "needs the real peers: run tests/run"]
@@ -534,12 +538,174 @@ fn every_example_parses_every_form_of_a_time() {
         ["2026-01-01T00:00:00.123Z", 1_767_225_600_123_u64],
         ["2026-01-01T00:00:00.123456789Z", 1_767_225_600_123_u64],
         ["2026-01-01T01:00:00+01:00", 1_767_225_600_000_u64],
+        ["2025-12-31 20:30:00.12-03:30", 1_767_225_600_120_u64],
+        ["2026-01-01T07:00:00.123456789+07:00", 1_767_225_600_123_u64],
+        ["2026-01-01t00:00:00z", 1_767_225_600_000_u64],
+        // Without a zone it is UTC.
+        ["2026-01-01T00:00:00", 1_767_225_600_000_u64],
+        ["2026-01-01 00:00:00", 1_767_225_600_000_u64],
+        ["2026-01-01T00:00:00.123456", 1_767_225_600_123_u64],
+        ["2026-01-01 00:00:00.1", 1_767_225_600_100_u64],
+        ["2026-01-01T00:00:00.123456789", 1_767_225_600_123_u64],
     ]);
     let written: Vec<_> = table.as_array().expect("rows").iter().map(|row| row[0].clone()).collect();
-    for example in [Example::PythonBoto3, Example::PythonExtension, Example::NodeSdk, Example::NodeExtension] {
+    for example in IN_OTHER_LANGUAGES {
         let read = example.points_in_time(&written);
         for (row, read) in table.as_array().expect("rows").iter().zip(read) {
             assert_eq!(read, row[1].as_u64().expect("milliseconds"), "{example:?}: {}", row[0]);
+        }
+    }
+}
+
+/// 2026-01-01T00:00:00Z.
+const SECONDS: u64 = 1_767_225_600;
+const AT: Option<&str> = Some("AT");
+const MIDNIGHT: Option<u64> = Some(SECONDS * 1000);
+const LATER: Option<u64> = Some(SECONDS * 1000 + 123);
+
+/// The files in `tests/fixtures/documents`, with the access token and its end in milliseconds since the epoch.
+const FILES: [(&str, Option<&str>, Option<u64>); 32] = [
+    ("auth-js", AT, LATER),
+    ("base64", None, None),
+    ("fyers", AT, None),
+    ("gcloud", None, None),
+    ("genesys-cloud", AT, None),
+    ("golang-oauth2", AT, LATER),
+    ("google-ads", None, None),
+    ("google-api-php-client", AT, MIDNIGHT),
+    ("google-auth", AT, LATER),
+    ("google-auth-constructor", AT, None),
+    ("google-auth-library", AT, LATER),
+    ("google-camel-case", AT, LATER),
+    ("jira-resolver", AT, LATER),
+    ("league-oauth2-client", AT, MIDNIGHT),
+    ("nango", AT, LATER),
+    ("oauth2client", AT, MIDNIGHT),
+    ("openid-client", AT, MIDNIGHT),
+    ("python-isoformat", AT, LATER),
+    ("python-social-auth", AT, MIDNIGHT),
+    ("quickbooks-lambda", AT, None),
+    ("raw", AT, None),
+    ("raw-entra", AT, None),
+    ("salesforce", AT, None),
+    ("schwab-py", AT, MIDNIGHT),
+    ("simple-oauth2", AT, LATER),
+    ("singer-tap", None, None),
+    ("spotipy", AT, MIDNIGHT),
+    ("strava-lambda", AT, MIDNIGHT),
+    ("stravalib", AT, MIDNIGHT),
+    ("withings-api", AT, LATER),
+    ("xero-python", AT, LATER),
+    ("zoom-helper", AT, LATER),
+];
+
+fn document_of_another_program(name: &str) -> Value {
+    let path = format!("{}/tests/fixtures/documents/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn with_member_names(mut document: Value, member_names: Value) -> Value {
+    document["memberNames"] = member_names;
+    document
+}
+
+fn with_tokens(mut document: Value) -> Value {
+    document["access_token"] = "AT".into();
+    document["refresh_token"] = "RT".into();
+    document
+}
+
+/// How the end is found in documents with the tokens at the top.
+fn ends() -> Vec<(Value, Option<u64>)> {
+    const S: u64 = SECONDS;
+    vec![
+        (json!({"expires_at": S, "expiry": S - 9, "created": 9, "expires_in": 9}), MIDNIGHT),
+        (json!({"expires_at": null, "expiry": S}), MIDNIGHT),
+        (json!({"expiry": S + 9, "expiryTime": (S * 1000).to_string(), "accessExpiry": S + 1}), MIDNIGHT),
+        (json!({"token_expiry_date": S, "created": 9, "expires_in": 9}), MIDNIGHT),
+        (json!({"tokenExpiresAt": S}), MIDNIGHT),
+        (json!({"expiration_time_milliseconds": S * 1000 + 123}), LATER),
+        // A value that is not a time has another meaning.
+        (json!({"expiry": true, "expiresOn": {"at": S}, "expires_on": [S], "expiry_date": "soon"}), None),
+        (json!({"expiry": "", "expiryTime": "2026-01-01", "token_expiry": "2026-13-01T00:00:00Z"}), None),
+        (json!({"expiry": true, "access_expiry": S}), MIDNIGHT),
+        // Both sides of the boundary of `expires`.
+        (json!({"expires": "2026-01-01 00:00:00.123"}), LATER),
+        (json!({"expires": 1_325_376_000_u64, "auth_time": S}), Some(1_325_376_000_000)),
+        (json!({"expires": 1_325_375_999_u64, "auth_time": S}), Some((S + 1_325_375_999) * 1000)),
+        (json!({"expires": "3600", "auth_time": S - 3600}), MIDNIGHT),
+        (json!({"expires": 3600}), None),
+        // Start and lifetime.
+        (json!({"expires_in": 3600}), None),
+        (json!({"created": S}), None),
+        (json!({"IssuedUtc": "2025-12-31T23:00:00", "expiresIn": "3600"}), MIDNIGHT),
+        (json!({"auth_time": 9, "created_at": S - 60, "expires_in": 60}), MIDNIGHT),
+        (json!({"created": "yesterday", "created_at": S - 60, "expires_in": 60}), MIDNIGHT),
+        (json!({"created": S, "expires_in": "an hour"}), None),
+        // What `memberNames` names has no other meaning.
+        (json!({"expires_on": S, "memberNames": {"refreshTokenExpiresAt": "/expires_on"}}), None),
+        (json!({"expires_at": 9, "a/b": {"~": S}, "member_names": {"expires_at": "/a~1b/~0"}}), MIDNIGHT),
+        (json!({"expires_at": S, "memberNames": ""}), MIDNIGHT),
+        (json!({"expires_at": S, "memberNames": null}), MIDNIGHT),
+    ]
+}
+
+/// Where the tokens are found. No other text than `AT` is the access token.
+fn places() -> Vec<(Value, Option<&'static str>, Option<u64>)> {
+    const S: u64 = SECONDS;
+    let confluence = json!({"accessToken": "/confluenceAccessToken", "refreshToken": "/confluenceRefreshToken"});
+    let teslapy = json!({
+        "accessToken": "/e@x/sso/access_token",
+        "refreshToken": "/e@x/sso/refresh_token",
+        "expiresAt": "/e@x/sso/expires_at",
+    });
+    let teslapy_as_text = teslapy.to_string().into();
+    vec![
+        // A published secret has no refresh token.
+        (json!({"accessToken": "AT", "expiresAt": S * 1000, "tokenResponse": {"refresh_token": "RT"}}), AT, MIDNIGHT),
+        (json!({"access_token": "AT", "expires_at": S, "token": "other"}), AT, MIDNIGHT),
+        (json!({"token": "other"}), None, None),
+        // In an object, or not.
+        (json!({"name": "n", "data": with_tokens(json!({"expiry": S}))}), AT, MIDNIGHT),
+        (json!({"data": {"token": "AT", "refreshToken": "RT", "expires_at": S}, "expires_at": 9}), AT, MIDNIGHT),
+        (with_tokens(json!({"data": {"access_token": "other", "refresh_token": "RT", "expiry": S}})), AT, None),
+        (json!({"refresh_token": "", "access_token": "other", "data": with_tokens(json!({}))}), AT, None),
+        (json!({"access_token": "AT", "token_response": {"access_token": "other", "refresh_token": "RT"}}), AT, None),
+        // `token` is the access token only beside a refresh token, and if no member has our name.
+        (json!({"token": "AT", "refresh_token": "RT"}), AT, None),
+        (json!({"token": "other", "access_token": "AT", "refresh_token": "RT"}), AT, None),
+        (json!({"token": {"a": 1}, "refresh_token": "RT"}), None, None),
+        // `memberNames` wins.
+        (with_member_names(document_of_another_program("confluence-kendra"), confluence), AT, None),
+        (with_member_names(document_of_another_program("teslapy"), teslapy), AT, LATER),
+        (with_member_names(document_of_another_program("teslapy"), teslapy_as_text), AT, LATER),
+        (json!({"memberNames": {"access_token": "/a"}, "a": "AT", "accessToken": "b", "refreshToken": "RT"}), AT, None),
+        (json!({"memberNames": {"accessToken": "/t/a"}, "t": {}, "token": "b", "refreshToken": "RT"}), None, None),
+        (
+            json!({
+                "memberNames": {"accessToken": "/data/a"},
+                "data": {"a": "AT", "access_token": "other", "refresh_token": "RT", "expiry": S},
+            }),
+            AT,
+            MIDNIGHT,
+        ),
+    ]
+}
+
+/// As the crate's own reader finds them.
+#[test]
+#[ignore = "needs the real peers: run tests/run"]
+fn every_example_finds_the_token_and_its_end_in_documents_of_other_programs() {
+    let files = FILES.map(|(name, access, end)| (document_of_another_program(name), access, end));
+    let ends = ends().into_iter().map(|(members, end)| (with_tokens(members), AT, end));
+    let table: Vec<_> = files.into_iter().chain(ends).chain(places()).collect();
+    let documents: Vec<_> = table.iter().map(|(document, ..)| document.clone()).collect();
+    for example in IN_OTHER_LANGUAGES {
+        let found = example.ends_of(&documents);
+        assert_eq!(found.len(), table.len(), "{example:?}");
+        for ((document, access, end), found) in table.iter().zip(found) {
+            assert_eq!((found.0.as_deref(), found.1), (*access, *end), "{example:?}: {document}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use token_refresher::{
     Reader,
-    reader::{ReadError, Remedy, SecretVersion, Source, Wanted},
+    reader::{MemberNames, ReadError, Remedy, SecretVersion, Source, Wanted},
     store::StoreError,
 };
 use tokio::task::JoinSet;
@@ -120,6 +120,20 @@ fn the_next_call_starts_a_new_load_if_the_runtime_of_the_old_one_ended() {
     drop(ended);
     drop(starts);
     assert_eq!(token_or_error(runtime().block_on(reader.access_token())), "v1");
+}
+
+#[tokio::test]
+async fn a_document_with_other_names_is_read_with_the_names_of_the_refresher() {
+    let text = r#"{"confluenceAccessToken":"v1","confluenceRefreshToken":"r","ends":"2099-01-01T00:00:00"}"#;
+    let source = || Source::from_fn(move |_| async move { Ok(SecretVersion::text("v1", text)) });
+    let names =
+        r#"{"accessToken":"/confluenceAccessToken","refreshToken":"/confluenceRefreshToken","expiresAt":"/ends"}"#;
+    let reader = Reader::builder(source(), SECRET_ID).member_names(MemberNames::parse(names).unwrap()).build();
+    let token = reader.access_token().await.unwrap();
+    assert_eq!(token.expose(), "v1");
+    assert_eq!(token.expires_at().unwrap().to_rfc3339(), "2099-01-01T00:00:00+00:00");
+    assert_eq!(token.member::<String>("confluenceRefreshToken").unwrap(), None);
+    Reader::new(source(), SECRET_ID).access_token().await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]

@@ -196,7 +196,7 @@ async fn any_client_of_reqwest_can_be_made_once_there_is_a_reader() {
 
 #[tokio::test]
 async fn the_error_of_an_unsent_request_has_its_cause() {
-    let world = World::with("v1", "hun\nter2").await;
+    let world = World::with("v1", "hun\u{7}ter2").await;
     let error = world.reader().send(client().get(&world.url)).await.unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -105,6 +105,13 @@ impl Provider {
         self
     }
 
+    /// Adds members to each response with tokens.
+    #[must_use]
+    pub fn with_members(self, more: serde_json::Value) -> Self {
+        self.endpoint().more = more;
+        self
+    }
+
     /// Adds a response to the script.
     pub fn respond_next(&self, response: Response) {
         self.endpoint().script.push_back(response);

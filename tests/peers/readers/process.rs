@@ -6,6 +6,7 @@ use std::{
     sync::OnceLock,
 };
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::super::{
@@ -42,27 +43,51 @@ impl Example {
 impl Example {
     /// Parses these points in time with the example's own function. Returns milliseconds since the epoch.
     pub fn points_in_time(self, written: &[Value]) -> Vec<u64> {
+        self.evaluate(
+            "[round(m.seconds_since_epoch(point) * 1000) for point in given]",
+            "given.map((point) => Math.floor(m.millisecondsSinceEpoch(point)))",
+            written,
+        )
+    }
+
+    /// Reads these documents with the example's own functions. Returns the access tokens, and their ends in milliseconds since the
+    /// epoch.
+    pub fn ends_of(self, documents: &[Value]) -> Vec<(Option<String>, Option<u64>)> {
+        self.evaluate(
+            "[(t.get('accessToken'), end and round(end * 1000)) for t in map(m.tokens_in, given) for end in [m.expiry_of(t)]]",
+            // In JSON, `undefined` in a list and NaN are null.
+            "given.map((secret) => m.tokensIn(secret)).map((t) => [t.accessToken, Math.floor(m.expiryOf(t))])",
+            documents,
+        )
+    }
+
+    /// Evaluates the expression in the example's language. In it, `m` is the example, and `given` the list.
+    fn evaluate<T: DeserializeOwned>(self, in_python: &str, in_javascript: &str, given: &[Value]) -> T {
         let mut command = match self {
             Self::PythonBoto3 | Self::PythonExtension => {
                 let module = if self == Self::PythonBoto3 { "python_boto3" } else { "python_extension" };
                 let mut command = Command::new(peer("PEER_PYTHON"));
-                let read = "[round(m.seconds_since_epoch(t) * 1000) for t in json.loads(sys.argv[1])]";
-                command.arg("-Bc").arg(format!("import json, sys, {module} as m; print({read})"));
+                let given = "given = json.loads(sys.argv[1])";
+                command.arg("-Bc");
+                command.arg(format!("import json, sys, {module} as m; {given}; print(json.dumps({in_python}))"));
                 command.current_dir(repository("examples/readers"));
                 command
             }
             Self::NodeSdk | Self::NodeExtension => {
                 let module = if self == Self::NodeSdk { "node_sdk" } else { "node_extension" };
                 let mut command = Command::new(peer("PEER_NODE"));
-                let read = "JSON.parse(process.argv[1]).map((t) => Math.floor(m.millisecondsSinceEpoch(t)))";
-                let script = format!("import * as m from './{module}.mjs'; console.log(JSON.stringify({read}))");
-                command.args(["--input-type=module", "--eval", &script]).current_dir(compiled());
+                let given = "const given = JSON.parse(process.argv[1])";
+                let print = format!("console.log(JSON.stringify({in_javascript}))");
+                command.args(["--input-type=module", "--eval"]);
+                command.arg(format!("import * as m from './{module}.mjs'; {given}; {print}")).current_dir(compiled());
                 command
             }
             Self::Rust => panic!("the Rust example has no such function"),
         };
-        let settings = [("SECRET_ID", "x"), ("API_URL", "x"), ("AWS_DEFAULT_REGION", "eu-central-1")];
-        let output = command.arg(json!(written).to_string()).envs(settings).output().expect("a program");
+        // Both languages take a time without a zone as local time. Here that is never UTC.
+        let settings =
+            [("SECRET_ID", "x"), ("API_URL", "x"), ("AWS_DEFAULT_REGION", "eu-central-1"), ("TZ", "Asia/Tokyo")];
+        let output = command.arg(json!(given).to_string()).envs(settings).output().expect("a program");
         let errors = String::from_utf8_lossy(&output.stderr);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{self:?}: {error}: {errors}"))
     }

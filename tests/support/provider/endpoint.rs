@@ -42,6 +42,8 @@ pub struct Endpoint {
     pub grants: Grants,
     pub client: Client,
     pub expires_in: u64,
+    /// More members of each response with tokens.
+    pub more: Value,
     /// Whether requests are JSON objects instead of forms.
     pub takes_json: bool,
     pub script: VecDeque<Response>,
@@ -66,6 +68,7 @@ impl Endpoint {
             grants: Grants::new(World::ReuseKillsFamily),
             client: Client { id, secret, method: AuthMethod::ClientSecretPost },
             expires_in: 3600,
+            more: json!({}),
             takes_json: false,
             script: VecDeque::new(),
             default_response,
@@ -142,15 +145,17 @@ impl Endpoint {
             return refusal(400, "unsupported_grant_type", "only refresh_token is supported");
         }
         match self.grants.refresh(request.field("refresh_token").unwrap_or_default()) {
-            Some(Pair { access, refresh }) => (
-                200,
-                json!({
+            Some(Pair { access, refresh }) => {
+                let mut response = json!({
                     "access_token": access,
                     "token_type": "Bearer",
                     "expires_in": self.expires_in,
                     "refresh_token": refresh,
-                }),
-            ),
+                });
+                let more = self.more.as_object().into_iter().flatten();
+                more.for_each(|(name, value)| response[name] = value.clone());
+                (200, response)
+            }
             None => refusal(400, "invalid_grant", "the refresh token is invalid, expired or revoked"),
         }
     }
