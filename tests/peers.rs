@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "peers/documents.rs"]
+mod documents;
 #[path = "peers/functions.rs"]
 mod functions;
 #[path = "peers/providers.rs"]

@@ -16,7 +16,7 @@ The command gets these environment variables. With --tools it gets only the path
                                       each with its own Runtime API at /.rt/<name>, and the function _ without a name at /.rt
     PEER_AGENT_URL                    aws-secretsmanager-agent in front of moto; PEER_AGENT_TOKEN is the token that it accepts
     PEER_CARGO_LAMBDA, PEER_CFN_LINT, PEER_CHECKOV, PEER_SAM, PEER_AWS  the paths of these programs
-    PEER_PYTHON                       a Python with moto, botocore and cfn-lint
+    PEER_PYTHON                       a Python with moto, botocore, cfn-lint and the OAuth libraries of requirements.txt
     PEER_NODE, PEER_NODE_FOLDER       Node, and the folder with the packages of package.json
 
 The exit code is that of the command. The peers are installed under target/peers, once. Their logs are in target/peers/log. The file
@@ -271,7 +271,7 @@ def install_all() -> dict[str, str]:
     cargo = ["cargo", "install", "--locked", *profile, "--root", AGENT, "--version", version, name]
     install(AGENT, [agent_pin], [cargo])
     # Node looks for packages next to the script.
-    for script in (HERE / "oidc_provider.mjs", HERE.parent / "template/simulate.mjs"):
+    for script in (HERE / "oidc_provider.mjs", HERE / "documents/node.mjs", HERE.parent / "template/simulate.mjs"):
         shutil.copy(script, NODE)
     return {
         "PEER_CARGO_LAMBDA": f"{VENV}/bin/cargo-lambda",
