@@ -286,7 +286,6 @@ impl<S: SecretStore> Run<'_, S> {
         let version = self.get(Selector::Label(Label::Current)).await.map_err(|error| self.store_error(error))?;
         let current = self.token_version(version)?;
         self.observation.current(&current.token);
-        self.observation.warnings(current.token.warnings());
         Ok(current)
     }
 

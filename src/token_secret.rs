@@ -1,7 +1,7 @@
-//! The token secret: a JSON object in one of two naming styles. It is read into typed members, and written back with new tokens;
+//! The token secret: a JSON object, ours or another program's. It is read into typed members, and written back with new tokens;
 //! all other members are kept. Knows nothing about stores, clocks or providers.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -9,20 +9,25 @@ use crate::{sanitize::sanitize_line, secret::Secret};
 
 pub mod client_settings;
 pub mod document;
+mod found;
 mod layout;
 pub mod member;
 pub mod member_names;
 #[cfg(feature = "refresher")]
 mod misspelt;
-mod place;
+pub mod place;
+mod problem;
 mod publishable;
 pub mod readable;
 pub mod time_form;
 
+pub use problem::SecretProblem;
+
 use client_settings::ClientSettings;
-use document::{Document, NotADocument, json_string};
+use document::{Document, json_string, unquoted};
+use found::FoundTime;
 use layout::Layout;
-use member::Member;
+use member::{Member, Style};
 use member_names::MemberNames;
 use place::Place;
 use time_form::TimeForm;
@@ -95,44 +100,6 @@ pub enum RefreshTokenExpiry {
     At(DateTime<Utc>),
 }
 
-/// Why a secret is not a valid token secret (or client's secret). Its text contains no value of the secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretProblem {
-    /// It is not a JSON object.
-    NotADocument(NotADocument),
-    /// It contains bytes, not text.
-    Binary,
-    /// The refresh token is missing, null or empty.
-    NoRefreshToken {
-        /// Where it is looked for: its name in the style of the secret.
-        member: String,
-        /// Members that look like it: the names that lead to them, with points between.
-        seen: Vec<String>,
-    },
-    /// A member has a value of a wrong type or form.
-    WrongType {
-        /// The member's name, as in the secret.
-        member: String,
-        /// The type that was found, with its article.
-        found: &'static str,
-        /// The allowed values.
-        wanted: &'static str,
-    },
-    /// A member is there twice: under the same name, or under both its names.
-    Duplicate(String, String),
-    /// Two members are objects with a refresh token.
-    TwoHolders(String, String),
-    /// `memberNames` is wrong. The text continues a sentence that begins with it.
-    MemberNames(String),
-    /// A token, an id, a secret or an address has white space that cannot belong to it.
-    WhiteSpace {
-        /// The member's name, as in the secret.
-        member: String,
-        /// What it has, and where.
-        what: String,
-    },
-}
-
 impl TokenSecret {
     /// Reads a token secret.
     ///
@@ -151,7 +118,11 @@ impl TokenSecret {
     pub fn parse_with(text: &str, names: &MemberNames) -> Result<Self, SecretProblem> {
         let document = Document::parse(text).map_err(SecretProblem::NotADocument)?;
         let layout = Layout::of_tokens(document, names)?;
-        let refresh_token = Member::RefreshToken.credential(&layout)?.ok_or_else(|| layout.no_refresh_token())?;
+        let refresh_token = Member::RefreshToken.credential(&layout)?.ok_or_else(|| SecretProblem::NoRefreshToken {
+            member: layout.place_of(Member::RefreshToken),
+            is_named: layout.has_named_refresh_token,
+            similar: problem::similar_tokens(&layout.document),
+        })?;
         let refreshed_at = Member::RefreshedAt.time(&layout)?;
         let own_expiry = Member::ExpiresAt.time(&layout)?;
         let refresh_token_expiry = Member::RefreshTokenExpiresAt.time(&layout)?;
@@ -162,19 +133,20 @@ impl TokenSecret {
         Member::TokenResponse.object(&layout)?;
         let other_expiry = layout.other_expiry();
         // Zero means "due now" and does not show its unit: users write it instead of milliseconds and of seconds.
-        let shows_unit = |expiry: &(DateTime<Utc>, TimeForm)| expiry.0 != DateTime::UNIX_EPOCH;
-        let of_refreshed_at = || own_expiry.or(other_expiry).and(refreshed_at);
-        let time_form = own_expiry.filter(shows_unit).or(other_expiry.filter(shows_unit)).or_else(of_refreshed_at);
+        let shown = |(time, form): (DateTime<Utc>, TimeForm)| (time != DateTime::UNIX_EPOCH).then_some(form);
+        let of_refreshed_at = refreshed_at.map(|(_, form)| form);
+        let time_form = own_expiry.and_then(|own| shown(own).or(of_refreshed_at));
+        let time_form = time_form.or_else(|| other_expiry.and_then(|(_, form)| form.or(of_refreshed_at)));
         Ok(Self {
-            time_form: time_form.map_or_else(|| TimeForm::of_style(layout.style, layout.is_all_text), |(_, form)| form),
-            own_expiry_form: own_expiry.filter(shows_unit).map(|(_, form)| form),
-            refresh_token_expiry_form: refresh_token_expiry.filter(shows_unit).map(|(_, form)| form),
+            time_form: time_form.unwrap_or_else(|| TimeForm::of_style(layout.style, layout.is_all_text)),
+            own_expiry_form: own_expiry.and_then(shown),
+            refresh_token_expiry_form: refresh_token_expiry.and_then(shown),
             tokens: Tokens {
                 refresh_token,
                 access_token: Member::AccessToken.credential(&layout)?,
                 refreshed_at: refreshed_at.map(|(time, _)| time),
             },
-            expires_at: own_expiry.or(other_expiry).map(|(time, _)| time),
+            expires_at: own_expiry.map(|(time, _)| time).or(other_expiry.map(|(time, _)| time)),
             refresh_token_expires_at: refresh_token_expiry.map(|(time, _)| time),
             refresh_margin: Member::RefreshMarginSeconds.seconds(&layout)?,
             publish_to: Member::PublishTo.secret_id(&layout)?,
@@ -193,7 +165,7 @@ impl TokenSecret {
     pub fn with_new_tokens(&self, new: &NewTokens, max_bytes: usize) -> Secret {
         let layout = &self.layout;
         let mut document = layout.document.clone();
-        let mut set = |place: &Place, value: String| place.set(&mut document, layout.value(value));
+        let mut set = |place: &Place, value: String| place.set(&mut document, layout.in_document_type(value));
         let place = |member: Member| layout.place_of(member);
         set(&place(Member::AccessToken), json_string(new.access_token.expose()));
         if let Some(refresh_token) = &new.refresh_token {
@@ -225,25 +197,30 @@ impl TokenSecret {
                 }
             }
         }
-        let mut new_rest = new.rest.clone();
-        for (name, place) in &layout.renewed {
-            if let Some(value) = new.rest.get(name) {
-                let is_text = place.get(&layout.document).is_some_and(|old| old.starts_with('"'));
-                set(place, in_type(value, is_text));
-                new_rest.remove(name);
+        let rest_place = place(Member::TokenResponse);
+        // Members of earlier responses are kept: QuickBooks returns its `realmId` at the consent and never again.
+        let mut rest = Member::TokenResponse.object(layout).ok().flatten().unwrap_or_default();
+        let mut has_new_rest = false;
+        for (name, value) in new.rest.members() {
+            let renewed = layout.response_members.iter().find(|(in_response, _)| *in_response == name);
+            // Nothing in a response replaces nothing here.
+            if let Some((_, place)) = renewed.filter(|_| !["null", "\"\""].contains(&value)) {
+                place.set(
+                    &mut document,
+                    layout.in_document_type(in_type_of(place.get(&layout.document).as_deref(), value)),
+                );
+            }
+            if renewed.is_none() || rest.get(name).is_some_and(|_| value != "null") {
+                rest.set(name, value.to_owned());
+                has_new_rest = true;
             }
         }
         let without_rest = document.to_text();
-        if new_rest.is_empty() && without_rest.expose().len() <= max_bytes {
+        if !has_new_rest && without_rest.expose().len() <= max_bytes {
             return without_rest;
         }
-        // Members of earlier responses are kept: QuickBooks returns its `realmId` at the consent and never again.
-        let place = place(Member::TokenResponse);
-        let mut rest = Member::TokenResponse.object(layout).ok().flatten().unwrap_or_default();
-        for (name, value) in new_rest.members() {
-            rest.set(name, value.to_owned());
-        }
-        place.set(&mut document, layout.value(rest.to_text().expose().to_owned()));
+        let place = rest_place;
+        place.set(&mut document, layout.in_document_type(rest.to_text().expose().to_owned()));
         let text = document.to_text();
         if text.expose().len() <= max_bytes {
             return text;
@@ -256,22 +233,22 @@ impl TokenSecret {
         document.to_text()
     }
 
-    /// What to write for the end of the access token: each member that shows it, in its own form. If there is none, `expiresAt`.
+    /// The expiry for each member that shows it, in its own form. If none does, `expiresAt`.
     fn expiries_at(&self, refreshed_at: DateTime<Utc>, expires_at: DateTime<Utc>) -> Vec<(Place, String)> {
         let layout = &self.layout;
         let mut written = Vec::new();
-        for (place, time, form) in &layout.expiries {
-            let form = if *time == DateTime::UNIX_EPOCH { self.time_form } else { *form };
+        for FoundTime { place, form, shows_form, .. } in &layout.expiries {
+            let form = if *shows_form { *form } else { self.time_form };
             written.push((place.clone(), form.write(expires_at)));
         }
-        let start = layout.lifetime.as_ref().and_then(|lifetime| lifetime.start.as_ref());
-        if let Some(lifetime) = &layout.lifetime {
-            let is_text = lifetime.place.get(&layout.document).is_some_and(|old| old.starts_with('"'));
+        for lifetime in &layout.lifetimes {
             let seconds = (expires_at - refreshed_at).num_seconds().to_string();
-            written.push((lifetime.place.clone(), in_type(&seconds, is_text)));
+            let old = lifetime.place.get(&layout.document);
+            written.push((lifetime.place.clone(), in_type_of(old.as_deref(), &seconds)));
         }
-        written.extend(start.map(|(place, _, form)| (place.clone(), form.write(refreshed_at))));
-        if layout.get(Member::ExpiresAt).is_some() || (start.is_none() && layout.expiries.is_empty()) {
+        written.extend(layout.issue_time().map(|time| (time.place.clone(), time.form.write(refreshed_at))));
+        let is_shown = !layout.expiries.is_empty() || layout.issue_time().is_some();
+        if layout.get(Member::ExpiresAt).is_some() || !is_shown {
             let form = self.own_expiry_form.unwrap_or(self.time_form);
             written.push((layout.place_of(Member::ExpiresAt), form.write(expires_at)));
         }
@@ -292,11 +269,12 @@ impl TokenSecret {
         let mut publication = Document::default();
         for member in Member::PUBLISHED {
             let Some(value) = self.layout.get(member) else { continue };
-            let value = match member {
-                Member::TokenResponse => publishable::response_without_secrets(&value, &self.tokens.refresh_token),
-                _ => value.to_string(),
-            };
-            publication.set(self.published_name(member), value);
+            if member != Member::TokenResponse {
+                publication.set(self.published_name(member), value.to_string());
+            }
+        }
+        if let Some(response) = self.published_response() {
+            publication.set(self.published_name(Member::TokenResponse), response);
         }
         // The secret may have it under another name.
         if let Some(expires_at) = self.expires_at
@@ -307,10 +285,30 @@ impl TokenSecret {
         Some(publication.to_text())
     }
 
-    /// The member's own name in a publication: as in the secret, in its style if it has another one there.
+    /// The `tokenResponse` of a publication, with the members of responses that the secret has in other places.
+    fn published_response(&self) -> Option<String> {
+        let layout = &self.layout;
+        let own = layout.get(Member::TokenResponse);
+        let elsewhere =
+            layout.response_members.iter().filter_map(|(name, place)| Some((name, place.get(&layout.document)?)));
+        let elsewhere: Vec<_> = elsewhere.filter(|(_, value)| !["null", "\"\""].contains(&&**value)).collect();
+        if elsewhere.is_empty() {
+            return own.map(|own| publishable::response_without_secrets(&own, &self.tokens.refresh_token));
+        }
+        let mut response = Member::TokenResponse.object(layout).ok().flatten().unwrap_or_default();
+        for (name, value) in elsewhere {
+            response.set(name, value.to_string());
+        }
+        let response = layout.in_document_type(response.to_text().expose().to_owned());
+        Some(publishable::response_without_secrets(&response, &self.tokens.refresh_token))
+    }
+
+    /// The member's name in a publication: that in the secret if it is ours, or else ours in the secret's style.
     fn published_name(&self, member: Member) -> &'static str {
         let place = self.layout.place_of(member);
-        Member::of_name(place.last_name()).map_or(member.name(self.layout.style), |(_, name)| name)
+        let names = [Style::CamelCase, Style::SnakeCase].map(|style| member.name(style));
+        let own = names.into_iter().find(|name| *name == place.last_name());
+        own.unwrap_or_else(|| member.name(self.layout.style))
     }
 
     /// The secret's text with the tokens of `other`, and all members that a refresh writes. `None`: the secrets differ in nothing
@@ -319,11 +317,10 @@ impl TokenSecret {
     pub fn with_tokens_of(&self, other: &Self) -> Option<Secret> {
         let other_members = |secret: &Self| {
             let mut rest = secret.layout.document.clone();
-            secret.layout.written().for_each(|place| place.remove(&mut rest));
+            secret.layout.written_places().for_each(|place| place.remove(&mut rest));
             rest.to_text()
         };
-        let is_same_layout = self.layout.style == other.layout.style && self.layout.has_places_of(&other.layout);
-        if is_same_layout && other_members(self) == other_members(other) {
+        if self.layout.writes_same_members_as(&other.layout) && other_members(self) == other_members(other) {
             return None;
         }
         let mut document = self.layout.document.clone();
@@ -340,12 +337,12 @@ impl TokenSecret {
             if has_own_expiry && place == self.layout.place_of(Member::ExpiresAt) {
                 continue;
             }
-            // The same text, if the other secret has the member.
-            let is_written = other.layout.written().any(|written| written == place);
+            // Copied as text where possible: a calculated time could round differently.
+            let is_written = other.layout.written_places().any(|written| written.is_same_as(&place));
             let same = is_written.then(|| place.get(&other.layout.document)).flatten();
             place.set(&mut document, same.map_or(value, |value| value.to_string()));
         }
-        for (_, place) in &self.layout.renewed {
+        for (_, place) in &self.layout.response_members {
             if let Some(value) = place.get(&other.layout.document) {
                 place.set(&mut document, value.to_string());
             }
@@ -361,14 +358,16 @@ fn json_list(text: &str) -> String {
 }
 
 /// A JSON value as text or as a number, as the old value was. One that cannot be converted is used as it is.
-fn in_type(value: &str, is_text: bool) -> String {
-    let digits = value.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    match digits {
-        None if is_text && !value.starts_with(['{', '[', 'n']) => json_string(value),
-        Some(digits) if !is_text && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+fn in_type_of(old: Option<&str>, new: &str) -> String {
+    let was_text = old.is_some_and(|old| old.starts_with('"'));
+    let was_number = old.is_some_and(|old| old.starts_with(|first: char| first.is_ascii_digit() || first == '-'));
+    match unquoted(new) {
+        None if was_text && new != "null" && !new.starts_with(['{', '[']) => json_string(new),
+        // Not a leading zero: that is no JSON number.
+        Some(digits) if was_number && digits.parse::<u64>().is_ok_and(|number| number.to_string() == digits) => {
             digits.to_owned()
         }
-        _ => value.to_owned(),
+        _ => new.to_owned(),
     }
 }
 
@@ -385,45 +384,6 @@ pub fn check_publication(text: &str) -> Result<(), String> {
         Some(name) => Err(format!("it has a member `{}`, which is never published", sanitize_line(name, 64))),
     }
 }
-
-impl fmt::Display for SecretProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotADocument(NotADocument::Empty) => write!(f, "it is empty"),
-            Self::NotADocument(NotADocument::NotJson { line, column }) => {
-                write!(f, "it is not JSON (from line {line}, column {column} on)")
-            }
-            Self::NotADocument(NotADocument::NotAnObject { found }) => {
-                write!(f, "it is {found}, where a JSON object is wanted")
-            }
-            Self::Binary => write!(f, "it is binary, where text (SecretString) is wanted"),
-            Self::NoRefreshToken { member, seen } => {
-                write!(f, "its member `{member}` is missing or empty")?;
-                let Some(first) = seen.first() else { return Ok(()) };
-                let pointer = first.replace('~', "~0").replace('/', "~1").replace('.', "/");
-                write!(
-                    f,
-                    "; there is `{}`: if that is it, rename it, or add `memberNames`: {{\"refreshToken\":\"/{pointer}\"}}",
-                    seen.join("`, `")
-                )
-            }
-            Self::WrongType { member, found, wanted } => {
-                write!(f, "its member `{member}` is {found}, where {wanted} is wanted")
-            }
-            Self::Duplicate(a, b) if a == b => write!(f, "its member `{a}` is there twice; take one out"),
-            Self::Duplicate(a, b) => write!(f, "it has both `{a}` and `{b}`; take one out"),
-            Self::TwoHolders(a, b) => write!(
-                f,
-                "both `{a}` and `{b}` have a refresh token; say which one with `memberNames`, for example \
-                 {{\"refreshToken\":\"/{a}/refresh_token\"}}"
-            ),
-            Self::MemberNames(problem) => write!(f, "its `memberNames` {problem}"),
-            Self::WhiteSpace { member, what } => write!(f, "its member `{member}` has {what}; take it out"),
-        }
-    }
-}
-
-impl std::error::Error for SecretProblem {}
 
 #[cfg(test)]
 mod tests {

@@ -119,9 +119,9 @@ fn any_form() -> impl Strategy<Value = Form> {
     (0..FORMS.len()).prop_map(|index| FORMS[index])
 }
 
-/// A member of somebody else's: its text changes if it is parsed and written again.
-fn any_other() -> impl Strategy<Value = (String, String)> {
-    let value = prop_oneof![
+/// A value of somebody else's member: its text changes if it is parsed and written again.
+fn any_other_value() -> impl Strategy<Value = String> {
+    prop_oneof![
         Just("12345678901234567890.10".to_owned()),
         Just("1.50e+3".to_owned()),
         Just(r#"{"b" : 1, "a" : [ ] }"#.to_owned()),
@@ -129,8 +129,7 @@ fn any_other() -> impl Strategy<Value = (String, String)> {
         Just(r#"["s",  "t"]"#.to_owned()),
         Just("null".to_owned()),
         "[a-z]{0,8}".prop_map(|text| format!("\"{text}\"")),
-    ];
-    ("x[a-c]{1,2}", value)
+    ]
 }
 
 fn any_case() -> impl Strategy<Value = Case> {
@@ -152,7 +151,7 @@ fn any_case() -> impl Strategy<Value = Case> {
         proptest::option::of((0..starts.len(), any_form(), any::<bool>()).prop_map(move |(index, form, snake)| {
             ((starts[index], form), if snake { "expires_in" } else { "expiresIn" })
         }));
-    let others = proptest::collection::btree_map("x[a-c]{1,2}", any_other().prop_map(|(_, value)| value), 0..4);
+    let others = proptest::collection::btree_map("x[a-c]{1,2}", any_other_value(), 0..4);
     (holder, names, expiries, sum, others).prop_flat_map(|(holder, (access, refresh), (names, forms), sum, others)| {
         let expiries: Vec<_> = names.into_iter().zip(forms).collect();
         let text = |text: &str| json!(text).to_string();
@@ -182,9 +181,8 @@ fn any_case() -> impl Strategy<Value = Case> {
                 },
                 access_token: access,
                 refresh_token: refresh,
-                // Members around tokens that only `memberNames` finds are somebody else's.
-                expiries: if is_named && holder.is_some() { Vec::new() } else { expiries.clone() },
-                sum: sum.filter(|_| !(is_named && holder.is_some())),
+                expiries: expiries.clone(),
+                sum,
                 others: others.clone(),
             }
         })
@@ -284,4 +282,170 @@ proptest! {
         prop_assert_eq!(&members(merged.expose())[0], &("edited".to_owned(), "[ true ]".to_owned()));
         prop_assert!(parse(&case.document).with_tokens_of(&refreshed).is_none(), "a merge although only tokens differ");
     }
+}
+
+/// The text after a refresh whose response has these other members.
+fn refreshed(document: &str, rest: &str) -> String {
+    let secret = TokenSecret::parse(document).unwrap_or_else(|problem| panic!("{document}: {problem}"));
+    let new = NewTokens { token_type: None, rest: Document::parse(rest).unwrap(), ..new_tokens() };
+    let text = secret.with_new_tokens(&new, usize::MAX).expose().to_owned();
+    let again = TokenSecret::parse(&text).unwrap_or_else(|problem| panic!("{text}: {problem}"));
+    assert_eq!(again.tokens.refresh_token.expose(), "r2", "{text}");
+    assert!((again.expires_at.unwrap() - new.expires_at).abs() < TimeDelta::seconds(1), "{text}");
+    text
+}
+
+#[test]
+fn each_member_is_written_in_its_own_place_and_form_or_not_at_all() {
+    for (document, rest, written) in [
+        // What is outside of the object with the tokens belongs to others.
+        (
+            r#"{"expires_on":"2099-01-01T00:00:00Z","expires_at":5,"scope":["admin"],"accessToken":"x","c":{"access_token":"a1","refresh_token":"r1"}}"#,
+            "{}",
+            r#"{"expires_on":"2099-01-01T00:00:00Z","expires_at":5,"scope":["admin"],"accessToken":"x","c":{"access_token":"a2","refresh_token":"r2","expires_at":"1767301800","refreshed_at":"1767300000"}}"#,
+        ),
+        (
+            r#"{"accessToken":null,"c":{"token":"a1","refresh_token":"r1","n":1}}"#,
+            "{}",
+            r#"{"accessToken":null,"c":{"token":"a2","refresh_token":"r2","n":1,"expires_at":1767301800,"refreshed_at":1767300000}}"#,
+        ),
+        // Of two members with one name, the last is read and written.
+        (
+            r#"{"refresh_token":"r1","access_token":"a1","expiry":"2020-01-01T00:00:00Z","expiry":"2026-01-01T00:00:00Z"}"#,
+            "{}",
+            r#"{"refresh_token":"r2","access_token":"a2","expiry":"2020-01-01T00:00:00Z","expiry":"2026-01-01T21:10:00Z","refreshed_at":"2026-01-01T20:40:00Z"}"#,
+        ),
+        // A zero has the form that the name says, or else that of `refreshedAt`.
+        (
+            r#"{"refresh_token":"r1","access_token":"a1","n":1,"expiry_date":0}"#,
+            "{}",
+            r#"{"refresh_token":"r2","access_token":"a2","n":1,"expiry_date":1767301800000,"refreshed_at":1767300000000}"#,
+        ),
+        (
+            r#"{"refresh_token":"r1","access_token":"a1","expirationTimeMilliseconds":0}"#,
+            "{}",
+            r#"{"refresh_token":"r2","access_token":"a2","expirationTimeMilliseconds":1767301800000,"refreshed_at":1767300000000}"#,
+        ),
+        (
+            r#"{"refresh_token":"r1","access_token":"a1","expires_at":0,"created_at":"2025-12-31T23:00:00","expires_in":3600,"refreshed_at":1767222000}"#,
+            "{}",
+            r#"{"refresh_token":"r2","access_token":"a2","expires_at":1767301800,"created_at":"2026-01-01T20:40:00","expires_in":1800,"refreshed_at":1767300000}"#,
+        ),
+        // Every lifetime, and the start that belongs to it.
+        (
+            r#"{"refresh_token":"r1","access_token":"a1","created":1500000000,"auth_time":1767222000,"expires":3600,"expires_in":3600,"expiresIn":"3600"}"#,
+            "{}",
+            r#"{"refresh_token":"r2","access_token":"a2","created":1500000000,"auth_time":1767300000,"expires":1800,"expires_in":1800,"expiresIn":"1800","refreshed_at":1767300000}"#,
+        ),
+        (
+            r#"{"refresh_token":"r1","access_token":"a1","expires":60,"expires_in":60}"#,
+            "{}",
+            r#"{"refresh_token":"r2","access_token":"a2","expires":60,"expires_in":1800,"expires_at":1767301800,"refreshed_at":1767300000}"#,
+        ),
+        // A response's value in the type of the old one, and never text that is no JSON.
+        (
+            r#"{"refresh_token":"r1","access_token":"a1","issued_at":1,"ext_expires_in":5,"id_token":"i","instance_url":"u","api_domain":null}"#,
+            r#"{"issued_at":"0176","ext_expires_in":"7","id_token":null,"instance_url":"","api_domain":"5"}"#,
+            r#"{"refresh_token":"r2","access_token":"a2","issued_at":"0176","ext_expires_in":7,"id_token":"i","instance_url":"u","api_domain":"5","expires_at":1767301800,"refreshed_at":1767300000}"#,
+        ),
+        // Also in an object with a name of ours.
+        (
+            r#"{"memberNames":{"refreshToken":"/token_response/r"},"token_response":{"r":"r1","access_token":"a1","n":1}}"#,
+            r#"{"id":1.50}"#,
+            r#"{"memberNames":{"refreshToken":"/token_response/r"},"token_response":{"r":"r2","access_token":"a2","n":1,"expiresAt":1767301800000,"refreshedAt":1767300000000,"tokenResponse":{"id":1.50}}}"#,
+        ),
+        // Where a response's member is twice, both places get it.
+        (
+            r#"{"refresh_token":"r1","access_token":"a1","n":1,"instance_url":"u","token_response":{"instance_url":"u","id":1.50}}"#,
+            r#"{"instance_url":"v","x":1}"#,
+            r#"{"refresh_token":"r2","access_token":"a2","n":1,"instance_url":"v","token_response":{"instance_url":"v","id":1.50,"x":1},"expires_at":1767301800,"refreshed_at":1767300000}"#,
+        ),
+    ] {
+        assert_eq!(refreshed(document, rest), written);
+    }
+}
+
+#[test]
+fn names_that_would_destroy_another_member_are_refused() {
+    let deep = format!("/{}", ["a"; 9].join("/"));
+    for (names, problem) in [
+        (r#"{"tokenResponse":"/c"}"#, "points `tokenResponse` to the member `refreshToken`"),
+        (
+            r#"{"accessToken":"/c/refresh_token/x"}"#,
+            "points `accessToken` into `c.refresh_token`, which is missing or not an object",
+        ),
+        (r#"{"accessToken":"/c/refresh_token"}"#, "points `accessToken` to the member `refreshToken`"),
+        (r#"{"accessToken":"/clientId"}"#, "points `accessToken` to the member `clientId`"),
+        (&format!(r#"{{"accessToken":"{deep}"}}"#), "has a pointer for `accessToken` with more than 8 names"),
+    ] {
+        let document = format!(
+            r#"{{"memberNames":{names},"tokenResponse":{{"r":"r1"}},"c":{{"refresh_token":"r1","expiry":5}}}}"#
+        );
+        let found = TokenSecret::parse(&document).map_or_else(|problem| problem.to_string(), |_| "accepted".to_owned());
+        assert_eq!(found, format!("its `memberNames` {problem}"), "{names}");
+    }
+}
+
+#[test]
+fn names_of_the_setting_do_not_hide_what_has_our_names() {
+    let names = MemberNames::parse(r#"{"accessToken":"/x/a","refreshToken":"/x/r","expiresAt":"/x/e"}"#).unwrap();
+    for (text, access_token) in [
+        (r#"{"accessToken":"a","expiresAt":1767225600}"#, "a"),
+        (r#"{"access_token":"a","refresh_token":"r"}"#, "a"),
+        (r#"{"x":{"a":"b","r":"r","e":1767225600}}"#, "b"),
+    ] {
+        let token = ReadableToken::parse_with(text, &names).unwrap();
+        assert!(token.access_token.as_ref().is_some_and(|token| token.expose() == access_token), "{text}");
+    }
+    let secret = TokenSecret::parse_with(r#"{"refreshToken":"r1","n":1}"#, &names).unwrap();
+    let text = secret.with_new_tokens(&new_tokens(), usize::MAX);
+    assert!(text.expose().starts_with(r#"{"refreshToken":"r2","n":1,"accessToken":"a2""#), "the plain names");
+}
+
+#[test]
+fn a_publication_has_our_names_and_what_responses_renew() {
+    let publication = |text: &str| TokenSecret::parse(text).unwrap().publication().unwrap().expose().to_owned();
+    assert_eq!(
+        publication(
+            r#"{"token":"a","refresh_token":"r1-long","expiry":"2026-01-01T00:00:00Z","instance_url":"u","id_token":"r1-long"}"#
+        ),
+        r#"{"access_token":"a","token_response":"{\"instance_url\":\"u\"}","expires_at":"2026-01-01T00:00:00Z"}"#
+    );
+    assert_eq!(
+        publication(
+            r#"{"c":{"access_token":"a","refresh_token":"r","x":1},"memberNames":{"tokenType":"/t"},"t":"Bearer"}"#
+        ),
+        r#"{"access_token":"a","token_type":"Bearer"}"#
+    );
+}
+
+#[test]
+fn a_reader_gets_no_secret_and_no_panic_from_a_hostile_document() {
+    let token = ReadableToken::parse(
+        r#"{"clientSecret":"outer","memberNames":{"refreshToken":"/rt"},"rt":"r","refreshToken":"x","access_token":"a"}"#,
+    )
+    .unwrap();
+    for name in ["clientSecret", "refreshToken", "rt"] {
+        assert_eq!(token.member::<serde_json::Value>(name).unwrap(), None, "{name}");
+    }
+    for lifetime in ["-8334601228800", "8334601228800000", "1e300"] {
+        let text = format!(r#"{{"access_token":"a","refresh_token":"r","created":0,"expires_in":{lifetime}}}"#);
+        assert_eq!(ReadableToken::parse(&text).unwrap().expires_at, None, "{lifetime}");
+    }
+}
+
+#[test]
+fn messages_show_no_long_name_and_no_line_break_and_warnings_are_few() {
+    let problem = |text: &str| TokenSecret::parse(text).map(|_| ()).unwrap_err().to_string();
+    let long = "ya29-".repeat(12);
+    let found = problem(&format!(r#"{{"{long}":{{"refresh_tok":"r-long"}}}}"#));
+    assert_eq!(
+        found,
+        "its member `refreshToken` is missing or empty; there is `….refresh_tok`: if that is it, rename it, or add `memberNames`"
+    );
+    let found = problem(r#"{"a\n[ERROR] b":{"refresh_token":"r"},"c":{"refresh_token":"r"}}"#);
+    assert!(!found.contains('\n') && found.contains("`c.refresh_token`"), "{found}");
+    let many = (0..1000).map(|n| format!(r#""clientI{}":0"#, "D".repeat(n % 2))).collect::<Vec<_>>().join(",");
+    let warnings = TokenSecret::parse(&format!(r#"{{"refreshToken":"r",{many},"publishto":1,"acessToken":1,"clientSecrt":1,"tokenEndpiont":1,"extraHeader":1}}"#)).unwrap().warnings();
+    assert_eq!(warnings.len(), 5, "{warnings:?}");
 }

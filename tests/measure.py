@@ -63,7 +63,7 @@ class SecretsManager(Quiet):
     def secret(self):
         token = {"refreshToken": "r" * 64, "accessToken": "a" * 64, "expiresAt": int(time.time() * 1000) + 3_600_000}
         secret = {"ARN": "arn:aws:secretsmanager:eu-central-1:1:secret:x", "Name": "x", "VersionId": "v" * 36,
-                  "VersionStages": ["AWSCURRENT"], "CreatedDate": time.time(), "SecretString": json.dumps(token)}
+                  "VersionStages": ["AWSCURRENT", "OAUTH_STAGED"], "CreatedDate": time.time(), "SecretString": json.dumps(token)}
         self.respond(200, json.dumps(secret).encode())
 
 

@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use proptest::{prelude::*, test_runner::RngSeed};
 use token_refresher::{
     oauth::{client::Client, grant::Grant},
@@ -42,19 +42,17 @@ fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
 }
 
 fn any_form() -> impl Strategy<Value = TimeForm> {
-    use SecondsFormat::{Micros, Millis, Nanos, Secs};
     let unit = || prop_oneof![Just(Unit::Milliseconds), Just(Unit::Seconds)];
     let offset = (-1439..=1439_i32).prop_map(|minutes| FixedOffset::east_opt(minutes * 60).unwrap());
-    let fraction = prop_oneof![Just(Secs), Just(Millis), Just(Micros), Just(Nanos)];
     let zone = prop_oneof![Just(Zone::Utc), Just(Zone::Unnamed), offset.prop_map(Zone::Offset)];
     prop_oneof![
         unit().prop_map(|unit| TimeForm::Number(unit, 0)),
         (1..=6_u8).prop_map(|decimals| TimeForm::Number(Unit::Seconds, decimals)),
         unit().prop_map(TimeForm::Digits),
-        (zone, any::<bool>(), fraction).prop_map(|(zone, is_blank_separated, fraction)| TimeForm::Text {
+        (zone, any::<bool>(), 0..=9_u8).prop_map(|(zone, is_blank_separated, decimals)| TimeForm::Text {
             zone,
             is_blank_separated,
-            fraction
+            decimals
         }),
     ]
 }
@@ -201,11 +199,10 @@ proptest! {
         let step = match form {
             TimeForm::Number(Unit::Seconds, 0)
             | TimeForm::Digits(Unit::Seconds)
-            | TimeForm::Text { fraction: SecondsFormat::Secs, .. } => TimeDelta::seconds(1),
+            => TimeDelta::seconds(1),
             TimeForm::Number(Unit::Seconds, 1) => TimeDelta::milliseconds(100),
             TimeForm::Number(Unit::Seconds, 2) => TimeDelta::milliseconds(10),
-            TimeForm::Text { fraction: SecondsFormat::Micros, .. } => TimeDelta::microseconds(1),
-            TimeForm::Text { fraction: SecondsFormat::Nanos, .. } => TimeDelta::nanoseconds(1),
+            TimeForm::Text { decimals, .. } => TimeDelta::nanoseconds(10_i64.pow(9 - u32::from(decimals))),
             _ => TimeDelta::milliseconds(1),
         };
         // Numbers are read to the nearest millisecond.

@@ -291,7 +291,11 @@ const REFUSED: [(&str, &str, &str); 22] = [
 const UNAVAILABLE: [(&str, &str, bool); 7] = [
     ("exact-online-not-expired", "answered 400, access_denied: Rate limit exceeded: access_token not expired", false),
     ("segment-being-processed", "answered 400, invalid_grant: token request is already being processed", false),
-    ("generic-200-html", "answered 200 without an access token that could be read", true),
+    (
+        "generic-200-html",
+        "answered 200 without an access token that could be read (it is a web page: is tokenEndpoint right?)",
+        true,
+    ),
     (
         "generic-400-temporarily-unavailable",
         "answered 400, temporarily_unavailable: the server is undergoing maintenance",

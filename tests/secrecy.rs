@@ -112,6 +112,7 @@ const NO_SECRET: &[&str] = &[
     "token_secret::member::Style",
     "token_secret::member_names::MemberNames",
     "token_secret::place::Place",
+    "token_secret::problem::SimilarTokens",
     "token_secret::time_form::TimeForm",
     "token_secret::time_form::Unit",
     "token_secret::time_form::Zone",
@@ -274,7 +275,7 @@ async fn shown() -> BTreeMap<&'static str, String> {
     all.add("oauth::response::TransportError", &trouble);
     all.add("token_secret::document::NotADocument", &Document::parse("\"unseen-text\"").unwrap_err());
     let problems = [r#"{"refreshToken":["unseen"]}"#, r#"{"refreshToken":"r","expiresAt":"unseen"}"#, "unseen"];
-    all.add("token_secret::SecretProblem", &problems.map(|text| TokenSecret::parse(text).unwrap_err()));
+    all.add("token_secret::problem::SecretProblem", &problems.map(|text| TokenSecret::parse(text).unwrap_err()));
 
     // What lives as long as the process.
     let var = |name: &str| {

@@ -127,7 +127,11 @@ mod tests {
                 "TOKEN_ENDPOINT_AUTH_METHOD is \"basic\"; allowed is one of \"client_secret_post\", \
                  \"client_secret_basic\", \"client_secret_basic_raw\", \"none\"",
             ),
-            ("MEMBER_NAMES", r#"{"token":"/a"}"#, "MEMBER_NAMES names `token`, which is no member of a token secret"),
+            (
+                "MEMBER_NAMES",
+                r#"{"token":"/a"}"#,
+                "MEMBER_NAMES contains `token`, which is not a member of a token secret",
+            ),
             (
                 "TOKEN_ENDPOINT",
                 "http://id.example/token",

@@ -47,11 +47,7 @@ impl Observation {
         let mut observed = self.lock();
         observed.expires_at = token.expires_at;
         observed.refresh_token_expires_at = token.refresh_token_expires_at;
-    }
-
-    /// A person should correct this in the token secret.
-    pub fn warnings(&self, warnings: Vec<String>) {
-        self.lock().warnings = warnings;
+        observed.warnings = token.warnings();
     }
 
     fn lock(&self) -> MutexGuard<'_, Observed> {

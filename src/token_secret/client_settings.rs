@@ -104,7 +104,7 @@ impl ClientSettings {
     ///
     /// [`SecretProblem`] names the member that is wrong.
     pub fn read(document: &Document) -> Result<Self, SecretProblem> {
-        Self::of(&Layout::plain(document.clone()))
+        Self::of(&Layout::of_client(document.clone()))
     }
 
     pub(super) fn of(document: &Layout) -> Result<Self, SecretProblem> {

@@ -69,18 +69,6 @@ impl Document {
         self.members.iter().rev().find(|member| member.name == name).map(|member| member.value.as_str())
     }
 
-    /// How many members have this name.
-    #[must_use]
-    pub fn count(&self, name: &str) -> usize {
-        self.members.iter().filter(|member| member.name == name).count()
-    }
-
-    /// The value of a member that is a string.
-    #[must_use]
-    pub fn string(&self, name: &str) -> Option<Zeroizing<String>> {
-        serde_json::from_str(self.get(name)?).ok().map(Zeroizing::new)
-    }
-
     /// Sets the member's value (JSON text). A new member is added at the end.
     pub fn set(&mut self, name: &str, value: String) {
         let value = Zeroizing::new(value);
@@ -136,6 +124,12 @@ impl fmt::Debug for Document {
 pub fn json_string(text: &str) -> String {
     // Not through a `Value`: that would leave an unwiped copy in memory.
     serde_json::to_string(text).unwrap_or_default()
+}
+
+/// The text between the quotes of a JSON string, as it stands.
+#[must_use]
+pub fn unquoted(json: &str) -> Option<&str> {
+    json.strip_prefix('"')?.strip_suffix('"')
 }
 
 /// The type of a JSON text, with its article: for messages that must not contain the text.

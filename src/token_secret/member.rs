@@ -157,7 +157,7 @@ impl Member {
         })
     }
 
-    /// The member's name in lower case, without separators.
+    /// The member's name in lower case, without separators: not computed, because each run compares other names with all of them.
     #[cfg(feature = "refresher")]
     pub(super) const fn letters(self) -> &'static str {
         match self {
@@ -239,7 +239,7 @@ impl Member {
             self.read_unless_empty(layout, "a string or a whole number", |json| {
                 match serde_json::from_str::<String>(json) {
                     Ok(text) => Some(text.into()),
-                    Err(_) => json.parse::<i64>().is_ok().then(|| Secret::from(json)),
+                    Err(_) => json.bytes().all(|byte| byte.is_ascii_digit()).then(|| Secret::from(json)),
                 }
             })?
         } else {

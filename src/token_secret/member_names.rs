@@ -3,10 +3,14 @@
 use super::{
     SecretProblem,
     document::Document,
+    found::Found,
     member::{Member, Style, lenient_object},
     place::Place,
 };
 use crate::sanitize::sanitize_line;
+
+/// How many names a pointer may have. The objects around a member are read again for each of them.
+const MAX_DEPTH: usize = 8;
 
 /// Where members are, by the names that lead to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,15 +28,22 @@ impl MemberNames {
         for (name, pointer) in names.members() {
             let shown = sanitize_line(name, 64);
             let Some((member, _)) = Member::of_name(name).filter(|(member, _)| *member != Member::MemberNames) else {
-                return Err(format!("names `{shown}`, which is no member of a token secret"));
+                return Err(format!("contains `{shown}`, which is not a member of a token secret"));
             };
-            let pointer: String = serde_json::from_str(pointer)
-                .map_err(|_| format!("has a `{shown}` that is not a JSON pointer in a string"))?;
+            let pointer: String =
+                serde_json::from_str(pointer).map_err(|_| format!("has a value for `{shown}` that is not a string"))?;
             let place = names_of(&pointer).map(Place::Deep).ok_or_else(|| {
                 format!(
-                    "has a `{shown}` that is not a JSON pointer (RFC 6901), for example \"/credentials/access_token\""
+                    "has a value for `{shown}` that is not a JSON pointer (RFC 6901) such as \"/credentials/access_token\""
                 )
             })?;
+            if place.path().len() >= MAX_DEPTH {
+                return Err(format!("has a pointer for `{shown}` with more than {MAX_DEPTH} names"));
+            }
+            let (outermost, _) = place.names().next().and_then(Member::of_name).unzip();
+            if outermost == Some(Member::MemberNames) {
+                return Err(format!("points `{shown}` into itself"));
+            }
             if let Some((other, _)) = members.iter().find(|(other, there)| *other == member || *there == place) {
                 let (a, b) = (other.name(Style::CamelCase), shown);
                 return Err(if *other == member {
@@ -46,7 +57,7 @@ impl MemberNames {
         Ok(Self(members))
     }
 
-    /// Reads the member of a document.
+    /// Reads a document's own `memberNames`.
     pub(super) fn read(place: &Place, document: &Document) -> Result<Option<Self>, SecretProblem> {
         let Some(value) = place.get(document) else { return Ok(None) };
         if ["null", "\"\""].contains(&&*value) {
@@ -59,16 +70,28 @@ impl MemberNames {
     /// Checks that what leads to each member is an object.
     pub(super) fn check(&self, document: &Document) -> Result<(), SecretProblem> {
         for (member, place) in &self.0 {
-            for outer in place.outer() {
+            let path = place.path();
+            for outer in (1..=path.len()).filter_map(|length| Place::of_path(&path[..length])) {
                 if !outer.get(document).is_some_and(|value| value.starts_with('{')) {
                     let name = member.name(Style::CamelCase);
                     return Err(SecretProblem::MemberNames(format!(
-                        "says that `{name}` is in `{outer}`, which is not an object in this secret"
+                        "points `{name}` into `{outer}`, which is missing or not an object"
                     )));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Those that fit this document: for a setting, which is for many secrets. A name counts if the member is there, or if the objects
+    /// around it are and our own name is not.
+    pub(super) fn fitting(&self, document: &Document, found: &Found) -> Self {
+        let fits = |(member, place): &&(Member, Place)| {
+            let around = Place::of_path(place.path()).map(|around| around.get(document));
+            let is_possible = around.is_none_or(|value| value.is_some_and(|value| value.starts_with('{')));
+            place.get(document).is_some() || (is_possible && !found.has(*member))
+        };
+        Self(self.0.iter().filter(fits).cloned().collect())
     }
 
     pub(super) fn place_of(&self, member: Member) -> Option<&Place> {
@@ -120,14 +143,16 @@ mod tests {
     fn the_error_says_which_name_is_wrong() {
         for (json, error) in [
             ("[]", "is not an object of JSON pointers"),
-            (r#"{"token":"/a"}"#, "names `token`, which is no member of a token secret"),
-            (r#"{"memberNames":"/a"}"#, "names `memberNames`, which is no member of a token secret"),
-            (r#"{"accessToken":5}"#, "has a `accessToken` that is not a JSON pointer in a string"),
+            (r#"{"token":"/a"}"#, "contains `token`, which is not a member of a token secret"),
+            (r#"{"memberNames":"/a"}"#, "contains `memberNames`, which is not a member of a token secret"),
+            (r#"{"accessToken":5}"#, "has a value for `accessToken` that is not a string"),
             (
                 r#"{"accessToken":"a"}"#,
-                r#"has a `accessToken` that is not a JSON pointer (RFC 6901), for example "/credentials/access_token""#,
+                r#"has a value for `accessToken` that is not a JSON pointer (RFC 6901) such as "/credentials/access_token""#,
             ),
             (r#"{"accessToken":"/a","access_token":"/b"}"#, "has `access_token` twice"),
+            (r#"{"accessToken":"/member_names/a"}"#, "points `accessToken` into itself"),
+            (r#"{"accessToken":"/1/2/3/4/5/6/7/8/9"}"#, "has a pointer for `accessToken` with more than 8 names"),
             (r#"{"accessToken":"/a","refreshToken":"/a"}"#, "has the same place for `accessToken` and `refreshToken`"),
         ] {
             assert_eq!(MemberNames::parse(json).unwrap_err(), error, "{json}");

@@ -1,23 +1,20 @@
-//! Members that are probably misspelt: almost one of ours, and without effect. Nothing is changed; a person is told.
+//! Members that are probably misspelt: almost one of ours, and without effect. The document is not changed. The run reports these
+//! members as warnings.
 
 use super::{TokenSecret, layout::Layout, member::Member};
 use crate::sanitize::sanitize_line;
 
-/// What other programs call members that are like ours, in lower case without separators.
-const OF_OTHERS: [&str; 12] = [
+/// Names that other programs use and that are almost ours, in lower case without separators.
+const KNOWN_NAMES: [&str; 5] = [
     "scopes",                // google-auth, oauth2client, Nango
-    "tokenuri",              // google-auth, gcloud
-    "tokenurl",              // requests-oauthlib, Nango
-    "expires",               // league/oauth2-client
-    "expiresin",             // RFC 6749
     "refreshtokenexpiresin", // GitHub, HubSpot
     "tokentypes",            // RFC 8693's lists
-    "idtoken",
-    "tokens",
     "clientids",
     "clientsecrets",
-    "refreshexpiresin", // Keycloak
 ];
+
+/// How many a report has at most.
+const MAX_WARNINGS: usize = 5;
 
 impl TokenSecret {
     /// A sentence for each member without effect whose name is almost one of ours.
@@ -26,29 +23,38 @@ impl TokenSecret {
         let warning = |(found, meant)| {
             format!("the member `{found}` of the token secret has no effect; `{meant}` is probably meant")
         };
-        self.misspelt().map(warning).collect()
+        let mut warnings: Vec<String> = Vec::new();
+        for warning in self.misspelt().map(warning) {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+            if warnings.len() == MAX_WARNINGS {
+                break;
+            }
+        }
+        warnings
     }
 
     /// The names that were found, and ours.
     fn misspelt(&self) -> impl Iterator<Item = (String, &'static str)> {
         self.layout.other_names().into_iter().filter_map(|name| {
-            let member = meant(&letters(&name), &self.layout)?;
+            let member = intended_member(&letters(&name), &self.layout)?;
             Some((sanitize_line(&name, 64), member.name(self.layout.style)))
         })
     }
 }
 
 /// The member that is meant by a name that is not its own.
-fn meant(letters: &str, layout: &Layout) -> Option<Member> {
-    if letters.len() < 5 || OF_OTHERS.contains(&letters) || letters.bytes().any(|byte| byte.is_ascii_digit()) {
+fn intended_member(letters: &str, layout: &Layout) -> Option<Member> {
+    if letters.len() < 5 || KNOWN_NAMES.contains(&letters) || letters.bytes().any(|byte| byte.is_ascii_digit()) {
         return None;
     }
     Member::ALL.into_iter().find(|member| {
         let ours = member.letters();
-        // Every name that is as long as ours, and as different as two typing errors, is one of somebody else's.
-        let longest = if ours.len() > 12 { 2 } else { 1 };
-        letters.len().abs_diff(ours.len()) <= longest
-            && strsim::osa_distance(letters, ours) <= longest
+        // Two errors only in a long name: two errors turn a short one into another program's word.
+        let max_errors = if ours.len() > 12 { 2 } else { 1 };
+        letters.len().abs_diff(ours.len()) <= max_errors
+            && strsim::osa_distance(letters, ours) <= max_errors
             && layout.get(*member).is_none()
     })
 }

@@ -7,12 +7,12 @@ use zeroize::Zeroizing;
 use super::document::Document;
 use crate::sanitize::sanitize_line;
 
-/// The names that lead to a member.
+/// The names that lead to a member. Most members are at the top, and most runs only look at them: these places own nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
     /// A member of the document itself.
     Top(&'static str),
-    /// A member of an object in it, or one with a name of the person's choice.
+    /// A member of an object in it, or one with a name of the person's choice. At least one name.
     Deep(Vec<String>),
 }
 
@@ -57,34 +57,45 @@ impl Place {
         }
     }
 
+    /// The member of the object that these names lead to.
+    pub(super) fn within(path: &[String], name: &'static str) -> Self {
+        if path.is_empty() { Self::Top(name) } else { Self::Deep([path, &[name.to_owned()]].concat()) }
+    }
+
+    /// The member that these names lead to. `None`: the document itself.
+    pub(super) fn of_path(path: &[String]) -> Option<Self> {
+        (!path.is_empty()).then(|| Self::Deep(path.to_vec()))
+    }
+
+    /// The names that lead to the object around it; none if that is the document.
+    pub(super) fn path(&self) -> &[String] {
+        match self {
+            Self::Top(_) => &[],
+            Self::Deep(names) => names.split_last().map_or(&[], |(_, path)| path),
+        }
+    }
+
     /// Whether both are the same member of a document.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         self.names().eq(other.names())
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let (top, deep) = match self {
-            Self::Top(name) => (Some(*name), [].as_slice()),
-            Self::Deep(names) => (None, names.as_slice()),
-        };
-        top.into_iter().chain(deep.iter().map(String::as_str))
+    /// Whether one is the other, or in it.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        self.names().zip(other.names()).all(|(own, other)| own == other)
     }
 
-    /// The objects around it, from the outside in.
-    pub(super) fn outer(&self) -> impl Iterator<Item = Self> {
-        let names = match self {
-            Self::Top(_) => [].as_slice(),
-            Self::Deep(names) => names.as_slice(),
-        };
-        (1..names.len()).map(|length| Self::Deep(names[..length].to_vec()))
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.path().iter().map(String::as_str).chain(std::iter::once(self.last_name()))
     }
 
-    /// How many objects are around it, besides the document.
-    pub(super) fn depth(&self) -> usize {
-        match self {
-            Self::Top(_) => 0,
-            Self::Deep(names) => names.len() - 1,
-        }
+    /// The JSON pointer (RFC 6901), for a message. `None`: a name in it is too long for one, or has characters that are not printed.
+    pub(super) fn pointer(&self) -> Option<String> {
+        let is_plain = |name: &str| name.len() <= MAX_SHOWN && sanitize_line(name, MAX_SHOWN) == name;
+        let escaped =
+            |name: &str| name.replace('~', "~0").replace('/', "~1").replace('\\', "\\\\").replace('"', "\\\"");
+        let mut names = self.names();
+        names.try_fold(String::new(), |pointer, name| is_plain(name).then(|| pointer + "/" + &escaped(name)))
     }
 
     /// The member's own name.
@@ -96,15 +107,25 @@ impl Place {
     }
 }
 
-/// The names with points between them.
+/// The names with dots between them.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Top(name) => f.write_str(name),
-            Self::Deep(names) => f.write_str(&sanitize_line(&names.join("."), 128)),
+            Self::Deep(names) => {
+                // A longer name may be a token.
+                let shown = names.iter().map(|name| match sanitize_line(name, MAX_SHOWN) {
+                    name if name.chars().count() < MAX_SHOWN => name,
+                    _ => "…".to_owned(),
+                });
+                f.write_str(&shown.collect::<Vec<_>>().join("."))
+            }
         }
     }
 }
+
+/// How long a name may be in a message.
+const MAX_SHOWN: usize = 48;
 
 fn get<'a>(document: &'a Document, names: &[String]) -> Option<Value<'a>> {
     let (first, rest) = names.split_first()?;

@@ -10,7 +10,7 @@ use super::{
     SecretProblem,
     document::{Document, kind},
     layout::Layout,
-    member::Member,
+    member::{Member, Style},
     member_names::MemberNames,
 };
 use crate::{sanitize::sanitize_line, secret::Secret};
@@ -28,7 +28,7 @@ const NOT_FOR_READERS: [Member; 5] = [
 pub struct ReadableToken {
     /// The access token; missing before the first refresh.
     pub access_token: Option<Secret>,
-    /// When it expires; `None` if the secret has no `expiresAt`.
+    /// When it expires; `None` if no member shows it.
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was obtained; `None` if the secret has no `refreshedAt`.
     pub refreshed_at: Option<DateTime<Utc>>,
@@ -60,14 +60,22 @@ impl ReadableToken {
         let mut layout = Layout::of_tokens(members, names)?;
         let access_token = Member::AccessToken.credential(&layout)?;
         let own_expiry = Member::ExpiresAt.time(&layout)?;
-        let expires_at = own_expiry.or_else(|| layout.other_expiry()).map(|(time, _)| time);
+        let own_expiry = own_expiry.map(|(time, _)| time);
+        let expires_at = own_expiry.or_else(|| layout.other_expiry().map(|(time, _)| time));
         let refreshed_at = Member::RefreshedAt.time(&layout)?.map(|(time, _)| time);
         let refresh_margin = Member::RefreshMarginSeconds.seconds(&layout)?;
         let token_response = Member::TokenResponse.object(&layout)?;
         for member in NOT_FOR_READERS {
             layout.remove(member);
         }
-        let (members, inner) = layout.into_documents();
+        let (mut members, mut inner) = layout.into_documents();
+        // Also those that are ours by name, where `memberNames` or an inner object has others.
+        for document in [Some(&mut members), inner.as_mut()].into_iter().flatten() {
+            for member in NOT_FOR_READERS {
+                document.remove(member.name(Style::CamelCase));
+                document.remove(member.name(Style::SnakeCase));
+            }
+        }
         Ok(Self { access_token, expires_at, refreshed_at, refresh_margin, members, inner, token_response })
     }
 

@@ -1,8 +1,11 @@
 //! The forms of a point in time in a token secret. A time is written back in the form in which it was read.
 
-use chrono::{DateTime, Datelike, FixedOffset, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDateTime, TimeDelta, Utc};
 
-use super::{document::json_string, member::Style};
+use super::{
+    document::{json_string, unquoted},
+    member::Style,
+};
 
 /// A number from here on is in milliseconds, a smaller one in seconds (10^11 seconds is the year 5138).
 const MIN_MILLISECONDS: f64 = 1e11;
@@ -20,8 +23,8 @@ pub enum TimeForm {
         zone: Zone,
         /// Whether a blank separates date and time, as in Python's `str(datetime)`.
         is_blank_separated: bool,
-        /// The number of digits of the fraction of a second.
-        fraction: SecondsFormat,
+        /// The number of digits of the fraction of a second, at most nine.
+        decimals: u8,
     },
 }
 
@@ -44,6 +47,9 @@ pub enum Zone {
     /// None: the time is in UTC.
     Unnamed,
 }
+
+/// chrono reads no more digits of a second.
+const MAX_TEXT_DECIMALS: u8 = 9;
 
 /// The digits after the point of a number that are kept: more say nothing.
 const MAX_DECIMALS: u8 = 6;
@@ -69,8 +75,10 @@ impl TimeForm {
     /// The same, and numbers are always in this unit.
     #[must_use]
     pub fn read_in(json: &str, unit: Unit) -> Option<(DateTime<Utc>, Self)> {
-        let text = json.trim_matches('"');
-        let is_digits = json.starts_with('"');
+        let (text, is_digits) = unquoted(json).map_or((json, false), |text| (text, true));
+        if !text.as_bytes().first().is_some_and(u8::is_ascii_digit) {
+            return None;
+        }
         let time = in_unit(text.parse().ok()?, unit)?;
         let form = if is_digits { Self::Digits(unit) } else { Self::Number(unit, decimals(text)) };
         (0..=9999).contains(&time.year()).then_some((time, form))
@@ -95,15 +103,9 @@ impl TimeForm {
                 (NaiveDateTime::parse_from_str(&text, form).ok()?.and_utc(), Zone::Unnamed)
             }
         };
-        let fraction_digits =
-            text.split_once('.').map_or(0, |(_, rest)| rest.bytes().take_while(u8::is_ascii_digit).count());
-        let fraction = match fraction_digits {
-            0 => SecondsFormat::Secs,
-            1..=3 => SecondsFormat::Millis,
-            4..=6 => SecondsFormat::Micros,
-            _ => SecondsFormat::Nanos,
-        };
-        Some((time, Self::Text { zone, is_blank_separated, fraction }))
+        let digits = text.split_once('.').map_or(0, |(_, rest)| rest.bytes().take_while(u8::is_ascii_digit).count());
+        let decimals = u8::try_from(digits).unwrap_or(MAX_TEXT_DECIMALS).min(MAX_TEXT_DECIMALS);
+        Some((time, Self::Text { zone, is_blank_separated, decimals }))
     }
 
     /// The JSON text of a time in this form. Digits that the form does not have are cut off.
@@ -119,18 +121,19 @@ impl TimeForm {
                 with_decimals(time.timestamp(), time.timestamp_subsec_nanos(), 9, decimals)
             }
             Self::Digits(unit) => json_string(&whole(time, unit).to_string()),
-            Self::Text { zone, is_blank_separated, fraction } => {
-                let mut text = match zone {
-                    Zone::Utc | Zone::Unnamed => time.to_rfc3339_opts(fraction, true),
-                    Zone::Offset(offset) => time.with_timezone(&offset).to_rfc3339_opts(fraction, false),
+            Self::Text { zone, is_blank_separated, decimals } => {
+                let (local, suffix) = match zone {
+                    Zone::Utc => (time.naive_utc(), "Z".to_owned()),
+                    Zone::Unnamed => (time.naive_utc(), String::new()),
+                    Zone::Offset(offset) => (time.with_timezone(&offset).naive_local(), offset.to_string()),
                 };
-                if zone == Zone::Unnamed {
-                    text.pop();
+                let separator = if is_blank_separated { ' ' } else { 'T' };
+                let mut text = format!("{}{separator}{}", local.format("%Y-%m-%d"), local.format("%H:%M:%S"));
+                if decimals > 0 {
+                    let digits = format!("{:09}", time.timestamp_subsec_nanos());
+                    text = format!("{text}.{}", &digits[..usize::from(decimals)]);
                 }
-                if is_blank_separated {
-                    text = text.replacen('T', " ", 1);
-                }
-                json_string(&text)
+                json_string(&(text + &suffix))
             }
         }
     }
@@ -149,10 +152,10 @@ impl TimeForm {
     /// The smallest difference that this form can express, but at least a millisecond.
     fn resolution(self) -> TimeDelta {
         match self {
-            Self::Number(Unit::Seconds, decimals @ 0..=2) => {
+            Self::Number(Unit::Seconds, decimals @ 0..=2) | Self::Text { decimals: decimals @ 0..=2, .. } => {
                 TimeDelta::milliseconds([1000, 100, 10][usize::from(decimals)])
             }
-            Self::Digits(Unit::Seconds) | Self::Text { fraction: SecondsFormat::Secs, .. } => TimeDelta::seconds(1),
+            Self::Digits(Unit::Seconds) => TimeDelta::seconds(1),
             _ => TimeDelta::milliseconds(1),
         }
     }
@@ -221,6 +224,10 @@ mod tests {
             (r#""2026-01-01T00:00:00""#, 1_767_225_600_000),
             (r#""2026-01-01T00:00:00.123456""#, 1_767_225_600_123),
             (r#""2026-01-01 00:00:00.123""#, 1_767_225_600_123),
+            (r#""2026-01-01T00:00:00.1Z""#, 1_767_225_600_100),
+            (r#""2026-01-01T00:00:00.12+00:30""#, 1_767_223_800_120),
+            (r#""2026-01-01T00:00:00.1234567Z""#, 1_767_225_600_123),
+            (r#""2025-12-31T12:00:00.123456789-12:00""#, 1_767_225_600_123),
             (r#""0001-01-01T00:00:00Z""#, -62_135_596_800_000),
             ("1767225600.0", 1_767_225_600_000),
             ("1767225600.123", 1_767_225_600_123),
@@ -276,6 +283,7 @@ mod tests {
             ("1767225600.00", "1767225600.01", "1767225605.00"),
             ("1767225600.0000", "1767225600.0010", "1767225605.0000"),
             (r#""2026-01-01T00:00:00""#, r#""2026-01-01T00:00:01""#, r#""2026-01-01T00:00:05""#),
+            (r#""2026-01-01T00:00:00.0Z""#, r#""2026-01-01T00:00:00.1Z""#, r#""2026-01-01T00:00:05.0Z""#),
             (r#""2026-01-01T00:00:00Z""#, r#""2026-01-01T00:00:01Z""#, r#""2026-01-01T00:00:05Z""#),
             (r#""2026-01-01T00:00:00.000Z""#, r#""2026-01-01T00:00:00.001Z""#, r#""2026-01-01T00:00:05.000Z""#),
         ] {

@@ -302,13 +302,13 @@ async fn a_document_whose_tokens_are_not_found_gets_an_error_that_says_what_is_t
     for (document, problem) in [
         (
             json!({"personal": holder("personal"), "work": holder("work")}),
-            "both `personal` and `work` have a refresh token; say which one with `memberNames`, for example \
-             {\"refreshToken\":\"/personal/refresh_token\"}",
+            "it has two refresh tokens, `personal.refresh_token` and `work.refresh_token`; say which one to use with `memberNames`, \
+             for example {\"refreshToken\":\"/personal/refresh_token\"}",
         ),
         (
-            json!({"confluenceRefreshToken": "a confluence refresh token"}),
+            json!({"confluenceRefreshToken": "a confluence refresh token", "confluenceAccessToken": "a"}),
             "its member `refreshToken` is missing or empty; there is `confluenceRefreshToken`: if that is it, rename it, or add \
-             `memberNames`: {\"refreshToken\":\"/confluenceRefreshToken\"}",
+             `memberNames`: {\"refreshToken\":\"/confluenceRefreshToken\",\"accessToken\":\"/confluenceAccessToken\"}",
         ),
         (
             json!({"access_token": "a", "refresh_tokn": "a misspelt refresh token"}),
@@ -317,19 +317,36 @@ async fn a_document_whose_tokens_are_not_found_gets_an_error_that_says_what_is_t
         (
             json!({"e@x": {"sso": holder("sso")}}),
             "its member `refreshToken` is missing or empty; there is `e@x.sso.refresh_token`: if that is it, rename it, or add \
-             `memberNames`: {\"refreshToken\":\"/e@x/sso/refresh_token\"}",
+             `memberNames`: {\"refreshToken\":\"/e@x/sso/refresh_token\",\"accessToken\":\"/e@x/sso/access_token\"}",
+        ),
+        (
+            json!({"a/b": {"c.d": {"refershToken": "a misspelt refresh token"}}}),
+            "its member `refreshToken` is missing or empty; there is `a/b.c.d.refershToken`: if that is it, rename it, or add \
+             `memberNames`: {\"refreshToken\":\"/a~1b/c.d/refershToken\"}",
+        ),
+        (
+            json!({"memberNames": {"refreshToken": "/ref"}, "reff": "x", "refreshTok": "a refresh token"}),
+            "its member `ref` is missing or empty, which `memberNames` or the setting MEMBER_NAMES names; there is `refreshTok`: if",
+        ),
+        (
+            json!({"memberName": {"refreshToken": "/r", "accessToken": "/a"}, "r": "a refresh token", "a": "b"}),
+            "its member `refreshToken` is missing or empty; there is `memberName.refreshToken`",
+        ),
+        (
+            json!({"memberNames": {"refreshToken": "/memberNames/refreshToken"}}),
+            "its `memberNames` points `refreshToken` into itself",
         ),
         (
             json!({"refreshToken": "a refresh token", "memberNames": {"accessToken": "/refreshToken"}}),
-            "its `memberNames` has the place of `refreshToken` for `accessToken`",
+            "its `memberNames` points `accessToken` to the member `refreshToken`",
         ),
         (
             json!({"refreshToken": "a refresh token", "memberNames": {"accessToken": "/a/b"}}),
-            "its `memberNames` says that `accessToken` is in `a`, which is not an object in this secret",
+            "its `memberNames` points `accessToken` into `a`, which is missing or not an object",
         ),
         (
             json!({"refreshToken": "a refresh token", "memberNames": {"refresh": "/a"}}),
-            "its `memberNames` names `refresh`, which is no member of a token secret",
+            "its `memberNames` contains `refresh`, which is not a member of a token secret",
         ),
     ] {
         let bench = Bench::new().await;

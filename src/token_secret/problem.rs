@@ -1,0 +1,153 @@
+//! What is wrong with a secret, in words that contain no value.
+
+use std::fmt;
+
+use super::{
+    document::{Document, NotADocument},
+    member::Member,
+    place::Place,
+};
+
+/// Why a document is not a token secret or a client's secret. Names members and types, and never quotes a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecretProblem {
+    /// It is not a JSON object.
+    NotADocument(NotADocument),
+    /// It contains bytes, not text.
+    Binary,
+    /// The refresh token is missing, null or empty.
+    NoRefreshToken {
+        /// Where it is looked for.
+        member: Place,
+        /// Whether `memberNames` or the setting `MEMBER_NAMES` names that place.
+        is_named: bool,
+        /// Members that look like it.
+        similar: Vec<SimilarTokens>,
+    },
+    /// A member has a value of a wrong type or form.
+    WrongType {
+        /// The member's name, as in the secret.
+        member: String,
+        /// The type that was found, with its article.
+        found: &'static str,
+        /// The allowed values.
+        wanted: &'static str,
+    },
+    /// A member appears twice: under the same name, or under both its names.
+    Duplicate(String, String),
+    /// Two objects have a refresh token.
+    TwoRefreshTokens(Place, Place),
+    /// `memberNames` is wrong. The text continues a sentence that begins with it.
+    MemberNames(String),
+    /// A token, an id, a secret or an address has white space that cannot belong to it.
+    WhiteSpace {
+        /// The member's name, as in the secret.
+        member: String,
+        /// Which white space, and where: the message continues with it.
+        what: String,
+    },
+}
+
+/// A member that looks like a refresh token, and one beside it that looks like the access token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SimilarTokens {
+    /// The first.
+    pub refresh_token: Place,
+    /// The second.
+    pub access_token: Option<Place>,
+}
+
+impl SimilarTokens {
+    /// The `memberNames` that name them, if they can be shown.
+    fn member_names(&self) -> Option<String> {
+        let access_token = match &self.access_token {
+            Some(place) => format!(",\"accessToken\":\"{}\"", place.pointer()?),
+            None => String::new(),
+        };
+        Some(format!("{{\"refreshToken\":\"{}\"{access_token}}}", self.refresh_token.pointer()?))
+    }
+}
+
+/// How deep a document is searched, and how many members a message names.
+const MAX_DEPTH: usize = 4;
+const MAX_NAMED: usize = 3;
+
+/// Texts in members whose names are like that of a refresh token.
+pub(super) fn similar_tokens(document: &Document) -> Vec<SimilarTokens> {
+    let mut similar = Vec::new();
+    search(document, &mut Vec::new(), &mut similar);
+    similar
+}
+
+fn search(object: &Document, path: &mut Vec<String>, similar: &mut Vec<SimilarTokens>) {
+    for (name, value) in object.members() {
+        if similar.len() == MAX_NAMED {
+            return;
+        }
+        path.push(name.to_owned());
+        if is_text(value) && is_like(name, "ref") {
+            let beside = object.members().find(|(name, value)| is_text(value) && is_like(name, "acc"));
+            let access_token =
+                beside.and_then(|(name, _)| Place::of_path(&[&path[..path.len() - 1], &[name.to_owned()]].concat()));
+            similar.extend(Place::of_path(path).map(|refresh_token| SimilarTokens { refresh_token, access_token }));
+        } else if path.len() < MAX_DEPTH
+            && Member::of_name(name).is_none()
+            && value.starts_with('{')
+            && let Ok(inner) = Document::parse(value)
+        {
+            search(&inner, path, similar);
+        }
+        path.pop();
+    }
+}
+
+fn is_text(json: &str) -> bool {
+    json.len() > 2 && json.starts_with('"')
+}
+
+/// Whether the name is like that of a token: `kind` and `tok` are in it, or `kind` is the start of its last word.
+fn is_like(name: &str, kind: &str) -> bool {
+    let letters: String = name.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_ascii_lowercase();
+    let is_last_word = ["refresh", "access"].iter().any(|word| word.starts_with(kind) && letters.ends_with(word));
+    is_last_word || (letters.contains(kind) && letters.contains("tok"))
+}
+
+impl fmt::Display for SecretProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotADocument(NotADocument::Empty) => write!(f, "it is empty"),
+            Self::NotADocument(NotADocument::NotJson { line, column }) => {
+                write!(f, "it is not JSON (from line {line}, column {column} on)")
+            }
+            Self::NotADocument(NotADocument::NotAnObject { found }) => {
+                write!(f, "it is {found}, where a JSON object is wanted")
+            }
+            Self::Binary => write!(f, "it is binary, where text (SecretString) is wanted"),
+            Self::NoRefreshToken { member, is_named, similar } => {
+                write!(f, "its member `{member}` is missing or empty")?;
+                if *is_named {
+                    write!(f, ", which `memberNames` or the setting MEMBER_NAMES names")?;
+                }
+                let Some(first) = similar.first() else { return Ok(()) };
+                let names: Vec<String> = similar.iter().map(|similar| similar.refresh_token.to_string()).collect();
+                write!(f, "; there is `{}`: if that is it, rename it, or add `memberNames`", names.join("`, `"))?;
+                first.member_names().map_or(Ok(()), |member_names| write!(f, ": {member_names}"))
+            }
+            Self::WrongType { member, found, wanted } => {
+                write!(f, "its member `{member}` is {found}, where {wanted} is wanted")
+            }
+            Self::Duplicate(a, b) if a == b => write!(f, "its member `{a}` is there twice; take one out"),
+            Self::Duplicate(a, b) => write!(f, "it has both `{a}` and `{b}`; take one out"),
+            Self::TwoRefreshTokens(a, b) => {
+                write!(f, "it has two refresh tokens, `{a}` and `{b}`; say which one to use with `memberNames`")?;
+                let Some(pointer) = a.pointer() else { return Ok(()) };
+                write!(f, ", for example {{\"refreshToken\":\"{pointer}\"}}")
+            }
+            Self::MemberNames(problem) => write!(f, "its `memberNames` {problem}"),
+            Self::WhiteSpace { member, what } => write!(f, "its member `{member}` has {what}; take it out"),
+        }
+    }
+}
+
+impl std::error::Error for SecretProblem {}
