@@ -54,7 +54,6 @@ const NO_SECRET: &[&str] = &[
     // What the invoker sent: names of secrets and versions.
     "lambda::event::Event",
     "protocol::options::Mode",
-    "oauth::lifetime::AccessTokenEnd",
     "oauth::lifetime::End",
     "oauth::words::Meaning",
     "oauth::response::RefusalKind",

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     body::MAX_MEMBERS,
-    lifetime::{self, AccessTokenEnd, End, HUNDRED_YEARS},
+    lifetime::{self, End, HUNDRED_YEARS},
 };
 use crate::{
     secret::Secret,
@@ -24,7 +24,8 @@ pub struct IssuedTokens {
     pub(super) refresh_token: Option<Secret>,
     token_type: Option<String>,
     scope: Option<String>,
-    end: AccessTokenEnd,
+    /// With the member that says so.
+    access_token_end: Option<(&'static str, End)>,
     refresh_token_end: Option<End>,
     rest: Document,
 }
@@ -34,9 +35,9 @@ impl IssuedTokens {
     #[must_use]
     pub fn into_new_tokens(self, sent_at: DateTime<Utc>, default_lifetime: Duration) -> NewTokens {
         let default_lifetime = TimeDelta::from_std(default_lifetime).unwrap_or(HUNDRED_YEARS).min(HUNDRED_YEARS);
-        let lifetime = match self.end {
-            AccessTokenEnd::Says(_, end) if lifetime::is_possible(end.lifetime(sent_at)) => end.lifetime(sent_at),
-            AccessTokenEnd::Says(..) | AccessTokenEnd::Unspecified => default_lifetime,
+        let lifetime = match self.access_token_end {
+            Some((_, end)) if lifetime::is_possible(end.lifetime(sent_at)) => end.lifetime(sent_at),
+            Some(_) | None => default_lifetime,
         };
         NewTokens {
             access_token: self.access_token,
@@ -59,9 +60,9 @@ impl IssuedTokens {
     /// The member whose lifetime is impossible, so that the default is assumed.
     #[must_use]
     pub fn impossible_lifetime(&self, sent_at: DateTime<Utc>) -> Option<&'static str> {
-        match self.end {
-            AccessTokenEnd::Says(member, end) if !lifetime::is_possible(end.lifetime(sent_at)) => Some(member),
-            AccessTokenEnd::Says(..) | AccessTokenEnd::Unspecified => None,
+        match self.access_token_end {
+            Some((member, end)) if !lifetime::is_possible(end.lifetime(sent_at)) => Some(member),
+            Some(_) | None => None,
         }
     }
 
@@ -212,7 +213,7 @@ pub(super) fn issued_tokens(document: &Document, is_error: bool, now: DateTime<U
         return None;
     };
     let access_token = member(&holder, names)?;
-    let end = lifetime::of_access_token(&holder, now);
+    let access_token_end = lifetime::access_token_end(&holder, now);
     let issued = IssuedTokens {
         access_token,
         refresh_token: member(&holder, &REFRESH_TOKEN),
@@ -221,13 +222,18 @@ pub(super) fn issued_tokens(document: &Document, is_error: bool, now: DateTime<U
             // A few providers return a list.
             serde_json::from_str::<Vec<String>>(holder.get("scope")?).ok().map(|scopes| scopes.join(" "))
         }),
-        end,
-        refresh_token_end: lifetime::of_refresh_token(&holder),
+        access_token_end,
+        refresh_token_end: lifetime::refresh_token_end(&holder),
         rest: Document::default(),
     };
     let mut rest = holder;
-    for read in
-        names.iter().chain(&REFRESH_TOKEN).chain(&TOKEN_TYPE).chain(&SCOPE).copied().chain(lifetime::members(end))
+    for read in names
+        .iter()
+        .chain(&REFRESH_TOKEN)
+        .chain(&TOKEN_TYPE)
+        .chain(&SCOPE)
+        .copied()
+        .chain(lifetime::members_not_stored(access_token_end.map(|(member, _)| member)))
     {
         rest.remove(read);
     }

@@ -59,14 +59,6 @@ pub(super) enum End {
     At(DateTime<Utc>),
 }
 
-/// When an access token ends, and the member that says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AccessTokenEnd {
-    /// The response does not say it.
-    Unspecified,
-    Says(&'static str, End),
-}
-
 impl End {
     /// The lifetime from `sent_at` on.
     pub fn lifetime(self, sent_at: DateTime<Utc>) -> TimeDelta {
@@ -82,31 +74,24 @@ pub(super) fn is_possible(lifetime: TimeDelta) -> bool {
     TimeDelta::zero() < lifetime && lifetime <= MAX_LIFETIME
 }
 
-/// The first member that names a possible end of the access token; otherwise the first one at all.
-pub(super) fn of_access_token(document: &Document, sent_at: DateTime<Utc>) -> AccessTokenEnd {
-    let ends = || ACCESS_TOKEN.into_iter().filter_map(|name| Some((name, end(document.get(name)?)?)));
-    let possible = ends().find(|(_, end)| is_possible(end.lifetime(sent_at)));
-    possible
-        .or_else(|| ends().next())
-        .map_or(AccessTokenEnd::Unspecified, |(name, end)| AccessTokenEnd::Says(name, end))
+/// When the access token ends, and the member that says so: the first one with a possible end, otherwise the first one at all.
+pub(super) fn access_token_end(document: &Document, sent_at: DateTime<Utc>) -> Option<(&'static str, End)> {
+    let ends = || ACCESS_TOKEN.into_iter().filter_map(|name| Some((name, parse_end(document.get(name)?)?)));
+    ends().find(|(_, end)| is_possible(end.lifetime(sent_at))).or_else(|| ends().next())
 }
 
 /// When the refresh token ends. Zero means never (Keycloak).
-pub(super) fn of_refresh_token(document: &Document) -> Option<End> {
-    REFRESH_TOKEN.into_iter().find_map(|name| end(document.get(name)?))
+pub(super) fn refresh_token_end(document: &Document) -> Option<End> {
+    REFRESH_TOKEN.into_iter().find_map(|name| parse_end(document.get(name)?))
 }
 
-/// The members that `tokenResponse` leaves out.
-pub(super) fn members(used: AccessTokenEnd) -> impl Iterator<Item = &'static str> {
-    let used = match used {
-        AccessTokenEnd::Unspecified => None,
-        AccessTokenEnd::Says(name, _) => Some(name),
-    };
+/// The members that `tokenResponse` leaves out. `used`: the one that says when the access token ends.
+pub(super) fn members_not_stored(used: Option<&'static str>) -> impl Iterator<Item = &'static str> {
     REFRESH_TOKEN.into_iter().chain(["expires_in", "expiresIn"]).chain(used)
 }
 
 /// A number, a string with a number, or a date.
-fn end(json: &str) -> Option<End> {
+fn parse_end(json: &str) -> Option<End> {
     let text = serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned());
     let text = text.trim();
     if let Ok(number) = text.parse::<f64>() {
@@ -147,10 +132,8 @@ mod tests {
     }
 
     fn seconds(members: &str) -> Option<i64> {
-        match of_access_token(&Document::parse(&format!("{{{members}}}")).unwrap(), sent_at()) {
-            AccessTokenEnd::Unspecified => None,
-            AccessTokenEnd::Says(_, end) => Some(end.lifetime(sent_at()).num_seconds()),
-        }
+        let document = Document::parse(&format!("{{{members}}}")).unwrap();
+        access_token_end(&document, sent_at()).map(|(_, end)| end.lifetime(sent_at()).num_seconds())
     }
 
     #[test]

@@ -185,25 +185,8 @@ pub fn read(
     if is_success && names_tokens && !is_known_error {
         return TokenResponse::Unreadable(unreadable(status, &body, &secrets, &found));
     }
-    // Some providers put into the body what others express by the status.
-    let refused = matches!(meaning, Some(Meaning::Refused(_)));
-    let busy = status == 429 || (status == 425 && !refused) || meaning == Some(Meaning::Busy);
-    // A timeout or a failure of the server. It may have processed the request.
-    let failed = (500..600).contains(&status) || (status == 408 && !refused) || meaning == Some(Meaning::Failed);
-    if busy || failed {
-        let mut what = format!("answered {status}");
-        if let Some(error) = &error_text.error {
-            what = format!("{what}, {error}");
-        }
-        if let Some(description) = &error_text.description {
-            what = format!("{what}: {description}");
-        }
-        // A gateway may answer 5xx although the token endpoint behind it did its work.
-        return TokenResponse::Failed(if busy {
-            TransportError::Busy { what, retry_after: (status == 429).then(|| wait(retry_after, now)).flatten() }
-        } else {
-            TransportError::MaybeSpent { what, responded: true }
-        });
+    if let Some(error) = transport_error(status, &error_text, retry_after, now) {
+        return TokenResponse::Failed(error);
     }
     let ErrorText { error, description, .. } = error_text;
     if !is_success || is_explicit || error.is_some() || description.is_some() {
@@ -224,6 +207,33 @@ pub fn read(
         what: format!("answered {status} without an access token that could be read{members}"),
         responded: true,
     })
+}
+
+/// The error if another try may succeed. Some providers put into the body what others express by the status.
+fn transport_error(
+    status: u16,
+    error_text: &ErrorText,
+    retry_after: Option<&str>,
+    now: DateTime<Utc>,
+) -> Option<TransportError> {
+    let meaning = error_text.meaning;
+    let refused = matches!(meaning, Some(Meaning::Refused(_)));
+    let busy = status == 429 || (status == 425 && !refused) || meaning == Some(Meaning::Busy);
+    // A timeout or a failure of the server. It may have processed the request.
+    let failed = (500..600).contains(&status) || (status == 408 && !refused) || meaning == Some(Meaning::Failed);
+    let mut what = format!("answered {status}");
+    if let Some(error) = &error_text.error {
+        what = format!("{what}, {error}");
+    }
+    if let Some(description) = &error_text.description {
+        what = format!("{what}: {description}");
+    }
+    if busy {
+        let retry_after = (status == 429).then(|| wait(retry_after, now)).flatten();
+        return Some(TransportError::Busy { what, retry_after });
+    }
+    // A gateway may answer 5xx although the token endpoint behind it did its work.
+    failed.then_some(TransportError::MaybeSpent { what, responded: true })
 }
 
 fn unreadable(status: u16, body: &Body, secrets: &[&Secret], found: &[FoundToken]) -> UnreadableTokens {

@@ -1,7 +1,5 @@
-//! What the words and codes of an error mean: those of RFC 6749 and those of providers. Pure.
-//!
-//! The order of the decision: words of waiting, words about the refresh token, words about the client, words of trying again, and
-//! then the table of codes. What is in none of them is refused by the provider, and asked again after a back-off.
+//! What the words and codes of an error mean: those of RFC 6749 and those of providers. Pure. `docs/errors.md` has the order of the
+//! decision.
 
 use super::response::RefusalKind;
 
@@ -16,7 +14,7 @@ pub enum Meaning {
     Refused(RefusalKind),
 }
 
-/// Known codes, which are never redacted: the code, its meaning, where it was seen. Words decide before them.
+/// Known codes, which are never redacted: the code, its meaning, where it was seen. [`meaning`] says when words come first.
 const CODES: [(&str, Meaning, &str); 25] = {
     use Meaning::{Busy, Failed, Refused};
     use RefusalKind::{ClientRejected, ProviderRejected, ReauthorizationRequired};
@@ -84,11 +82,11 @@ const REFRESH_TOKEN_PHRASES: [&str; 6] = [
 const CLIENT_PHRASES: [&str; 3] =
     ["client authentication failed", "client authentication failure", "failed client authentication"];
 
-/// What may be wrong with a refresh token only.
-const WRONG_TOKEN: [&str; 7] = ["used", "reused", "reuse", "consumed", "stale", "rotated", "rejected"];
+/// Words that say what is wrong with a refresh token, but not with a client.
+const TOKEN_FAULTS: [&str; 7] = ["used", "reused", "reuse", "consumed", "stale", "rotated", "rejected"];
 
-/// What may be wrong with a refresh token or a client, near its name.
-const WRONG: [&str; 29] = [
+/// Words that say what is wrong with the refresh token or the client that they stand near.
+const FAULTS: [&str; 29] = [
     "invalid",
     "invalidated",
     "expired",
@@ -120,8 +118,8 @@ const WRONG: [&str; 29] = [
     "undecryptable",
 ];
 
-/// The same with a negation before it: "not found", "doesn't exist", "no longer valid", "not active".
-const RIGHT: [&str; 13] = [
+/// Words that name a fault only after a negation: "not found", "doesn't exist", "no longer valid", "not active".
+const NEGATED_FAULTS: [&str; 13] = [
     "found",
     "valid",
     "exist",
@@ -137,10 +135,12 @@ const RIGHT: [&str; 13] = [
     "enabled",
 ];
 
+/// With `t`, which is what is left of "doesn't".
 const NEGATIONS: [&str; 7] = ["not", "no", "never", "cannot", "t", "longer", "without"];
 
-/// What follows "token" or "client" where the sentence is about something else: "the token request is invalid".
-const OTHER_NOUNS: [&str; 27] = [
+/// What follows "token" or "client" where the sentence is about something else: "the token request is invalid". With `x`, as in
+/// "x-www-form-urlencoded".
+const NOUNS_AFTER: [&str; 27] = [
     "request",
     "requests",
     "endpoint",
@@ -170,8 +170,8 @@ const OTHER_NOUNS: [&str; 27] = [
     "x",
 ];
 
-/// What follows a word such as "invalid" where it is about that: "the client requested an invalid scope".
-const NOUNS_OF_WRONG: [&str; 15] = [
+/// If one of these follows a fault, the fault is theirs: "the client requested an invalid scope".
+const NOUNS_AFTER_FAULT: [&str; 15] = [
     "scope",
     "scopes",
     "request",
@@ -205,8 +205,8 @@ const OTHER_TOKENS: [&str; 12] = [
     "verification",
 ];
 
-/// What may stand between a word and the noun after it: "an invalid or expired refresh token".
-const BESIDE: [&str; 8] = ["or", "and", "a", "an", "the", "your", "this", "oauth"];
+/// Words that may stand between a fault and its noun: "an invalid or expired refresh token".
+const FILLERS: [&str; 8] = ["or", "and", "a", "an", "the", "your", "this", "oauth"];
 
 /// How far after its noun a word may stand.
 const WORDS_AFTER: usize = 8;
@@ -221,16 +221,16 @@ pub(super) fn code_meaning(code: &str) -> Option<Meaning> {
     CODES.iter().find(|(known, ..)| *known == code).map(|(_, meaning, _)| *meaning)
 }
 
-/// What these texts mean, and these codes, which are among the texts.
+/// What an error means. `texts` includes `codes`.
 pub(super) fn meaning<'a>(texts: impl Iterator<Item = &'a str>, codes: &[String]) -> Option<Meaning> {
     let texts: Vec<String> = texts.map(plain).collect();
     let contain = |words: &[&str]| texts.iter().any(|text| words.iter().any(|word| text.contains(word)));
     let of_code = codes.iter().find_map(|code| code_meaning(code));
-    let is_wrong = |words: &[&str], is_noun: fn(&[&str], usize) -> bool| {
+    let names_fault = |words: &[&str], is_noun: fn(&[&str], usize) -> bool| {
         let mut sentences = texts.iter().flat_map(|text| text.split('.')).map(|text| text.split_ascii_whitespace());
-        sentences.any(|sentence| says_wrong(&sentence.collect::<Vec<_>>(), words, is_noun))
+        sentences.any(|sentence| names_fault_of(&sentence.collect::<Vec<_>>(), words, is_noun))
     };
-    let is_token_wrong = contain(&REFRESH_TOKEN_PHRASES) || is_wrong(&WRONG_TOKEN, is_refresh_token);
+    let is_token_wrong = contain(&REFRESH_TOKEN_PHRASES) || names_fault(&TOKEN_FAULTS, is_refresh_token);
     if contain(&WAITING) || (contain(&NOT_EXPIRED) && !is_token_wrong) {
         return Some(Meaning::Busy);
     }
@@ -238,7 +238,7 @@ pub(super) fn meaning<'a>(texts: impl Iterator<Item = &'a str>, codes: &[String]
     if is_token_wrong || of_code == Some(Meaning::Refused(RefusalKind::ReauthorizationRequired)) {
         return Some(Meaning::Refused(RefusalKind::ReauthorizationRequired));
     }
-    if contain(&CLIENT_PHRASES) || is_wrong(&[], is_client) {
+    if contain(&CLIENT_PHRASES) || names_fault(&[], is_client) {
         return Some(Meaning::Refused(RefusalKind::ClientRejected));
     }
     if contain(&TRYING_AGAIN) {
@@ -268,23 +268,24 @@ fn plain(text: &str) -> String {
     plain.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a sentence says that something is wrong with what `is_noun` finds at a place. `more`: words that say so, besides [`WRONG`].
-fn says_wrong(sentence: &[&str], more: &[&str], is_noun: fn(&[&str], usize) -> bool) -> bool {
+/// Whether the sentence names a fault of a noun. `is_noun(sentence, place)`: whether the noun ends at this place. `more`: faults besides
+/// [`FAULTS`].
+fn names_fault_of(sentence: &[&str], more: &[&str], is_noun: fn(&[&str], usize) -> bool) -> bool {
     (0..sentence.len()).filter(|at| is_noun(sentence, *at)).any(|at| {
-        if sentence.get(at + 1).is_some_and(|next| OTHER_NOUNS.contains(next)) {
+        if sentence.get(at + 1).is_some_and(|next| NOUNS_AFTER.contains(next)) {
             return false;
         }
         let start = if at > 0 && ["refresh", "client"].contains(&sentence[at - 1]) { at - 1 } else { at };
-        let is_wrong = |place: usize| {
+        let is_fault = |place: usize| {
             let word = &sentence[place];
-            if sentence.get(place + 1).is_some_and(|next| NOUNS_OF_WRONG.contains(next)) {
+            if sentence.get(place + 1).is_some_and(|next| NOUNS_AFTER_FAULT.contains(next)) {
                 return false;
             }
             let is_negated = sentence[place.saturating_sub(2)..place].iter().any(|word| NEGATIONS.contains(word));
-            if is_negated { RIGHT.contains(word) } else { WRONG.contains(word) || more.contains(word) }
+            if is_negated { NEGATED_FAULTS.contains(word) } else { FAULTS.contains(word) || more.contains(word) }
         };
-        let mut before = (0..start).rev().take_while(|place| is_wrong(*place) || BESIDE.contains(&sentence[*place]));
-        before.any(is_wrong) || (at + 1..sentence.len().min(at + 1 + WORDS_AFTER)).any(is_wrong)
+        let mut before = (0..start).rev().take_while(|place| is_fault(*place) || FILLERS.contains(&sentence[*place]));
+        before.any(is_fault) || (at + 1..sentence.len().min(at + 1 + WORDS_AFTER)).any(is_fault)
     })
 }
 
@@ -293,8 +294,7 @@ fn is_refresh_token(sentence: &[&str], at: usize) -> bool {
     let before = |words: usize| at.checked_sub(words).map_or("", |place| sentence[place]);
     match sentence[at] {
         "refreshtoken" => true,
-        // "Could not refresh token", "failed to refresh token".
-        // And the grant type of that name.
+        // Not a noun in "could not refresh token" and "failed to refresh token". "grant type refresh_token" is about the type.
         "token" | "tokens" if before(1) == "refresh" => !["to", "not", "cannot", "t", "type"].contains(&before(2)),
         "token" | "tokens" => !OTHER_TOKENS.contains(&before(1)),
         _ => false,

@@ -1,14 +1,81 @@
-//! Removes from a provider's response what readers must not get: whatever looks like a refresh token or a secret, at any depth. Every
-//! other value keeps its text.
+//! What readers may see of a token secret: its members for them, and of a provider's responses all that does not look like a refresh
+//! token or a secret, at any depth. Every other value keeps its text.
 
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::{
+    SecretProblem, TokenSecret,
     document::{Document, json_string},
-    member::lenient_object,
+    member::{Member, Style, lenient_object},
 };
-use crate::secret::Secret;
+use crate::{sanitize::sanitize_line, secret::Secret};
+
+impl TokenSecret {
+    /// The publication of this secret: the members that readers need, each with the same name and value as here. `None`: there is
+    /// no access token yet.
+    #[must_use]
+    pub fn publication(&self) -> Option<Secret> {
+        self.tokens.access_token.as_ref()?;
+        let mut publication = Document::default();
+        for member in Member::PUBLISHED {
+            let Some(value) = self.layout.get(member) else { continue };
+            if member != Member::TokenResponse {
+                publication.set(self.published_name(member), value.to_string());
+            }
+        }
+        if let Some(response) = self.published_response() {
+            publication.set(self.published_name(Member::TokenResponse), response);
+        }
+        // The secret may have it under another name.
+        if let Some(expires_at) = self.expires_at
+            && self.layout.get(Member::ExpiresAt).is_none_or(|value| ["null", "\"\""].contains(&&*value))
+        {
+            publication.set(self.published_name(Member::ExpiresAt), self.time_form.write(expires_at));
+        }
+        Some(publication.to_text())
+    }
+
+    /// The `tokenResponse` of a publication, with the members of responses that the secret has in other places.
+    fn published_response(&self) -> Option<String> {
+        let layout = &self.layout;
+        let own = layout.get(Member::TokenResponse);
+        let elsewhere =
+            layout.response_members.iter().filter_map(|(name, place)| Some((name, place.get(&layout.document)?)));
+        let elsewhere: Vec<_> = elsewhere.filter(|(_, value)| !["null", "\"\""].contains(&&**value)).collect();
+        if elsewhere.is_empty() {
+            return own.map(|own| response_without_secrets(&own, &self.tokens.refresh_token));
+        }
+        let mut response = Member::TokenResponse.object(layout).ok().flatten().unwrap_or_default();
+        for (name, value) in elsewhere {
+            response.set(name, value.to_string());
+        }
+        let response = layout.in_document_type(response.to_text().expose().to_owned());
+        Some(response_without_secrets(&response, &self.tokens.refresh_token))
+    }
+
+    /// The member's name in a publication: that in the secret if it is ours, or else ours in the secret's style.
+    fn published_name(&self, member: Member) -> &'static str {
+        let place = self.layout.place_of(member);
+        let names = [Style::CamelCase, Style::SnakeCase].map(|style| member.name(style));
+        let own = names.into_iter().find(|name| *name == place.last_name());
+        own.unwrap_or_else(|| member.name(self.layout.style))
+    }
+}
+
+/// Checks that a text is a publication or an empty object. No other content of a published secret is overwritten.
+///
+/// # Errors
+///
+/// The problem, in words that contain no value.
+pub fn check_publication(text: &str) -> Result<(), String> {
+    let document = Document::parse(text).map_err(|problem| SecretProblem::NotADocument(problem).to_string())?;
+    let mut names = document.members().map(|(name, _)| name);
+    match names.find(|name| !Member::PUBLISHED.iter().any(|member| member.has_name(name))) {
+        None => Ok(()),
+        Some(name) => Err(format!("it has a member `{}`, which is never published", sanitize_line(name, 64))),
+    }
+}
 
 /// Deeper values are removed as a whole. Providers nest two or three levels.
 const MAX_DEPTH: usize = 16;
