@@ -49,9 +49,11 @@ pub fn target(input: &[u8]) {
         TokenResponse::Failed(TransportError::NotSent(what)) => panic!("there was a response: {what}"),
         TokenResponse::Unreadable(kept) => {
             assert!((200..300).contains(&status), "{status}");
-            let text = kept.text.expose().to_lowercase();
-            let names_tokens = ["token", "access", "refresh", "jwt", "\\u"].iter().any(|name| text.contains(name));
-            assert!(names_tokens, "what is kept looks like tokens");
+            // Names are compared by their ASCII letters.
+            let letters: String = kept.text.expose().chars().filter(char::is_ascii_alphanumeric).collect();
+            let letters = letters.to_ascii_lowercase();
+            let names_tokens = ["token", "access", "refresh", "jwt"].iter().any(|name| letters.contains(name));
+            assert!(names_tokens || kept.text.expose().contains("\\u"), "what is kept looks like tokens");
             kept.members.iter().for_each(|name| assert_one_printable_line(name, 42));
         }
     }
