@@ -144,7 +144,8 @@ fn assert_classified(response: &TokenResponse, status: u16, members: Option<&Map
     }) && members.get("refresh_token").is_none_or(Value::is_string)
         && members.values().all(|value| !value.is_object() && !value.is_array());
     let is_printable = |value: &Value| {
-        value.as_str().is_none_or(|text| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()))
+        let is_printable = |text: &str| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        value.as_str().is_none_or(|text| is_printable(text) && text.trim_matches(' ') == text)
     };
     let access_token = text(members, "access_token");
     let are_printable = ["access_token", "refresh_token", "refreshToken"]

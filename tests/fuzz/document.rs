@@ -111,9 +111,24 @@ fn assert_published(document: &Document, secret: &TokenSecret) {
     let published: Vec<_> = Member::PUBLISHED.into_iter().map(names).collect();
     for (name, value) in publication.members() {
         assert!(published.iter().any(|(camel, snake)| name == *camel || name == *snake), "{name} is published");
-        let is_same = document.get(name).is_none_or(|own| own == value || ["null", "\"\""].contains(&own));
+        // The tokens may be in an object.
+        let inner = members(document).into_iter().filter_map(|(_, value)| Document::parse(value).ok());
+        let places: Vec<Document> = inner.chain([document.clone()]).collect();
+        let found = |own: &str| own == value || ["null", "\"\""].contains(&own);
+        let is_same = places.iter().any(|place| place.get(name).is_some_and(found))
+            || places.iter().all(|place| place.get(name).is_none());
+        // It may have another name in the secret.
+        let text = serde_json::from_str::<String>(value).unwrap_or_default();
+        let is_access_token = secret.tokens.access_token.as_ref().is_some_and(|token| token.expose() == text);
+        let is_expiry = secret
+            .expires_at
+            .zip(TimeForm::read(value))
+            .is_some_and(|(expiry, (time, _))| (expiry - time).abs() < TimeDelta::seconds(1));
         let is_response = names(Member::TokenResponse).0 == name || names(Member::TokenResponse).1 == name;
-        assert!(is_same || is_response || has_member_names(document), "{name} is published with another value");
+        assert!(
+            is_same || is_access_token || is_expiry || is_response || has_member_names(document),
+            "{name} has another value"
+        );
     }
 }
 
@@ -287,6 +302,10 @@ fn assert_merged(before: &Document, secret: &TokenSecret) {
     let new = new_tokens(DateTime::from_timestamp(1_767_225_600, 0).unwrap(), true);
     let refreshed = TokenSecret::parse(secret.with_new_tokens(&new, usize::MAX).expose()).unwrap();
     assert!(secret.with_tokens_of(&refreshed).is_none(), "a merge although only tokens differ");
+    if before.get("note of a person").is_some_and(|note| note.starts_with('{')) {
+        // It may hold the tokens.
+        return;
+    }
     let mut edited = before.clone();
     edited.set("note of a person", "[1.50, {}]".to_owned());
     let edited_secret = TokenSecret::parse(edited.to_text().expose()).unwrap();
