@@ -94,7 +94,7 @@ export function tokensIn(secret: Members): Members {
   const inner = Object.keys(secret).filter((name) => !ours.includes(name) && hasRefreshToken(secret[name]));
   const isInside = inner.length === 1 && !hasRefreshToken({ ...secret, ...named });
   const tokens = { ...inCamelCase(isInside ? secret[inner[0]!] : secret), ...inCamelCase(named) };
-  // google-auth's name. It may be any other token if there is no refresh token beside it.
+  // google-auth calls the access token `token`. Without a refresh token beside it, a `token` may mean anything.
   if (!('accessToken' in tokens) && hasRefreshToken(tokens) && typeof tokens.token === 'string') {
     tokens.accessToken = tokens.token;
   }

@@ -105,7 +105,7 @@ def tokens_in(secret: dict) -> dict:
     inner = [value for name, value in secret.items() if name not in ours and has_refresh_token(value)]
     is_inside = len(inner) == 1 and not has_refresh_token(secret | named)
     tokens = in_camel_case(inner[0] if is_inside else secret) | in_camel_case(named)
-    # google-auth's name. It may be any other token if there is no refresh token beside it.
+    # google-auth calls the access token `token`. Without a refresh token beside it, a `token` may mean anything.
     if "accessToken" not in tokens and has_refresh_token(tokens) and isinstance(tokens.get("token"), str):
         tokens["accessToken"] = tokens["token"]
     return tokens

@@ -83,6 +83,11 @@ fn object(text: &str) -> Option<Document> {
     Some(document)
 }
 
+/// A member's name in lower case, its ASCII letters and digits only: providers write `errorCode`, `error_code` and `ErrorCode`.
+pub(super) fn ascii_letters(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
 /// Whether the text is a form that names a token or an error. Names must be encoded; some providers leave values unencoded.
 fn is_form(text: &str) -> bool {
     let names = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').map(|(name, _)| name));

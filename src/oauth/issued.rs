@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 
 use super::{
-    body::MAX_MEMBERS,
+    body::{MAX_MEMBERS, ascii_letters},
     lifetime::{self, End, HUNDRED_YEARS},
 };
 use crate::{
@@ -107,8 +107,7 @@ enum TokenName {
 impl TokenName {
     /// What the name says, and how long a token with it is at least.
     fn of(name: &str) -> (Self, usize) {
-        let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-        let letters = letters.to_ascii_lowercase();
+        let letters = ascii_letters(name);
         let is_about_tokens = letters.contains("token")
             && !letters.starts_with("has")
             && !NOT_TOKENS.iter().any(|part| letters.contains(part))
@@ -193,7 +192,7 @@ const SCOPE: [&str; 1] = ["scope"];
 /// Where there is no `access_token`.
 const TOKEN: [&str; 1] = ["token"];
 
-/// Whether a text that is no document names an access token.
+/// Whether a text that could not be parsed contains the name of an access token.
 pub(super) fn names_access_token(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     text.contains("access_token") || text.contains("accesstoken")
@@ -214,7 +213,7 @@ pub(super) fn issued_tokens(document: &Document, is_error: bool, now: DateTime<U
     };
     let access_token = member(&holder, names)?;
     let access_token_end = lifetime::access_token_end(&holder, now);
-    let issued = IssuedTokens {
+    let mut issued = IssuedTokens {
         access_token,
         refresh_token: member(&holder, &REFRESH_TOKEN),
         token_type: member(&holder, &TOKEN_TYPE).map(|text| text.expose().to_owned()),
@@ -237,10 +236,10 @@ pub(super) fn issued_tokens(document: &Document, is_error: bool, now: DateTime<U
     {
         rest.remove(read);
     }
-    if rest.members().count() > MAX_MEMBERS {
-        rest = Document::default();
+    if rest.members().count() <= MAX_MEMBERS {
+        issued.rest = rest;
     }
-    Some(IssuedTokens { rest, ..issued })
+    Some(issued)
 }
 
 /// The text of the first member of these names that has one.

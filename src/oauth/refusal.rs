@@ -2,7 +2,7 @@
 //! decided in [`words`](super::words).
 
 use super::{
-    body::MAX_MEMBERS,
+    body::{MAX_MEMBERS, ascii_letters},
     words::{Meaning, code_meaning, meaning},
 };
 use crate::{sanitize::redact, secret::Secret, token_secret::document::Document};
@@ -94,9 +94,7 @@ impl Found {
         let mut descriptions = Vec::new();
         let mut texts = Vec::new();
         for (name, value) in document.members().take(MAX_MEMBERS) {
-            // `errorCode`, `error_code` and `ErrorCode` are one name.
-            let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-            let name = name.to_ascii_lowercase();
+            let name = ascii_letters(name);
             found.is_denied |= ["ok", "success"].contains(&name.as_str()) && value == "false";
             if is_none(value) {
                 continue;

@@ -92,8 +92,7 @@ impl<S: SecretStore> Run<'_, S> {
         let spent = &due.current.token.tokens.refresh_token;
         let Some(refresh_token) = new.refresh_token.as_ref().filter(|token| *token != spent) else {
             self.end_claim(due, attempt).await;
-            let unstored = self.unstored_response(due, attempt, detail, &Secret::from(""));
-            return unstored.error(ResponseLocation::NotNeeded);
+            return self.unusable(due, detail, ResponseLocation::NotNeeded, History::First);
         };
         let mut document = Document::default();
         document.set("refresh_token", json_string(refresh_token.expose()));
@@ -199,12 +198,11 @@ impl<S: SecretStore> Run<'_, S> {
             }
             _ => return Ok(None),
         };
-        Ok(Some(Error::Unusable {
-            secret_id: self.secret_id.to_owned(),
-            endpoint: due.client.endpoint_without_query(),
-            detail,
-            response: ResponseLocation::Version(version.id),
-            history: History::Recorded,
-        }))
+        Ok(Some(self.unusable(due, detail, ResponseLocation::Version(version.id), History::Recorded)))
+    }
+
+    fn unusable(&self, due: &Due<'_>, detail: String, response: ResponseLocation, history: History) -> Error {
+        let (secret_id, endpoint) = (self.secret_id.to_owned(), due.client.endpoint_without_query());
+        Error::Unusable { secret_id, endpoint, detail, response, history }
     }
 }

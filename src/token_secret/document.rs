@@ -126,6 +126,24 @@ pub fn json_string(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
+/// Whether the JSON text is null or an empty string, which count as missing.
+#[must_use]
+pub fn is_nothing(json: &str) -> bool {
+    matches!(json, "null" | "\"\"")
+}
+
+/// Whether the JSON text is a string that is not empty.
+#[must_use]
+pub fn is_filled_string(json: &str) -> bool {
+    json.starts_with('"') && json.len() > 2
+}
+
+/// A member's name in lower case, without separators.
+#[must_use]
+pub fn letters(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
 /// The text between the quotes of a JSON string, as it stands.
 #[must_use]
 pub fn unquoted(json: &str) -> Option<&str> {

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     SecretProblem,
-    document::Document,
+    document::{Document, is_filled_string, unquoted},
     member::{Member, Style},
     member_names::MemberNames,
     place::Place,
@@ -159,7 +159,7 @@ impl Found {
     fn add(&mut self, meaning: NameMeaning, value: &str, place: impl Fn(&'static str) -> Place) {
         match meaning {
             NameMeaning::Ours(member, name) => {
-                if member == Member::RefreshToken && value.starts_with('"') && value.len() > 2 {
+                if member == Member::RefreshToken && is_filled_string(value) {
                     self.refresh_token.get_or_insert_with(|| place(name));
                 }
                 self.places.push((member, place(name)));
@@ -278,7 +278,7 @@ impl Found {
 
 /// A number that is not negative, or digits in a string.
 fn number(json: &str) -> Option<f64> {
-    let text = super::document::unquoted(json).unwrap_or(json);
+    let text = unquoted(json).unwrap_or(json);
     let starts_like_one = text.as_bytes().first().is_some_and(u8::is_ascii_digit);
     text.parse().ok().filter(|number: &f64| starts_like_one && number.is_finite())
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, Utc};
 
 use super::{
     SecretProblem,
-    document::{Document, kind},
+    document::{Document, kind, unquoted},
     layout::Layout,
     time_form::TimeForm,
 };
@@ -281,7 +281,7 @@ impl Member {
     pub(super) fn seconds(self, layout: &Layout) -> Result<Option<Duration>, SecretProblem> {
         const WANTED: &str = "a whole number of seconds from 0 to 315576000 (ten years)";
         self.read_unless_empty(layout, WANTED, |json| {
-            let digits = json.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(json);
+            let digits = unquoted(json).unwrap_or(json);
             let seconds: u64 = digits.parse().ok()?;
             (seconds <= 315_576_000).then_some(Duration::from_secs(seconds))
         })

@@ -2,7 +2,7 @@
 
 use super::{
     SecretProblem,
-    document::Document,
+    document::{Document, is_nothing},
     found::Found,
     member::{Member, Style, lenient_object},
     place::Place,
@@ -60,7 +60,7 @@ impl MemberNames {
     /// Reads a document's own `memberNames`.
     pub(super) fn read(place: &Place, document: &Document) -> Result<Option<Self>, SecretProblem> {
         let Some(value) = place.get(document) else { return Ok(None) };
-        if ["null", "\"\""].contains(&&*value) {
+        if is_nothing(&value) {
             return Ok(None);
         }
         let names = lenient_object(&value).ok_or_else(|| "is not an object of JSON pointers".to_owned());

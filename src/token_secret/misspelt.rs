@@ -1,7 +1,7 @@
 //! Members that are probably misspelt: almost one of ours, and without effect. The document is not changed. The run reports these
 //! members as warnings.
 
-use super::{TokenSecret, layout::Layout, member::Member};
+use super::{TokenSecret, document::letters, layout::Layout, member::Member};
 use crate::sanitize::sanitize_line;
 
 /// Names that other programs use and that are almost ours, in lower case without separators.
@@ -57,11 +57,6 @@ fn intended_member(letters: &str, layout: &Layout) -> Option<Member> {
             && strsim::osa_distance(letters, ours) <= max_errors
             && layout.get(*member).is_none()
     })
-}
-
-/// A name in lower case, without separators.
-fn letters(name: &str) -> String {
-    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    document::{Document, NotADocument},
+    document::{Document, NotADocument, is_filled_string},
     member::Member,
     place::Place,
 };
@@ -86,8 +86,8 @@ fn search(object: &Document, path: &mut Vec<String>, similar: &mut Vec<SimilarTo
             return;
         }
         path.push(name.to_owned());
-        if is_text(value) && is_like(name, "ref") {
-            let beside = object.members().find(|(name, value)| is_text(value) && is_like(name, "acc"));
+        if is_filled_string(value) && is_like(name, "ref") {
+            let beside = object.members().find(|(name, value)| is_filled_string(value) && is_like(name, "acc"));
             let access_token =
                 beside.and_then(|(name, _)| Place::of_path(&[&path[..path.len() - 1], &[name.to_owned()]].concat()));
             similar.extend(Place::of_path(path).map(|refresh_token| SimilarTokens { refresh_token, access_token }));
@@ -100,10 +100,6 @@ fn search(object: &Document, path: &mut Vec<String>, similar: &mut Vec<SimilarTo
         }
         path.pop();
     }
-}
-
-fn is_text(json: &str) -> bool {
-    json.len() > 2 && json.starts_with('"')
 }
 
 /// Whether the name is like that of a token: `kind` and `tok` are in it, or `kind` is the start of its last word.

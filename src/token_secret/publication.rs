@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{
     SecretProblem, TokenSecret,
-    document::{Document, json_string},
+    document::{Document, is_nothing, json_string, letters},
     member::{Member, Style, lenient_object},
 };
 use crate::{sanitize::sanitize_line, secret::Secret};
@@ -29,7 +29,7 @@ impl TokenSecret {
         }
         // The secret may have it under another name.
         if let Some(expires_at) = self.expires_at
-            && self.layout.get(Member::ExpiresAt).is_none_or(|value| ["null", "\"\""].contains(&&*value))
+            && self.layout.get(Member::ExpiresAt).is_none_or(|value| is_nothing(&value))
         {
             publication.set(self.published_name(Member::ExpiresAt), self.time_form.write(expires_at));
         }
@@ -42,7 +42,7 @@ impl TokenSecret {
         let own = layout.get(Member::TokenResponse);
         let elsewhere =
             layout.response_members.iter().filter_map(|(name, place)| Some((name, place.get(&layout.document)?)));
-        let elsewhere: Vec<_> = elsewhere.filter(|(_, value)| !["null", "\"\""].contains(&&**value)).collect();
+        let elsewhere: Vec<_> = elsewhere.filter(|(_, value)| !is_nothing(value)).collect();
         if elsewhere.is_empty() {
             return own.map(|own| response_without_secrets(&own, &self.tokens.refresh_token));
         }
@@ -133,7 +133,7 @@ fn filtered(json: &str, refresh_token: &Secret, depth: usize) -> Option<String> 
 
 /// Whether a name is that of a refresh token, a secret, a password or a key: in any style of writing.
 fn is_secret(name: &str) -> bool {
-    let letters: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    let letters = letters(name);
     // The end of a refresh token is not a secret.
     let is_refresh_token = letters.contains("refresh")
         && letters.contains("token")

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     NewTokens, RefreshTokenExpiry, TokenSecret,
-    document::{json_string, unquoted},
+    document::{is_nothing, json_string, unquoted},
     found::FoundTime,
     member::Member,
     place::Place,
@@ -61,7 +61,7 @@ impl TokenSecret {
         for (name, value) in new.rest.members() {
             let renewed = layout.response_members.iter().find(|(in_response, _)| *in_response == name);
             // Nothing in a response replaces nothing here.
-            if let Some((_, place)) = renewed.filter(|_| !["null", "\"\""].contains(&value)) {
+            if let Some((_, place)) = renewed.filter(|_| !is_nothing(value)) {
                 place.set(
                     &mut document,
                     layout.in_document_type(in_type_of(place.get(&layout.document).as_deref(), value)),
@@ -76,8 +76,7 @@ impl TokenSecret {
         if !has_new_rest && without_rest.expose().len() <= max_bytes {
             return without_rest;
         }
-        let place = rest_place;
-        place.set(&mut document, layout.in_document_type(rest.to_text().expose().to_owned()));
+        rest_place.set(&mut document, layout.in_document_type(rest.to_text().expose().to_owned()));
         let text = document.to_text();
         if text.expose().len() <= max_bytes {
             return text;
@@ -86,7 +85,7 @@ impl TokenSecret {
             return without_rest;
         }
         // The tokens matter more than members of earlier responses, too.
-        place.remove(&mut document);
+        rest_place.remove(&mut document);
         document.to_text()
     }
 
@@ -164,7 +163,7 @@ fn in_type_of(old: Option<&str>, new: &str) -> String {
     let was_number = old.is_some_and(|old| old.starts_with(|first: char| first.is_ascii_digit() || first == '-'));
     match unquoted(new) {
         None if was_text && new != "null" && !new.starts_with(['{', '[']) => json_string(new),
-        // Not a leading zero: that is no JSON number.
+        // JSON allows no leading zero in a number.
         Some(digits) if was_number && digits.parse::<u64>().is_ok_and(|number| number.to_string() == digits) => {
             digits.to_owned()
         }

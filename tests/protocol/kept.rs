@@ -12,7 +12,7 @@ use crate::{
         Step::{EndClaim, Exchange, Get, List, PutClaim, PutKept},
     },
     over_both_stores,
-    support::provider::{CLIENT_ID, CLIENT_SECRET, Provider, Response},
+    support::provider::{Provider, Response},
     world::{NAME, Process, StoreKind, World, seconds},
 };
 
@@ -156,13 +156,7 @@ async fn another_secret_does_not_wait_for_an_unstored_response(store: StoreKind)
     let process = world.process();
     process.script.fail_always(PutKept, Script::unavailable());
     process.run().await.unwrap_err();
-    let (access, refresh) = world.provider.issue();
-    let other = json!({
-        "accessToken": access, "refreshToken": refresh, "tokenEndpoint": world.provider.url(),
-        "clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET,
-        "expiresAt": (world.clock.now() + seconds(3600)).timestamp_millis(),
-    });
-    world.vault.create("crm/other", &other, world.clock.now());
+    world.vault.create("crm/other", &world.document(seconds(3600)), world.clock.now());
     let started = world.clock.now();
     let report = process.invoke(json!({"secretId": "crm/other"})).await.unwrap();
     assert_eq!(report.outcome, Outcome::Skipped);

@@ -14,7 +14,7 @@ use crate::{
         Step::{Exchange, Get, Move, PutStaged},
     },
     over_both_stores,
-    support::provider::{CLIENT_ID, CLIENT_SECRET, Provider, World as Behaviour},
+    support::provider::{Provider, World as Behaviour},
     world::{LONG_AGO, NAME, StoreKind, World, seconds},
 };
 
@@ -99,13 +99,7 @@ async fn another_secret_does_not_wait_for_unstored_tokens(store: StoreKind) {
     let process = world.process();
     process.script.fail_always(PutStaged, Script::unavailable());
     process.run().await.unwrap_err();
-    let (access, refresh) = world.provider.issue();
-    let other = json!({
-        "accessToken": access, "refreshToken": refresh, "tokenEndpoint": world.provider.url(),
-        "clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET,
-        "expiresAt": (world.clock.now() + seconds(3600)).timestamp_millis(),
-    });
-    world.vault.create("crm/other", &other, world.clock.now());
+    world.vault.create("crm/other", &world.document(seconds(3600)), world.clock.now());
     let started = world.clock.now();
     let report = process.invoke(json!({"secretId": "crm/other"})).await.unwrap();
     assert_eq!(report.outcome, Outcome::Skipped);

@@ -29,7 +29,7 @@ SCOPE = "orders.read"
 
 
 class Api(BaseHTTPRequestHandler):
-    """An API that answers with the access token of the request. It is no token endpoint: the answer to a POST is 501."""
+    """An API that returns the access token of each request. It answers 501 to a POST, so nothing can be refreshed there."""
 
     def do_GET(self):
         token = self.headers.get("authorization", "").removeprefix("Bearer ").encode()
