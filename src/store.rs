@@ -15,6 +15,8 @@ pub mod aws;
 pub mod directory;
 #[cfg(all(feature = "directory", feature = "secrets-manager"))]
 pub mod named;
+#[cfg(feature = "refresher")]
+pub mod paced;
 #[cfg(feature = "secrets-manager")]
 pub mod secrets_manager;
 #[cfg(feature = "directory")]
@@ -167,6 +169,27 @@ pub struct Listed {
     pub labels: Labels,
 }
 
+/// How many secrets one call reads: the limit of `BatchGetSecretValue` (Secrets Manager API Reference).
+pub const BATCH: usize = 20;
+
+/// A secret that a search found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its name, or its ARN if the store returned only that.
+    pub secret_id: String,
+    /// Its current version. `None`: the store did not return it; [`SecretStore::get`] says why.
+    pub version: Option<Version>,
+}
+
+/// One page of a search.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The secrets, at most [`BATCH`]; may be empty although more follow.
+    pub found: Vec<Found>,
+    /// The token of the next page; `None` on the last one.
+    pub next: Option<String>,
+}
+
 /// How much a store keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -199,6 +222,8 @@ pub enum Operation {
     MoveLabel,
     /// [`SecretStore::list`].
     List,
+    /// [`SecretStore::get_batch`] and [`SecretStore::find`].
+    GetBatch,
 }
 
 /// Why a store did not do what was asked. `detail` is the store's own text: it contains no secret value.
@@ -249,7 +274,14 @@ pub enum StoreError {
         /** What is missing. */
         detail: String,
     },
-    /// Throttled, failing or out of reach, after retries. A write may have been done all the same.
+    /// The store asks for fewer calls, after retries. An earlier try may have done the write.
+    Throttled {
+        /** The action that was refused. */
+        action: &'static str,
+        /** The store's text. */
+        detail: String,
+    },
+    /// Failing or out of reach, after retries. A write may have been done all the same.
     Unavailable {
         /** The action that failed. */
         action: &'static str,
@@ -269,6 +301,7 @@ impl StoreError {
         | Self::Rejected { detail, .. }
         | Self::NotAuthenticated { detail, .. }
         | Self::NotConfigured { detail }
+        | Self::Throttled { detail, .. }
         | Self::Unavailable { detail, .. } = &mut self
         {
             *detail = format!("{detail}; {what}");
@@ -287,6 +320,7 @@ impl fmt::Display for StoreError {
             Self::Binary => f.write_str("the version holds bytes, not text"),
             Self::Rejected { action, detail }
             | Self::NotAuthenticated { action, detail }
+            | Self::Throttled { action, detail }
             | Self::Unavailable { action, detail } => write!(f, "{action}: {detail}"),
         }
     }
@@ -307,6 +341,11 @@ pub trait SecretStore: Send + Sync {
 
     /// What to do about an error of this store.
     fn advice(&self, error: &StoreError, secret_id: &str) -> Advice;
+
+    /// Where its secrets are, for messages, such as "eu-west-1". Empty: the store has no name for it.
+    fn place(&self) -> String {
+        String::new()
+    }
 
     /// Reads one version. [`StoreError::NotFound`] when the secret or the version does not exist.
     fn get(&self, secret_id: &str, which: Selector<'_>) -> impl Future<Output = Result<Version, StoreError>> + Send;
@@ -346,6 +385,23 @@ pub trait SecretStore: Send + Sync {
 
     /// All versions, unlabelled ones too.
     fn list(&self, secret_id: &str) -> impl Future<Output = Result<Vec<Listed>, StoreError>> + Send;
+
+    /// Reads the current versions of at most [`BATCH`] secrets, in the order of their names. `None`: the store did not return that one;
+    /// [`Self::get`] says why.
+    fn get_batch(&self, secret_ids: &[&str]) -> impl Future<Output = Result<Vec<Option<Version>>, StoreError>> + Send {
+        let none = vec![None; secret_ids.len()];
+        async move { Ok(none) }
+    }
+
+    /// One page of the secrets whose names begin with `prefix`, with their current versions. `page`: the [`Page::next`] of the page
+    /// before; `None` for the first.
+    ///
+    /// [`StoreError::Rejected`] from a store that cannot search.
+    fn find(&self, prefix: &str, page: Option<&str>) -> impl Future<Output = Result<Page, StoreError>> + Send {
+        let _ = (prefix, page);
+        let action = self.action(Operation::GetBatch);
+        async move { Err(StoreError::Rejected { action, detail: "this store cannot search for names".to_owned() }) }
+    }
 
     /// Reads one version for a reader, which accepts text and bytes.
     ///

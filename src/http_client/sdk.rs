@@ -11,7 +11,10 @@ use aws_smithy_types::body::SdkBody;
 use super::read_bounded;
 
 /// Responses of Secrets Manager are shorter: a page of 100 versions, or 64 KiB of text with every character escaped.
-const MAX_STORE_RESPONSE_BYTES: usize = 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
+
+/// A batch has 20 such texts.
+const MAX_BATCH_RESPONSE_BYTES: usize = 8 * MAX_RESPONSE_BYTES;
 
 /// An HTTP client for the AWS SDK, on top of reqwest. Without it the SDK links a second HTTP client.
 #[derive(Clone, Debug)]
@@ -33,6 +36,9 @@ impl HttpConnector for SdkHttpClient {
 async fn send(client: &reqwest::Client, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
     let request = request.try_into_http1x().map_err(|e| ConnectorError::user(e.into()))?;
     let (parts, body) = request.into_parts();
+    let is_batch =
+        parts.headers.get("x-amz-target").is_some_and(|target| target == "secretsmanager.BatchGetSecretValue");
+    let max_bytes = if is_batch { MAX_BATCH_RESPONSE_BYTES } else { MAX_RESPONSE_BYTES };
     let body = body.bytes().unwrap_or_default().to_vec();
     let request = reqwest::Request::try_from(http::Request::from_parts(parts, body))
         .map_err(|e| ConnectorError::user(e.into()))?;
@@ -47,7 +53,7 @@ async fn send(client: &reqwest::Client, request: HttpRequest) -> Result<HttpResp
     let mut head = http::Response::new(());
     *head.status_mut() = response.status();
     *head.headers_mut() = response.headers().clone();
-    let body = read_bounded(response, MAX_STORE_RESPONSE_BYTES).await.map_err(|e| ConnectorError::io(e.into()))?;
+    let body = read_bounded(response, max_bytes).await.map_err(|e| ConnectorError::io(e.into()))?;
     HttpResponse::try_from(head.map(|()| SdkBody::from(body.as_slice())))
         .map_err(|e| ConnectorError::other(e.into(), None))
 }

@@ -190,9 +190,9 @@ impl ReadError {
             StoreError::NotFound { detail } => Self::SecretNotFound { secret_id, detail, advice },
             StoreError::AccessDenied { action, detail } => Self::AccessDenied { secret_id, action, detail, advice },
             StoreError::Binary => Self::InvalidSecret { secret_id, problem: SecretProblem::Binary.to_string() },
-            StoreError::Unavailable { detail, .. } | StoreError::NotAuthenticated { detail, .. } => {
-                Self::Unavailable { secret_id, detail }
-            }
+            StoreError::Throttled { detail, .. }
+            | StoreError::Unavailable { detail, .. }
+            | StoreError::NotAuthenticated { detail, .. } => Self::Unavailable { secret_id, detail },
             StoreError::NotConfigured { detail } | StoreError::Rejected { detail, .. } => {
                 Self::Rejected { secret_id, detail }
             }

@@ -99,7 +99,9 @@ impl<V: Send + Sync + 'static> Inner<V> {
             // The cached value is valid. This read lags or fails, or a person edits the secret.
             (
                 Ok(ReadVersion { value: Err(Unusable::NoToken(_) | Unusable::RejectedEarlier), .. })
-                | Err(StoreError::Unavailable { .. } | StoreError::NotAuthenticated { .. }),
+                | Err(
+                    StoreError::Throttled { .. } | StoreError::Unavailable { .. } | StoreError::NotAuthenticated { .. },
+                ),
                 Some(before),
             ) => Ok(serve_stale(before, now)),
             (Ok(ReadVersion { id, value: Err(Unusable::NoToken(expired_at)) }), None) => {
@@ -238,7 +240,10 @@ impl<V: Send + Sync + 'static> Inner<V> {
                 Ok(Some(Loaded::Version(id, value, times)))
             }
             Ok(ReadVersion { value: Err(Unusable::Invalid(problem)), .. }) => Err(self.invalid_secret(problem)),
-            Ok(_) | Err(StoreError::Unavailable { .. } | StoreError::NotFound { .. }) => Ok(None),
+            Ok(_)
+            | Err(StoreError::Throttled { .. } | StoreError::Unavailable { .. } | StoreError::NotFound { .. }) => {
+                Ok(None)
+            }
             Err(error) => Err(self.read_failed(error)),
         }
     }

@@ -14,6 +14,10 @@ pub const PUT: &str = "secretsmanager:PutSecretValue";
 pub const MOVE: &str = "secretsmanager:UpdateSecretVersionStage";
 /// Lists versions.
 pub const LIST: &str = "secretsmanager:ListSecretVersionIds";
+/// Reads the current versions of several secrets.
+pub const GET_BATCH: &str = "secretsmanager:BatchGetSecretValue";
+/// Finds secrets by their names: [`GET_BATCH`] with a filter needs it, too.
+pub const LIST_SECRETS: &str = "secretsmanager:ListSecrets";
 
 const DECRYPT: &str = "kms:Decrypt";
 const ENCRYPT: &str = "kms:GenerateDataKey";
@@ -26,6 +30,7 @@ pub const fn action(operation: Operation) -> &'static str {
         Operation::Put => PUT,
         Operation::MoveLabel => MOVE,
         Operation::List => LIST,
+        Operation::GetBatch => GET_BATCH,
     }
 }
 
@@ -53,7 +58,10 @@ pub fn advice(error: &StoreError, secret_id: &str, region: &str) -> Advice {
             Advice::new("the same call will fail again: check the secret's name and the function's settings")
                 .or_at_command_line("the same call will fail again: check the secret's name and your AWS settings")
         }
-        StoreError::Exists | StoreError::Moved { .. } | StoreError::Unavailable { .. } => {
+        StoreError::Exists
+        | StoreError::Moved { .. }
+        | StoreError::Throttled { .. }
+        | StoreError::Unavailable { .. } => {
             Advice::new("the next run tries again").or_at_command_line("try again")
         }
     }
@@ -112,11 +120,17 @@ fn access_denied(action: &str, detail: &str, secret_id: &str, region: &str) -> A
 fn statement(action: &str, secret_id: &str, region: &str) -> serde_json::Value {
     let resource: Cow<'_, str> = if action.starts_with("kms:") {
         "<ARN of the secret's KMS key>".into()
+    } else if matches!(action, GET_BATCH | LIST_SECRETS) {
+        // These two have no resource ("Actions, resources, and condition keys for AWS Secrets Manager").
+        "*".into()
     } else if secret_id.starts_with("arn:") {
         secret_id.into()
     } else {
         format!("arn:{}:secretsmanager:*:*:secret:{secret_id}-??????", region::partition(region)).into()
     };
+    if resource == "*" && secret_id.ends_with('*') {
+        return serde_json::json!({"Effect": "Allow", "Action": [GET_BATCH, LIST_SECRETS], "Resource": "*"});
+    }
     serde_json::json!({"Effect": "Allow", "Action": action, "Resource": resource})
 }
 
@@ -159,6 +173,9 @@ pub(crate) fn meaning(action: &'static str, status: u16, code: &str, message: &s
         ("AccessDeniedException", PUT) if message.contains("KMS") => {
             StoreError::AccessDenied { action: ENCRYPT, detail }
         }
+        ("AccessDeniedException" | "AccessDenied", GET_BATCH) if message.contains("ListSecrets") => {
+            StoreError::AccessDenied { action: LIST_SECRETS, detail }
+        }
         ("AccessDeniedException" | "AccessDenied", _) => StoreError::AccessDenied { action, detail },
         (
             "UnrecognizedClientException"
@@ -170,13 +187,8 @@ pub(crate) fn meaning(action: &'static str, status: u16, code: &str, message: &s
         ) => StoreError::NotAuthenticated { action, detail },
         (code, _) if needs_new_signature(code) => StoreError::NotAuthenticated { action, detail },
         // A success that could not be read may well be one.
-        _ if (500..600).contains(&status)
-            || (200..300).contains(&status)
-            || code.contains("Throttl")
-            || code.contains("TooMany") =>
-        {
-            StoreError::Unavailable { action, detail }
-        }
+        _ if (500..600).contains(&status) || (200..300).contains(&status) => StoreError::Unavailable { action, detail },
+        _ if code.contains("Throttl") || code.contains("TooMany") => StoreError::Throttled { action, detail },
         _ => StoreError::Rejected { action, detail },
     }
 }
@@ -196,6 +208,7 @@ mod tests {
             (PUT, "crm", "eu-central-1", "arn:aws:secretsmanager:*:*:secret:crm-??????"),
             (PUT, "crm", "us-gov-west-1", "arn:aws-us-gov:secretsmanager:*:*:secret:crm-??????"),
             (PUT, "crm", "cn-north-1", "arn:aws-cn:secretsmanager:*:*:secret:crm-??????"),
+            (GET_BATCH, "crm", "eu-central-1", "*"),
             (
                 GET,
                 "arn:aws:secretsmanager:eu-central-1:1:secret:crm-AbCdEf",
@@ -208,6 +221,18 @@ mod tests {
             assert_eq!(advice_on(&error, secret_id, region), format!("add to the function's role: {statement}"));
             let at_command_line = format!("allow it to the AWS identity that you use: {statement}");
             assert_eq!(advice(&error, secret_id, region).text(Audience::CommandLine), at_command_line);
+        }
+    }
+
+    #[test]
+    fn advice_on_a_search_has_both_permissions_that_it_needs() {
+        for action in [GET_BATCH, LIST_SECRETS] {
+            let error = StoreError::AccessDenied { action, detail: "no".to_owned() };
+            assert_eq!(
+                advice_on(&error, "crm/*", "eu-central-1"),
+                "add to the function's role: {\"Action\":[\"secretsmanager:BatchGetSecretValue\",\"secretsmanager:ListSecrets\"],\
+                 \"Effect\":\"Allow\",\"Resource\":\"*\"}"
+            );
         }
     }
 
@@ -339,7 +364,14 @@ mod tests {
                 "You can't change a replica secret",
                 StoreError::Rejected { action: PUT, detail: detail() },
             ),
-            (GET, 400, "ThrottlingException", "", StoreError::Unavailable { action: GET, detail: detail() }),
+            (GET, 400, "ThrottlingException", "", StoreError::Throttled { action: GET, detail: detail() }),
+            (
+                GET_BATCH,
+                400,
+                "AccessDeniedException",
+                "not authorized to perform: secretsmanager:ListSecrets",
+                StoreError::AccessDenied { action: LIST_SECRETS, detail: detail() },
+            ),
             (GET, 503, "", "", StoreError::Unavailable { action: GET, detail: detail() }),
         ] {
             assert_eq!(meaning(action, status, code, message, detail()), expected, "{action} {code} {message}");

@@ -12,13 +12,15 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use super::{
-    Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId,
+    BATCH, Found, Label, Limits, Listed, Operation, Page, SecretStore, Selector, StoreError, Version, VersionId,
     versions::{LIMITS, Versions},
 };
 use crate::{clock::Clock, error::Advice, secret::Secret};
 
 mod state_file;
 use state_file::{StateFile, failed};
+
+const CURRENT: &str = Label::Current.as_str();
 
 /// How long a write waits for another write of the same secret, which takes milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -141,7 +143,7 @@ impl SecretStore for DirectoryStore {
 
     fn action(&self, operation: Operation) -> &'static str {
         match operation {
-            Operation::Get | Operation::List => "read",
+            Operation::Get | Operation::List | Operation::GetBatch => "read",
             Operation::Put | Operation::MoveLabel => "write",
         }
     }
@@ -160,8 +162,13 @@ impl SecretStore for DirectoryStore {
             | StoreError::Moved { .. }
             | StoreError::NotAuthenticated { .. }
             | StoreError::NotConfigured { .. }
+            | StoreError::Throttled { .. }
             | StoreError::Unavailable { .. } => Advice::new("the next run tries again").or_at_command_line("try again"),
         }
+    }
+
+    fn place(&self) -> String {
+        self.root.display().to_string()
     }
 
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
@@ -190,6 +197,32 @@ impl SecretStore for DirectoryStore {
 
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         self.read(secret_id, |versions| Ok(versions.list(true))).await
+    }
+
+    async fn get_batch(&self, secret_ids: &[&str]) -> Result<Vec<Option<Version>>, StoreError> {
+        let names: Vec<String> = secret_ids.iter().map(|name| (*name).to_owned()).collect();
+        let current = |store: &Self, name: &str| StateFile::of(&store.root, name)?.read()?.get(None, Some(CURRENT));
+        self.blocking("read", move |store| Ok(names.iter().map(|name| current(store, name).ok()).collect())).await
+    }
+
+    /// A page starts after the last name of the page before, so created and deleted secrets do not shift it.
+    async fn find(&self, prefix: &str, page: Option<&str>) -> Result<Page, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), page.map(str::to_owned));
+        self.blocking("read", move |store| {
+            let mut names = state_file::names(&store.root, BATCH + 1, |name| {
+                name.starts_with(&prefix) && after.as_deref().is_none_or(|after| name > after)
+            })?;
+            let is_last = names.len() <= BATCH;
+            names.truncate(BATCH);
+            let next = if is_last { None } else { names.last().cloned() };
+            let found = names.into_iter().map(|name| {
+                let version =
+                    StateFile::of(&store.root, &name).and_then(|state| state.read()?.get(None, Some(CURRENT)));
+                Found { secret_id: name, version: version.ok() }
+            });
+            Ok(Page { found: found.collect(), next })
+        })
+        .await
     }
 }
 
@@ -315,6 +348,22 @@ mod tests {
         let again = store.create(NAME, &"two".into()).await;
         assert!(matches!(again, Err(StoreError::Rejected { action: "write", .. })), "{again:?}");
         assert_eq!(text(&store, Label::Current).await.unwrap(), "one");
+    }
+
+    #[tokio::test]
+    async fn a_search_skips_files_that_are_not_secrets_and_shows_damaged_ones_without_a_version() {
+        let directory = TempDir::new().unwrap();
+        let store = store(&directory);
+        for name in ["crm/a", "crm/b"] {
+            store.create(name, &"one".into()).await.unwrap();
+        }
+        fs::write(directory.path().join("crm%2Fc.json"), "hunter2").unwrap();
+        for other in ["crm%2Fd.txt", "crm%2F e.json", "crm%zz.json", "notes.json.bak", "crm%2fx.json"] {
+            fs::write(directory.path().join(other), "{}").unwrap();
+        }
+        let found = store.find("crm/", None).await.unwrap().found;
+        let found: Vec<_> = found.iter().map(|it| (it.secret_id.as_str(), it.version.is_some())).collect();
+        assert_eq!(found, [("crm/a", true), ("crm/b", true), ("crm/c", false)]);
     }
 
     #[tokio::test]

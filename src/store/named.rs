@@ -1,7 +1,7 @@
 //! A store named by text, for programs that let a person choose: `secretsmanager:` or `dir:PATH`.
 
 use super::{
-    Content, Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId,
+    Content, Label, Limits, Listed, Operation, Page, SecretStore, Selector, StoreError, Version, VersionId,
     directory::DirectoryStore, secrets_manager::SecretsManager,
 };
 use crate::{
@@ -61,6 +61,10 @@ impl SecretStore for NamedStore {
         delegate!(self, store => store.advice(error, secret_id))
     }
 
+    fn place(&self) -> String {
+        delegate!(self, store => store.place())
+    }
+
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
         delegate!(self, store => store.get(secret_id, which).await)
     }
@@ -81,6 +85,14 @@ impl SecretStore for NamedStore {
 
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         delegate!(self, store => store.list(secret_id).await)
+    }
+
+    async fn get_batch(&self, secret_ids: &[&str]) -> Result<Vec<Option<Version>>, StoreError> {
+        delegate!(self, store => store.get_batch(secret_ids).await)
+    }
+
+    async fn find(&self, prefix: &str, page: Option<&str>) -> Result<Page, StoreError> {
+        delegate!(self, store => store.find(prefix, page).await)
     }
 
     async fn read(&self, secret_id: &str, which: Selector<'_>) -> Result<(VersionId, Content), StoreError> {

@@ -10,13 +10,15 @@ use aws_sdk_secretsmanager::{
     error::{ProvideErrorMetadata, SdkError},
     operation::get_secret_value::GetSecretValueOutput,
     primitives::DateTime as SdkDateTime,
+    types::{Filter, FilterNameStringType, SecretValueEntry},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Url;
 
 use super::{
-    Content, Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId,
-    aws::{self, GET, LIST, MOVE, PUT},
+    BATCH, Content, Found, Label, Limits, Listed, Operation, Page, SecretStore, Selector, StoreError, Version,
+    VersionId,
+    aws::{self, GET, GET_BATCH, LIST, MOVE, PUT},
 };
 use crate::{
     error::{Advice, InvalidSetting, root_cause},
@@ -34,6 +36,10 @@ const MAX_ATTEMPTS: u32 = 3;
 
 /// How much of the service's text a message contains.
 const MAX_DETAIL_CHARS: usize = 500;
+
+/// [`BATCH`] in the SDK's type.
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "it is 20")]
+const MAX_BATCH: i32 = BATCH as i32;
 
 /// The most pages of a list that are read: enough for ten times the quota of versions.
 const MAX_PAGES: usize = 10;
@@ -54,7 +60,12 @@ impl SecretsManager {
     ///
     /// [`InvalidSetting`] if no Region is set, or if the Region or the endpoint is invalid.
     pub async fn from_env(http: reqwest::Client) -> Result<Self, InvalidSetting> {
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        Self::new(&Self::config_from_env(http).await)
+    }
+
+    /// The configuration that [`Self::from_env`] uses. Makes no call.
+    pub async fn config_from_env(http: reqwest::Client) -> SdkConfig {
+        aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(SdkHttpClient(http))
             .retry_config(
                 RetryConfig::standard()
@@ -64,8 +75,7 @@ impl SecretsManager {
             .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .load()
-            .await;
-        Self::new(&config)
+            .await
     }
 
     /// Makes a client with this configuration. Makes no call.
@@ -105,6 +115,18 @@ impl SecretsManager {
     }
 }
 
+/// One secret of a batch, if it has a text.
+fn version(entry: SecretValueEntry) -> Option<Version> {
+    Some(Version {
+        arn: entry.arn?,
+        id: entry.version_id?.into(),
+        // The API Reference says: of the secret. Only the date of a version that was read by itself decides anything.
+        created: entry.created_date.and_then(|date| time(&date)).unwrap_or(DateTime::<Utc>::MAX_UTC),
+        labels: entry.version_stages.unwrap_or_default().into_iter().collect(),
+        body: entry.secret_string.map(Secret::from)?,
+    })
+}
+
 fn missing(member: &str) -> StoreError {
     StoreError::Unavailable { action: GET, detail: format!("an answer without {member}") }
 }
@@ -120,6 +142,10 @@ impl SecretStore for SecretsManager {
 
     fn advice(&self, error: &StoreError, secret_id: &str) -> Advice {
         aws::advice(error, secret_id, &self.region)
+    }
+
+    fn place(&self) -> String {
+        format!("the Region {}", self.region)
     }
 
     async fn get(&self, secret_id: &str, which: Selector<'_>) -> Result<Version, StoreError> {
@@ -179,6 +205,34 @@ impl SecretStore for SecretsManager {
             }
         }
         Ok(listed)
+    }
+
+    async fn get_batch(&self, secret_ids: &[&str]) -> Result<Vec<Option<Version>>, StoreError> {
+        let ids = secret_ids.iter().map(|id| (*id).to_owned()).collect();
+        let call = self.client.batch_get_secret_value().set_secret_id_list(Some(ids));
+        let got = signed_again(|| call.clone().send()).await.map_err(|error| store_error(GET_BATCH, &error, None))?;
+        let mut entries = got.secret_values.unwrap_or_default();
+        let take = |id: &&str| {
+            let is_it =
+                |entry: &SecretValueEntry| entry.arn.as_deref() == Some(*id) || entry.name.as_deref() == Some(*id);
+            let index = entries.iter().position(is_it)?;
+            version(entries.swap_remove(index))
+        };
+        Ok(secret_ids.iter().map(take).collect())
+    }
+
+    async fn find(&self, prefix: &str, page: Option<&str>) -> Result<Page, StoreError> {
+        let filter = Filter::builder().key(FilterNameStringType::Name).values(prefix).build();
+        let call = self.client.batch_get_secret_value().filters(filter).max_results(MAX_BATCH);
+        let call = call.set_next_token(page.map(str::to_owned));
+        let got = signed_again(|| call.clone().send()).await.map_err(|error| store_error(GET_BATCH, &error, None))?;
+        let values = got.secret_values.unwrap_or_default().into_iter().filter_map(|entry| {
+            let secret_id = entry.name.clone().or_else(|| entry.arn.clone())?;
+            Some(Found { secret_id, version: version(entry) })
+        });
+        let errors = got.errors.unwrap_or_default().into_iter();
+        let errors = errors.filter_map(|error| Some(Found { secret_id: error.secret_id?, version: None }));
+        Ok(Page { found: values.chain(errors).collect(), next: got.next_token.filter(|token| !token.is_empty()) })
     }
 
     async fn read(&self, secret_id: &str, which: Selector<'_>) -> Result<(VersionId, Content), StoreError> {

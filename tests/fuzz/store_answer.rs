@@ -87,7 +87,9 @@ fn assert_is_the_documented_error(error: &StoreError, action: &str, status: u16,
         ("AccessDeniedException" | "DecryptionFailure" | "EncryptionFailure", _) => {
             matches!(error, StoreError::AccessDenied { .. })
         }
-        ("ThrottlingException" | "TooManyRequestsException", _) => unavailable,
+        ("ThrottlingException" | "TooManyRequestsException", _) => {
+            unavailable || matches!(error, StoreError::Throttled { .. })
+        }
         _ if (500..600).contains(&status) => unavailable || matches!(error, StoreError::AccessDenied { .. }),
         // The SDK accepts more spellings of a code than this test.
         _ => *error != StoreError::Binary,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use token_refresher::{
     error::Audience,
     secret::Secret,
-    store::{Content, Label, Labels, Listed, Operation, SecretStore, Selector, StoreError, VersionId},
+    store::{BATCH, Content, Label, Labels, Listed, Operation, SecretStore, Selector, StoreError, VersionId},
 };
 
 /// A store under test, and a way to create a secret in it.
@@ -222,7 +222,7 @@ pub async fn no_error_contains_the_text_of_a_version(peer: impl Peer) {
 
 pub async fn every_operation_has_a_name_and_every_error_has_advice(peer: impl Peer) {
     let store = peer.store();
-    for operation in [Operation::Get, Operation::Put, Operation::MoveLabel, Operation::List] {
+    for operation in [Operation::Get, Operation::Put, Operation::MoveLabel, Operation::List, Operation::GetBatch] {
         let action = store.action(operation);
         assert!(!action.is_empty(), "{operation:?}");
         let detail = || "no".to_owned();
@@ -236,6 +236,7 @@ pub async fn every_operation_has_a_name_and_every_error_has_advice(peer: impl Pe
             StoreError::Quota { detail: detail() },
             StoreError::Binary,
             StoreError::Rejected { action, detail: detail() },
+            StoreError::Throttled { action, detail: detail() },
             StoreError::Unavailable { action, detail: detail() },
         ] {
             for audience in [Audience::Function, Audience::CommandLine] {
@@ -243,6 +244,48 @@ pub async fn every_operation_has_a_name_and_every_error_has_advice(peer: impl Pe
             }
         }
     }
+}
+
+pub async fn a_batch_has_the_current_versions_in_the_order_of_the_names(peer: impl Peer) {
+    let first = peer.create(NAME, "one").await;
+    let other = peer.create("another", "other").await;
+    let store = peer.store();
+    store.put(NAME, &peer.id(2), Label::Staged, &text("two")).await.unwrap();
+    let batch = store.get_batch(&["another", "missing", NAME]).await.unwrap();
+    let ids: Vec<_> = batch.iter().map(|version| version.as_ref().map(|version| version.id.clone())).collect();
+    assert_eq!(ids, [Some(other), None, Some(first)]);
+    store.move_current(NAME, &batch[2].as_ref().unwrap().id, &peer.id(2)).await.unwrap();
+    let batch = store.get_batch(&[NAME]).await.unwrap();
+    let promoted = batch[0].as_ref().expect("the promoted version");
+    assert_eq!((promoted.body.expose(), promoted.labels.has(Label::Staged)), ("two", true));
+    assert_eq!(promoted.arn, store.get(NAME, Selector::Label(Label::Current)).await.unwrap().arn);
+}
+
+pub async fn a_search_finds_each_secret_below_a_prefix_once_and_no_other(peer: impl Peer) {
+    let below: BTreeSet<String> = (0..45).map(|n| format!("myapp/prod/{n:02}/oauth")).collect();
+    for name in
+        below.iter().map(String::as_str).chain(["myapp/prod", "myapp/prodigy", "other/myapp/prod/1", "MYAPP/PROD/1"])
+    {
+        peer.create(name, name).await;
+    }
+    let (mut found, mut pages, mut next) = (Vec::new(), 0, None);
+    loop {
+        let page = peer.store().find("myapp/prod/", next.as_deref()).await.unwrap();
+        assert!(page.found.len() <= BATCH);
+        pages += 1;
+        for secret in page.found {
+            assert_eq!(secret.version.expect("its current version").body.expose(), secret.secret_id);
+            found.push(secret.secret_id);
+        }
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!((found.len(), pages), (below.len(), 3));
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), below);
+    let none = peer.store().find("nobody/", None).await.unwrap();
+    assert!(none.found.is_empty() && none.next.is_none());
 }
 
 /// Runs the suite over a store: `conforms!(module_name, future of a new Peer)`.
@@ -262,6 +305,8 @@ macro_rules! conforms {
             every_version_is_listed_with_the_time_when_it_was_put,
             a_version_fits_up_to_the_size_limit,
             a_secret_has_room_for_the_versions_of_its_limits,
+            a_batch_has_the_current_versions_in_the_order_of_the_names,
+            a_search_finds_each_secret_below_a_prefix_once_and_no_other,
             a_reader_gets_the_same_text,
             no_error_contains_the_text_of_a_version,
             every_operation_has_a_name_and_every_error_has_advice,

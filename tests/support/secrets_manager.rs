@@ -37,6 +37,7 @@ pub const GET: &str = "GetSecretValue";
 pub const PUT: &str = "PutSecretValue";
 pub const MOVE: &str = "UpdateSecretVersionStage";
 pub const LIST: &str = "ListSecretVersionIds";
+pub const BATCH: &str = "BatchGetSecretValue";
 
 /// The server, on its own thread, so that a test can block while the server responds. It stops when it is dropped.
 pub struct FakeSecretsManager {
@@ -56,6 +57,8 @@ pub enum Effect {
     AccessDenied,
     /// `LimitExceededException`. The call is not carried out.
     LimitExceeded,
+    /// `InvalidNextTokenException`, as for a page that has expired.
+    InvalidNextToken,
     /// The connection is closed. The call is not carried out.
     DropBefore,
     /// A lost response: the call is carried out, then the connection is closed.
@@ -127,8 +130,18 @@ pub struct Call {
     pub include_deprecated: bool,
     pub max_results: Option<usize>,
     pub next_token: Option<String>,
+    pub secret_id_list: Vec<String>,
+    pub filters: Vec<Filter>,
     #[serde(deserialize_with = "secret")]
     pub secret_string: Option<Secret>,
+}
+
+/// What a batch searches for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Filter {
+    pub key: String,
+    pub values: Vec<String>,
 }
 
 fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
@@ -283,6 +296,16 @@ impl FakeSecretsManager {
         self.state().faults.push(fault);
     }
 
+    /// Removes all faults.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
+    }
+
+    /// Batches do not return secrets whose names begin so: they name them in `Errors`.
+    pub fn hide_from_batches(&self, prefix: &str) {
+        self.state().hidden_from_batches = Some(prefix.to_owned());
+    }
+
     /// The number of faults that still have calls to affect.
     pub fn faults_left(&self) -> usize {
         self.state().faults.len()
@@ -344,6 +367,7 @@ struct State {
     faults: Vec<Fault>,
     edits: Vec<Edit>,
     lost_move: &'static str,
+    hidden_from_batches: Option<String>,
 }
 
 type Change = Box<dyn FnOnce(&mut Versions, DateTime<Utc>) + Send>;
@@ -469,7 +493,13 @@ impl State {
         now: DateTime<Utc>,
     ) -> Result<Value, ErrorResponse> {
         let id = &call.secret_id;
-        let mut held = self.secrets.values_mut().find(|held| held.name == *id || held.versions.arn() == id);
+        if call.action == BATCH {
+            assert!(edits.is_empty(), "an edit before a batch would be of no particular secret");
+            effect.map_or(Ok(()), |effect| effect.before_call(call))?;
+            let writes_ago = if let Some(Effect::StaleRead(writes)) = effect { writes } else { 0 };
+            return self.batch(call, writes_ago);
+        }
+        let mut held = held_by(&mut self.secrets, id);
         if let Some(held) = &mut held {
             for Edit { change, .. } in edits {
                 held.write(|versions| change(versions, now));
@@ -494,6 +524,90 @@ impl State {
     }
 }
 
+/// A secret by its name or ARN.
+fn held_by<'a>(secrets: &'a mut BTreeMap<String, Held>, id: &str) -> Option<&'a mut Held> {
+    match id.strip_prefix("arn:") {
+        None => secrets.get_mut(id),
+        Some(_) => secrets.values_mut().find(|held| held.versions.arn() == id),
+    }
+}
+
+impl State {
+    /// `BatchGetSecretValue`: by a list of ids, or by the beginnings of names. What cannot be read is in `Errors`.
+    fn batch(&mut self, call: &Call, stale: usize) -> Result<Value, ErrorResponse> {
+        if call.secret_id_list.is_empty() == call.filters.is_empty() {
+            return error(
+                "InvalidParameterException",
+                "Either SecretIdList or Filters must be provided, but not both.",
+            );
+        }
+        if call.secret_id_list.len() > 20 {
+            return error("ValidationException", invalid("secretIdList", "less than or equal to 20"));
+        }
+        let (ids, next): (Vec<String>, Option<String>) = if call.filters.is_empty() {
+            (call.secret_id_list.clone(), None)
+        } else {
+            let [Filter { key, values }] = call.filters.as_slice() else {
+                return error("InvalidParameterException", "this server takes one filter");
+            };
+            if key != "name" {
+                return error("InvalidParameterException", "this server filters by name only");
+            }
+            let max = call.max_results.unwrap_or(20);
+            if !(1..=20).contains(&max) {
+                return error("ValidationException", invalid("maxResults", "less than or equal to 20"));
+            }
+            let after = call.next_token.as_deref().and_then(|token| token.strip_prefix("after "));
+            let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+            let found = self.secrets.range::<str, _>((from, std::ops::Bound::Unbounded));
+            let mut found: Vec<String> = found
+                .filter(|(name, held)| !held.deleted && values.iter().any(|value| name.starts_with(value)))
+                .map(|(name, _)| name.clone())
+                .take(max + 1)
+                .collect();
+            let is_last = found.len() <= max;
+            found.truncate(max);
+            let next = found.last().filter(|_| !is_last).map(|name| format!("after {name}"));
+            (found, next)
+        };
+        let (mut values, mut errors) = (Vec::new(), Vec::new());
+        let hidden = self.hidden_from_batches.clone();
+        for id in ids {
+            let problem = match held_by(&mut self.secrets, &id) {
+                None => ErrorResponse {
+                    status: 400,
+                    code: "ResourceNotFoundException",
+                    message: "Secrets Manager can't find the specified secret.".to_owned(),
+                },
+                Some(_) if hidden.as_ref().is_some_and(|prefix| id.starts_with(prefix)) => ErrorResponse {
+                    status: 400,
+                    code: "DecryptionFailure",
+                    message: "Secrets Manager can't decrypt the protected secret text.".to_owned(),
+                },
+                Some(held) if held.deleted => ErrorResponse {
+                    status: 400,
+                    code: "InvalidRequestException",
+                    message: "You can't perform this operation on the secret because it was marked for deletion."
+                        .to_owned(),
+                },
+                Some(held) => match held.get(&Call::default(), stale) {
+                    Ok(value) => {
+                        values.push(value);
+                        continue;
+                    }
+                    Err(problem) => problem,
+                },
+            };
+            errors.push(json!({ "SecretId": id, "ErrorCode": problem.code, "Message": problem.message }));
+        }
+        let mut response = json!({ "SecretValues": values, "Errors": errors });
+        if let Some(next) = next {
+            response["NextToken"] = next.into();
+        }
+        Ok(response)
+    }
+}
+
 impl Effect {
     /// The error of an effect that prevents the call.
     fn before_call(self, call: &Call) -> Result<(), ErrorResponse> {
@@ -512,6 +626,7 @@ impl Effect {
                 );
                 error("AccessDeniedException", message)
             }
+            Self::InvalidNextToken => error("InvalidNextTokenException", "The NextToken value is invalid."),
             Self::LimitExceeded => error("LimitExceededException", "The quota is exceeded."),
             Self::DropBefore => error("", "never sent"),
             Self::DropAfter | Self::DelayBefore(_) | Self::DelayAfter(_) | Self::StaleRead(_) => Ok(()),

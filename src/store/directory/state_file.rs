@@ -1,6 +1,7 @@
 //! The file of one secret: names, the lock, reading, and replacing by renaming. Knows permissions and limits, not what a secret means.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::OpenOptionsExt,
@@ -128,6 +129,26 @@ impl StateFile {
             StoreError::Unavailable { action: "write", detail }
         })
     }
+}
+
+/// The first `most` names of secrets in a folder that `is_wanted` accepts, in alphabetical order. Memory does not grow with the number
+/// of files.
+pub(super) fn names(root: &Path, most: usize, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, StoreError> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(root).map_err(|error| failed("read", root, &error))? {
+        let entry = entry.map_err(|error| failed("read", root, &error))?;
+        let file = entry.file_name();
+        let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".json")) else { continue };
+        let name = name.replace("%2F", "/");
+        // Not a file of ours if its name cannot be that of a secret.
+        if is_wanted(&name) && StateFile::of(root, &name).is_ok_and(|state| state.path.file_name() == Some(&file)) {
+            names.insert(name);
+        }
+        if names.len() > most {
+            names.pop_last();
+        }
+    }
+    Ok(names.into_iter().collect())
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
