@@ -2,9 +2,11 @@
 //! `main.rs`.
 
 pub mod event;
+pub mod event_bus;
 pub mod handler;
 pub mod log;
 pub mod metrics;
+pub mod notice;
 pub mod report;
 pub mod settings;
 pub mod start;

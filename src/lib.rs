@@ -41,11 +41,12 @@
 //! | `token_secret` | the JSON of a token secret: read, and written back with new tokens |
 //! | `oauth` | the exchange: grant, client, request, response |
 //! | `store` | versions and labels: the trait, Secrets Manager, a local directory |
-//! | `protocol` | the order of IO, and the decisions without IO |
+//! | `protocol` | the order of IO for one secret, and the decisions without IO |
+//! | `sweep` | one invocation for many secrets: which are due, and in which order they run |
 //! | `lambda` | events, reports, the log, metrics, settings |
 //! | `reader` | the other side: [`Reader`] reads what the refresher writes |
 //!
-//! Imports go one way: `lambda` → `protocol` → `oauth`, `store` → `token_secret` → `secret`, and `reader` → `store`. `oauth` and `store`
+//! Imports go one way: `lambda` → `sweep` → `protocol` → `oauth`, `store` → `token_secret` → `secret`, and `reader` → `store`. `oauth` and `store`
 //! do not know each other, nor do `reader` and `protocol`.
 
 pub mod clock;
@@ -71,3 +72,5 @@ pub mod lambda;
 pub mod oauth;
 #[cfg(feature = "refresher")]
 pub mod protocol;
+#[cfg(feature = "refresher")]
+pub mod sweep;

@@ -13,8 +13,8 @@ use token_refresher::{
     http_client::HttpClients,
     lambda::{
         handler::Handler,
-        log::{self, Failure, RunEnd, Sink},
-        report::Report,
+        log::{self, Failure, RunEnd, RunMetrics, Sink},
+        report::Response,
         start,
     },
     protocol::{Error, observation::Observed},
@@ -50,7 +50,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn respond<S: SecretStore>(handler: &Handler<S>, event: LambdaEvent<Value>) -> Result<Report, Diagnostic> {
+async fn respond<S: SecretStore>(handler: &Handler<S>, event: LambdaEvent<Value>) -> Result<Response, Diagnostic> {
     let deadline = i64::try_from(event.context.deadline).ok().and_then(DateTime::from_timestamp_millis);
     let report = crash::catch(handler.handle(&event.payload, deadline.unwrap_or_default())).await;
     if let Some(report) = report {
@@ -65,7 +65,8 @@ async fn respond<S: SecretStore>(handler: &Handler<S>, event: LambdaEvent<Value>
     log::log_run(&RunEnd {
         result: Err(&failure),
         secret_id: None,
-        dry: false,
+        metrics: RunMetrics::OfOne,
+        is_quiet: false,
         observed: Observed::default(),
         duration: TimeDelta::zero(),
         at: Utc::now(),

@@ -17,14 +17,15 @@ use tracing::warn;
 
 use crate::{
     clock::Clock,
+    error::Advice,
     oauth::{
         client::Client,
         exchanger::{Exchange, Exchanger},
         grant::Grant,
         response::{ErrorResponse, IssuedTokens, TokenResponse, TransportError},
     },
-    store::{Label, SecretStore, Selector, StoreError, Version, VersionId},
-    token_secret::TokenSecret,
+    store::{Label, Operation, SecretStore, Selector, StoreError, Version, VersionId},
+    token_secret::{SecretProblem, TokenSecret},
 };
 
 mod call;
@@ -45,6 +46,8 @@ pub mod outcome;
 mod promote;
 mod publish;
 pub mod record;
+mod scan;
+mod shared;
 mod stage;
 
 use claim::{Attempt, ClaimResult};
@@ -58,6 +61,8 @@ use observation::Observation;
 pub use options::{Mode, Options, Request};
 use outcome::{Completed, Outcome, Reason};
 use record::{Claim, Record};
+pub use scan::ScanResult;
+pub use shared::Shared;
 use stage::UnstoredTokens;
 
 /// Keeps tokens alive: one for the life of a process.
@@ -122,14 +127,53 @@ impl<S: SecretStore> Refresher<S> {
         }
     }
 
+    /// The store.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The way to exchange grants.
+    pub const fn exchanger(&self) -> &Exchanger {
+        &self.exchanger
+    }
+
+    /// The clock.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// Runs once for one secret. `observation` collects what the log and the metrics need, however the run ends.
     ///
     /// # Errors
     ///
     /// [`Error`], grouped by remedy. AWSCURRENT is unchanged or holds newer tokens.
     pub async fn run(&self, request: Request<'_>, observation: &Observation) -> Result<Completed, Error> {
+        self.run_with(None, request, observation).await
+    }
+
+    /// The same for a run in a sweep.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::run`].
+    pub async fn run_in_sweep(
+        &self,
+        shared: &Shared,
+        request: Request<'_>,
+        observation: &Observation,
+    ) -> Result<Completed, Error> {
+        self.run_with(Some(shared), request, observation).await
+    }
+
+    async fn run_with(
+        &self,
+        shared: Option<&Shared>,
+        request: Request<'_>,
+        observation: &Observation,
+    ) -> Result<Completed, Error> {
         let deadline = decision::deadline(request.deadline, self.clock.now());
-        let run = Run { refresher: self, secret_id: request.secret_id, mode: request.mode, deadline, observation };
+        let Request { secret_id, mode, .. } = request;
+        let run = Run { refresher: self, secret_id, mode, deadline, observation, shared };
         if *run.mode == Mode::DryRun {
             return run.dry().await;
         }
@@ -148,6 +192,8 @@ struct Run<'a, S> {
     mode: &'a Mode,
     deadline: DateTime<Utc>,
     observation: &'a Observation,
+    /// What it shares with the other runs of a sweep.
+    shared: Option<&'a Shared>,
 }
 
 impl<S: SecretStore> Run<'_, S> {
@@ -181,7 +227,7 @@ impl<S: SecretStore> Run<'_, S> {
         };
 
         let sent_at = self.now();
-        if self.deadline - sent_at < decision::TWO_WRITES {
+        if self.deadline - sent_at < self.time_for_writes() {
             self.end_claim(&due, &attempt).await;
             return Err(self.too_little_time("to send the refresh token and write the new tokens"));
         }
@@ -190,7 +236,7 @@ impl<S: SecretStore> Run<'_, S> {
             grant: due.grant.clone(),
             access_token: current.token.tokens.access_token.clone(),
             // Waiting costs little. Giving up may cost a new consent, because the token may be spent.
-            deadline: self.deadline - decision::TWO_WRITES,
+            deadline: self.deadline - self.time_for_writes(),
         };
         let response = self.refresher.exchanger.exchange(exchange).await;
         self.observation.exchange(self.now() - sent_at);
@@ -276,6 +322,7 @@ impl<S: SecretStore> Run<'_, S> {
             body,
         });
         let staged = self.stage(in_memory.item()).await?;
+        self.observation.grant_ends_at(decision::grant_ends_soon(&current.token, &staged.ours.token, self.now()));
         let promoted =
             self.promote_newest(in_memory.item(), staged, current.clone(), reason, Outcome::Refreshed).await?;
         in_memory.done();
@@ -284,22 +331,26 @@ impl<S: SecretStore> Run<'_, S> {
 
     async fn read_current(&self) -> Result<TokenVersion, Error> {
         let version = self.get(Selector::Label(Label::Current)).await.map_err(|error| self.store_error(error))?;
-        let current = self.token_version(version)?;
+        let current = self.token_version(&version)?;
         self.observation.current(&current.token);
         Ok(current)
     }
 
-    fn token_version(&self, version: Version) -> Result<TokenVersion, Error> {
-        match TokenSecret::parse_with(version.body.expose(), &self.refresher.options.member_names) {
+    fn token_version(&self, version: &Version) -> Result<TokenVersion, Error> {
+        match self.parse(version) {
             Ok(token) => Ok(TokenVersion {
-                arn: version.arn,
-                id: version.id,
+                arn: version.arn.clone(),
+                id: version.id.clone(),
                 bytes: version.body.expose().len(),
                 has_staged_label: version.labels.has(Label::Staged),
                 token,
             }),
             Err(problem) => Err(self.invalid(format!("{problem} (version {})", version.id))),
         }
+    }
+
+    fn parse(&self, version: &Version) -> Result<TokenSecret, SecretProblem> {
+        TokenSecret::parse_with(version.body.expose(), &self.refresher.options.member_names)
     }
 
     fn decide(&self, current: &TokenVersion) -> Decision {
@@ -338,7 +389,10 @@ impl<S: SecretStore> Run<'_, S> {
         let record = Record::Refusal { attempt: attempt.number, refusal: refusal.clone() };
         let text = record.to_text(&due.key, &record::holder());
         match self.put(&due.key.refusal(due.client_digest, self.now()), Label::Claim, &text).await {
-            Ok(()) => true,
+            Ok(()) => {
+                self.observation.recorded_refusal();
+                true
+            }
             // Another forced run was refused before, within the same six hours.
             Err(StoreError::Exists) => false,
             Err(error) => {
@@ -372,8 +426,27 @@ impl<S: SecretStore> Run<'_, S> {
         }
     }
 
+    /// The time that two writes need. In a sweep they may wait for those of other runs.
+    fn time_for_writes(&self) -> TimeDelta {
+        if self.shared.is_some() { decision::TWO_WRITES_IN_SWEEP } else { decision::TWO_WRITES }
+    }
+
     fn too_little_time(&self, purpose: &str) -> Error {
         let left = (self.deadline - self.now()).max(TimeDelta::zero());
+        if self.shared.is_some() {
+            return Error::StoreUnavailable {
+                secret_id: self.secret_id.to_owned(),
+                action: self.refresher.store.action(Operation::Put),
+                detail: format!(
+                    "{} ms are left for this run, too little {purpose} safely; nothing was sent",
+                    left.num_milliseconds()
+                ),
+                advice: Advice::new(
+                    "the next sweep tries again; if this persists, raise the function's timeout or WRITES_PER_SECOND",
+                ),
+                staged: None,
+            };
+        }
         Error::InvalidConfiguration {
             problem: format!(
                 "{} ms are left of the invocation, too little {purpose} safely (secret `{}`); nothing was sent: raise the \

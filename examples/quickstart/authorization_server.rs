@@ -1,7 +1,7 @@
 //! A small authorization server on loopback. Its refresh tokens are single-use: a second use revokes all tokens of the grant.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     convert::Infallible,
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,9 +23,10 @@ pub struct AuthorizationServer {
 #[derive(Default)]
 struct State {
     issued: u32,
-    /// The valid refresh token. `None` after a revocation.
-    live: Option<String>,
-    spent: HashSet<String>,
+    grants: u32,
+    /// The grant of each valid refresh token, and of each spent one.
+    live: HashMap<String, u32>,
+    spent: HashMap<String, u32>,
     exchanges: usize,
 }
 
@@ -52,12 +53,15 @@ impl AuthorizationServer {
 
     /// A person consents. Returns the first refresh token.
     pub fn consent(&self) -> String {
-        self.state().issue()
+        let mut state = self.state();
+        state.grants += 1;
+        let grant = state.grants;
+        state.issue(grant)
     }
 
-    /// The person withdraws the consent.
+    /// The person withdraws all consents.
     pub fn withdraw_consent(&self) {
-        self.state().live = None;
+        self.state().live.clear();
     }
 
     /// The number of exchange requests so far.
@@ -71,23 +75,21 @@ impl AuthorizationServer {
 }
 
 impl State {
-    fn issue(&mut self) -> String {
+    fn issue(&mut self, grant: u32) -> String {
         self.issued += 1;
         let token = format!("refresh-token-{}", self.issued);
-        self.live = Some(token.clone());
+        self.live.insert(token.clone(), grant);
         token
     }
 
     fn exchange(&mut self, token: &str) -> Option<String> {
         self.exchanges += 1;
-        if self.spent.contains(token) {
-            self.live = None;
+        if let Some(revoked) = self.spent.get(token) {
+            self.live.retain(|_, grant| grant != revoked);
         }
-        if self.live.as_deref() != Some(token) {
-            return None;
-        }
-        self.spent.insert(token.to_owned());
-        Some(self.issue())
+        let grant = self.live.remove(token)?;
+        self.spent.insert(token.to_owned(), grant);
+        Some(self.issue(grant))
     }
 }
 

@@ -19,8 +19,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use token_refresher::{
     clock::Clock,
+    error::InvalidSetting,
     http_client::HttpClients,
-    lambda::{handler::Handler, report::Report, settings::Settings},
+    lambda::{
+        handler::Handler,
+        report::{Report, Response, SweepReport},
+        settings::Settings,
+    },
     oauth::exchanger::Exchanger,
     protocol::{Error, outcome::Outcome},
     secret::Secret,
@@ -32,6 +37,9 @@ mod authorization_server;
 mod watched_store;
 
 const SECRET_ID: &str = "quickstart/token";
+/// The tokens of the sweep, and the secrets of their clients.
+const MANY: &str = "quickstart/customers/";
+const CLIENTS: &str = "quickstart/clients/";
 const TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(1);
 
 #[tokio::main(flavor = "current_thread")]
@@ -60,6 +68,8 @@ async fn main() -> Result<ExitCode> {
 
     demo.store.put_value(SECRET_ID, &old_copy).await?;
     demo.step("an old copy pasted back over them", json!({}), "recovered", 0).await?;
+
+    demo.many_in_one_tick().await?;
 
     demo.until_due();
     demo.provider.withdraw_consent();
@@ -115,10 +125,48 @@ impl Demonstration {
 
     /// Handles one event, like a new instance of the function.
     async fn handle(&self, store: WatchedStore, event: Value) -> Result<Report, Error> {
-        let settings = Settings::from_vars(|name| (name == "SECRET_ID").then(|| SECRET_ID.to_owned()))?;
+        let response = self.handler(store, SECRET_ID)?.handle(&event, self.deadline()).await?;
+        Ok(response.into_report().expect("the settings name one secret"))
+    }
+
+    fn handler(&self, store: WatchedStore, secret_id: &str) -> Result<Handler<WatchedStore>, InvalidSetting> {
+        let settings = Settings::from_vars(|name| (name == "SECRET_ID").then(|| secret_id.to_owned()))?;
         let exchanger = Exchanger::over_http(self.http.clone(), self.clock.clone());
-        let handler = Handler::new(store, exchanger, self.clock.clone(), settings);
-        handler.handle(&event, self.deadline()).await
+        Ok(Handler::new(store, exchanger, self.clock.clone(), settings))
+    }
+
+    /// One tick for fifty tokens of five clients: a sweep.
+    async fn many_in_one_tick(&mut self) -> Result<()> {
+        for n in 0..5 {
+            let client = json!({
+                "tokenEndpoint": self.provider.url(),
+                "clientId": format!("client {n}"),
+                "clientSecret": format!("secret of client {n}"),
+            });
+            self.store.create(&format!("{CLIENTS}{n}"), &Secret::from(client.to_string())).await?;
+        }
+        for n in 0..50 {
+            let token = json!({
+                "refreshToken": self.provider.consent(),
+                "clientCredentialsSecretId": format!("{CLIENTS}{}", n % 5),
+            });
+            self.store.create(&format!("{MANY}{n:02}"), &Secret::from(token.to_string())).await?;
+        }
+        let store = WatchedStore::new(&self.store);
+        let handler = self.handler(store.clone(), &format!("{MANY}*"))?;
+        for (step, expected, exchanges) in
+            [("a sweep: fifty tokens of five clients", "50 refreshed", 50), ("  the next sweep", "50 skipped", 0)]
+        {
+            let calls = store.calls();
+            let before = self.before().await?;
+            let outcome = match handler.handle(&json!({}), self.deadline()).await {
+                Ok(Response::Sweep(report)) => describe(&report),
+                Ok(Response::Run(report)) => name(&Ok(*report)),
+                Err(error) => name(&Err(error)),
+            };
+            self.print(step, &outcome, store.calls() - calls, &before, (expected, exchanges)).await?;
+        }
+        Ok(())
     }
 
     fn deadline(&self) -> DateTime<Utc> {
@@ -138,7 +186,7 @@ impl Demonstration {
     async fn eight_at_once(&mut self) -> Result<()> {
         let before = self.before().await?;
         let store = WatchedStore::new(&self.store);
-        let run = || self.handle(store.clone(), json!({}));
+        let run = || Box::pin(self.handle(store.clone(), json!({})));
         let results: [_; 8] = tokio::join!(run(), run(), run(), run(), run(), run(), run(), run()).into();
         let mut outcomes = BTreeMap::<String, usize>::new();
         for result in results {
@@ -175,7 +223,7 @@ impl Demonstration {
     ) -> Result<()> {
         let ms = before.started.elapsed().as_millis();
         let exchanges = self.provider.exchanges() - before.exchanges;
-        let versions = self.store.list(SECRET_ID).await?.len() - before.versions;
+        let versions = self.versions().await? - before.versions;
         let is_expected = (outcome, exchanges) == expected;
         self.unexpected += usize::from(!is_expected);
         let note = if is_expected { "" } else { "  <- unexpected" };
@@ -184,11 +232,22 @@ impl Demonstration {
     }
 
     async fn before(&self) -> Result<Before> {
-        Ok(Before {
-            started: Instant::now(),
-            exchanges: self.provider.exchanges(),
-            versions: self.store.list(SECRET_ID).await?.len(),
-        })
+        Ok(Before { started: Instant::now(), exchanges: self.provider.exchanges(), versions: self.versions().await? })
+    }
+
+    /// The number of versions of all secrets.
+    async fn versions(&self) -> Result<usize> {
+        let (mut versions, mut page) = (0, None);
+        loop {
+            let found = self.store.find("quickstart/", page.as_deref()).await?;
+            for secret in found.found {
+                versions += self.store.list(&secret.secret_id).await?.len();
+            }
+            page = found.next;
+            if page.is_none() {
+                return Ok(versions);
+            }
+        }
     }
 
     async fn current(&self) -> Result<Secret> {
@@ -210,6 +269,18 @@ struct Before {
     started: Instant,
     exchanges: usize,
     versions: usize,
+}
+
+/// The counts that are not zero.
+fn describe(report: &SweepReport) -> String {
+    let counts = [
+        (report.refreshed.unwrap_or_default(), "refreshed"),
+        (report.skipped, "skipped"),
+        (report.failed, "failed"),
+        (report.not_reached, "not reached"),
+    ];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    counts.map(|(count, name)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
 }
 
 /// The outcome, or the error type.

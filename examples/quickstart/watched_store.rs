@@ -9,7 +9,7 @@ use token_refresher::{
     error::Advice,
     secret::Secret,
     store::{
-        Label, Limits, Listed, Operation, SecretStore, Selector, StoreError, Version, VersionId,
+        Label, Limits, Listed, Operation, Page, SecretStore, Selector, StoreError, Version, VersionId,
         directory::DirectoryStore,
     },
 };
@@ -88,5 +88,13 @@ impl SecretStore for WatchedStore {
 
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         self.watched(self.inner.list(secret_id)).await
+    }
+
+    async fn get_batch(&self, secret_ids: &[&str]) -> Result<Vec<Option<Version>>, StoreError> {
+        self.watched(self.inner.get_batch(secret_ids)).await
+    }
+
+    async fn find(&self, prefix: &str, page: Option<&str>) -> Result<Page, StoreError> {
+        self.watched(self.inner.find(prefix, page)).await
     }
 }

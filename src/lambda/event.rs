@@ -6,14 +6,15 @@ use serde_json::{Map, Value};
 use crate::{
     protocol::{Error, Mode},
     sanitize::sanitize_line,
+    sweep::targets::{MAX_SECRET_ID_CHARS, Targets},
 };
 
 /// What an event asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The secret; `None`: the one that `SECRET_ID` names.
-    pub secret_id: Option<String>,
-    /// How to treat it.
+    /// The secret, or the prefix; `None`: those of `SECRET_ID`.
+    pub targets: Option<Targets>,
+    /// How to treat them.
     pub mode: Mode,
 }
 
@@ -30,9 +31,6 @@ const ROTATION_MEMBERS: [&str; 2] = ["Step", "ClientRequestToken"];
 /// `EventBridge` Scheduler's context attributes (`<aws.scheduler.attempt-number>`, …) go into members of these names.
 const SCHEDULER_PREFIX: &str = "scheduler";
 
-/// The longest name or ARN of a secret (`SecretId`, Secrets Manager API).
-const MAX_SECRET_ID_CHARS: usize = 2048;
-
 impl Event {
     /// Reads an event.
     ///
@@ -41,7 +39,7 @@ impl Event {
     /// [`Error::InvalidEvent`] names the member that was not understood.
     pub fn parse(event: &Value) -> Result<Self, Error> {
         let members = match event {
-            Value::Null => return Ok(Self { secret_id: None, mode: Mode::Scheduled }),
+            Value::Null => return Ok(Self { targets: None, mode: Mode::Scheduled }),
             Value::Object(members) => members,
             other => {
                 return Err(invalid(format!("the event is {}, where a JSON object is wanted", kind(other))));
@@ -88,7 +86,7 @@ impl Event {
         let is_schedule =
             SCHEDULE_SOURCES.contains(&source) || members.get("detail-type").is_some_and(|kind| kind == SCHEDULED);
         match (detail.is_empty(), is_schedule) {
-            (true, true) => Ok(Self { secret_id: None, mode: Mode::Scheduled }),
+            (true, true) => Ok(Self { targets: None, mode: Mode::Scheduled }),
             (true, false) => Err(invalid(format!(
                 "the event of `{shown}` is not a schedule, and its `detail` is empty; put `secretId` or `force` into `detail`"
             ))),
@@ -124,7 +122,9 @@ impl Event {
             (false, None, true) => Mode::DryRun,
             (false, None, false) => Mode::Scheduled,
         };
-        Ok(Self { secret_id, mode })
+        let targets = secret_id.map(|secret_id| Targets::parse_one(&secret_id)).transpose();
+        let targets = targets.map_err(|problem| invalid(format!("the event's `secretId` {problem}")))?;
+        Ok(Self { targets, mode })
     }
 }
 
@@ -227,8 +227,23 @@ mod tests {
             (json!({"secretId": "crm", "dryRun": true}), Some("crm"), Mode::DryRun),
             (json!({"dryRun": false, "force": true}), None, forced(None)),
         ] {
-            let expected = Event { secret_id: secret_id.map(str::to_owned), mode };
+            let expected = Event { targets: secret_id.map(|name| Targets::One(name.to_owned())), mode };
             assert_eq!(Event::parse(&event), Ok(expected), "{event}");
+        }
+    }
+
+    #[test]
+    fn a_secret_id_may_be_a_prefix() {
+        let event = Event::parse(&json!({"secretId": "myapp/prod/*", "dryRun": true})).unwrap();
+        assert_eq!(event.targets.unwrap().describe(), "myapp/prod/*");
+        for (secret_id, problem) in [
+            ("a,b", "the event's `secretId` contains a comma"),
+            ("*", "the event's `secretId` contains \"*\" alone"),
+            ("a*b", "the event's `secretId` contains a \"*\" that is not at the end of a name"),
+            ("a b", "the event's `secretId` contains white space"),
+        ] {
+            let error = Event::parse(&json!({"secretId": secret_id})).unwrap_err().to_string();
+            assert!(error.starts_with(problem), "{error}");
         }
     }
 

@@ -1,34 +1,64 @@
-//! One event in, one report or error out, and one log line in both cases. Knows neither the Lambda runtime nor AWS.
+//! One event in, one report or error out, and log lines in both cases. Knows neither the Lambda runtime nor AWS.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use super::{
     event::Event,
-    log::{self, Failure, RunEnd},
-    report::Report,
+    event_bus::{EventBus, warn_of},
+    log::{self, Failure, RunEnd, RunMetrics, SweepEnd},
+    notice::Notice,
+    report::{Report, Response, SweepReport},
     settings::Settings,
 };
 use crate::{
     clock::Clock,
     oauth::exchanger::Exchanger,
-    protocol::{Error, Mode, Refresher, Request, observation::Observation},
-    store::SecretStore,
+    protocol::{Error, Mode, Refresher, Request, decision, observation::Observation, outcome::Outcome},
+    sanitize::sanitize_line,
+    store::{SecretStore, paced::PacedStore},
+    sweep::{
+        MAX_SWEEP, SecretEnd, SweepRequest, Sweeper,
+        targets::{Many, Targets},
+    },
 };
+
+/// How long notices of a sweep wait after they could not be put.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
 /// Handles events: one for the life of a process.
 #[derive(Debug)]
 pub struct Handler<S> {
-    default_secret_id: Option<String>,
+    default_targets: Option<Targets>,
+    metrics_by_secret: bool,
     clock: Clock,
-    refresher: Refresher<S>,
+    refresher: Refresher<PacedStore<S>>,
+    sweeper: Sweeper,
+    event_bus: Option<EventBus>,
 }
 
 impl<S: SecretStore> Handler<S> {
     /// A handler over a store, a way to exchange grants, and a clock.
     pub fn new(store: S, exchanger: Exchanger, clock: Clock, settings: Settings) -> Self {
+        let store = PacedStore::new(store, settings.writes_per_second, clock.clone());
+        let sweeper = Sweeper::new(store.writes().clone());
         let refresher = Refresher::new(store, exchanger, clock.clone(), settings.options);
-        Self { default_secret_id: settings.secret_id, clock, refresher }
+        Self {
+            default_targets: settings.targets,
+            metrics_by_secret: settings.metrics_by_secret,
+            clock,
+            refresher,
+            sweeper,
+            event_bus: None,
+        }
+    }
+
+    /// Also puts events on this bus.
+    #[must_use]
+    pub fn with_event_bus(self, event_bus: EventBus) -> Self {
+        Self { event_bus: Some(event_bus), ..self }
     }
 
     /// Handles one event of an invocation that ends at `deadline`.
@@ -36,44 +66,159 @@ impl<S: SecretStore> Handler<S> {
     /// # Errors
     ///
     /// [`Error`], grouped by remedy.
-    pub async fn handle(&self, event: &Value, deadline: DateTime<Utc>) -> Result<Report, Error> {
-        let (started_at, observation) = (self.clock.now(), Observation::default());
-        let event = Event::parse(event);
-        let named = event.as_ref().ok().and_then(|event| event.secret_id.clone());
-        let secret_id = named.or_else(|| self.default_secret_id.clone());
-        let dry = event.as_ref().is_ok_and(|event| event.mode == Mode::DryRun);
-        let result = match event {
-            Ok(event) => self.run(secret_id.as_deref(), &event.mode, deadline, &observation).await,
-            Err(error) => Err(error),
+    pub async fn handle(&self, event: &Value, deadline: DateTime<Utc>) -> Result<Response, Error> {
+        // Some emulators send an impossible one.
+        let deadline = decision::deadline(deadline, self.clock.now());
+        let (targets, mode) = match Event::parse(event).and_then(|event| self.targets_of(event)) {
+            Ok(found) => found,
+            Err(error) => return Err(self.failed_before_run(error)),
         };
-        let ended_at = self.clock.now();
-        let failure = result.as_ref().map_err(Failure::from);
-        log::log_run(&RunEnd {
-            result: failure.as_ref().copied(),
-            secret_id: secret_id.as_deref(),
-            dry,
-            observed: observation.observed(),
-            duration: ended_at - started_at,
-            at: ended_at,
-        });
-        result
+        match &targets {
+            Targets::One(secret_id) => {
+                // Boxed, like the sweep: a run's future contains those of all its calls, too much for some stacks in a debug build.
+                let report = Box::pin(self.run(secret_id, &mode, deadline)).await?;
+                Ok(Response::Run(Box::new(report)))
+            }
+            Targets::Many(many) => {
+                let report = Box::pin(self.sweep(many, mode == Mode::DryRun, deadline)).await?;
+                Ok(Response::Sweep(Box::new(report)))
+            }
+        }
     }
 
-    async fn run(
-        &self,
-        secret_id: Option<&str>,
-        mode: &Mode,
-        deadline: DateTime<Utc>,
-        observation: &Observation,
-    ) -> Result<Report, Error> {
-        let Some(secret_id) = secret_id else {
+    /// What an event is for: what it names itself, or else what `SECRET_ID` names.
+    fn targets_of(&self, event: Event) -> Result<(Targets, Mode), Error> {
+        let Some(targets) = event.targets.or_else(|| self.default_targets.clone()) else {
             return Err(Error::InvalidConfiguration {
                 problem: "no secret is named: set SECRET_ID to its name or ARN, or give the event a `secretId`"
                     .to_owned(),
             });
         };
-        // Boxed: the run's future contains those of all its calls, too much for some stacks in a debug build.
-        let completed = Box::pin(self.refresher.run(Request { secret_id, mode, deadline }, observation)).await?;
-        Ok(Report::new(secret_id, completed, self.clock.now()))
+        if let (Targets::Many(_), Mode::Forced { .. }) = (&targets, &event.mode) {
+            return Err(Error::InvalidEvent {
+                problem: format!(
+                    "`force` needs one secret, but `{}` can be several; name one: {{\"secretId\": \"...\", \"force\": true}}",
+                    sanitize_line(&targets.describe(), 256)
+                ),
+            });
+        }
+        Ok((targets, event.mode))
+    }
+
+    async fn run(&self, secret_id: &str, mode: &Mode, deadline: DateTime<Utc>) -> Result<Report, Error> {
+        let (started_at, observation) = (self.clock.now(), Observation::default());
+        let completed = self.refresher.run(Request { secret_id, mode, deadline }, &observation).await;
+        let (ended_at, observed) = (self.clock.now(), observation.observed());
+        let notice = Notice::of(secret_id, completed.as_ref(), &observed);
+        let result = completed.map(|completed| Report::new(secret_id, completed, ended_at));
+        let failure = result.as_ref().map_err(Failure::from);
+        log::log_run(&RunEnd {
+            result: failure.as_ref().copied(),
+            secret_id: Some(secret_id),
+            metrics: if *mode == Mode::DryRun { RunMetrics::None } else { RunMetrics::OfOne },
+            is_quiet: false,
+            observed,
+            duration: ended_at - started_at,
+            at: ended_at,
+        });
+        if let (Some(event_bus), Some(notice)) = (&self.event_bus, notice) {
+            let mut notices = vec![notice];
+            if let Err(problem) = event_bus.put(&mut notices, deadline).await {
+                warn_of(&notices, &problem);
+            }
+        }
+        result
+    }
+
+    async fn sweep(&self, targets: &Many, dry: bool, deadline: DateTime<Utc>) -> Result<SweepReport, Error> {
+        let started_at = self.clock.now();
+        let (notices, received) = tokio::sync::mpsc::unbounded_channel();
+        let swept = async {
+            // Moved in, so that the channel is closed when the sweep ends.
+            let notices = notices;
+            let on_end = |end: &SecretEnd<'_>| {
+                self.log_secret(end, dry);
+                if let Some(notice) = Notice::of(end.secret_id, end.result, &end.observed) {
+                    let _ = notices.send(notice);
+                }
+            };
+            self.sweeper.sweep(&self.refresher, SweepRequest { targets, dry, deadline }, &on_end).await
+        };
+        // Not beyond the next tick, however long the invocation may last.
+        let events_end_at = deadline.min(started_at + MAX_SWEEP + TimeDelta::seconds(1));
+        let (swept, ()) = tokio::join!(swept, self.put_notices(received, events_end_at));
+        let summary = swept?;
+        let ended_at = self.clock.now();
+        let (earliest, expired, calls) = (summary.earliest, summary.expired, summary.calls);
+        let report = SweepReport::new(summary, dry, ended_at);
+        log::log_sweep(&SweepEnd {
+            report: &report,
+            earliest,
+            expired,
+            calls,
+            duration: ended_at - started_at,
+            at: ended_at,
+        });
+        Ok(report)
+    }
+
+    /// Puts notices on the event bus as they come, as many at once as have come meanwhile. If that fails, they wait, and the others with
+    /// them. When the sweep has ended, they have one last try.
+    async fn put_notices(&self, mut received: tokio::sync::mpsc::UnboundedReceiver<Notice>, deadline: DateTime<Utc>) {
+        let mut notices = Vec::new();
+        let mut problem: Option<String> = None;
+        while received.recv_many(&mut notices, EventBus::MAX_EVENTS).await > 0 {
+            if let Some(event_bus) = &self.event_bus {
+                while problem.is_none()
+                    && let Err(error) = event_bus.put(&mut notices, deadline).await
+                {
+                    // Closed: the sweep has ended, and the response must not wait.
+                    if received.is_closed() {
+                        problem = Some(error);
+                    } else {
+                        self.clock.sleep(PAUSE_AFTER_FAILURE).await;
+                    }
+                }
+                if let Some(problem) = &problem {
+                    warn_of(&notices, problem);
+                }
+            }
+            notices.clear();
+        }
+    }
+
+    /// Logs how a secret of a sweep ended, unless it was merely skipped.
+    fn log_secret(&self, end: &SecretEnd<'_>, dry: bool) {
+        let is_skip = end.result.is_ok_and(|completed| completed.outcome == Outcome::Skipped);
+        let is_quiet = is_skip && end.observed.warnings.is_empty();
+        if is_quiet && (dry || !self.metrics_by_secret) {
+            return;
+        }
+        let report = end.result.map(|completed| Report::new(end.secret_id, completed.clone(), end.at));
+        let failure = report.as_ref().map_err(|error| Failure::from(*error));
+        log::log_run(&RunEnd {
+            result: failure.as_ref().copied(),
+            secret_id: Some(end.secret_id),
+            metrics: if dry { RunMetrics::None } else { RunMetrics::InSweep { by_secret: self.metrics_by_secret } },
+            is_quiet,
+            observed: end.observed.clone(),
+            duration: end.duration,
+            at: end.at,
+        });
+    }
+
+    /// Logs an error for which no run was begun.
+    fn failed_before_run(&self, error: Error) -> Error {
+        let at = self.clock.now();
+        log::log_run(&RunEnd {
+            result: Err(&Failure::from(&error)),
+            secret_id: None,
+            metrics: RunMetrics::OfOne,
+            is_quiet: false,
+            observed: Observation::default().observed(),
+            duration: TimeDelta::zero(),
+            at,
+        });
+        error
     }
 }

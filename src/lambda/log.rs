@@ -12,7 +12,7 @@ use std::{
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
-use tracing::{error, info, level_filters::LevelFilter};
+use tracing::{error, info, level_filters::LevelFilter, warn};
 use tracing_subscriber::{
     Layer,
     filter::Targets,
@@ -23,11 +23,12 @@ use tracing_subscriber::{
 
 use super::{
     metrics::{Metrics, seconds_until},
-    report::Report,
+    report::{Report, SweepReport},
 };
 use crate::{
     error::{Audience, ErrorType, InvalidSetting},
     protocol::{Error, observation::Observed},
+    sweep::summary::Expiries,
 };
 
 /// Lambda's levels, from the most to the least verbose.
@@ -76,10 +77,43 @@ pub struct RunEnd<'a> {
     pub result: Result<&'a Report, &'a Failure<'a>>,
     /// The token secret, if one is named.
     pub secret_id: Option<&'a str>,
-    /// Whether it was a dry run: those have no metrics.
-    pub dry: bool,
+    /// Which metrics its line has.
+    pub metrics: RunMetrics,
+    /// Whether it has only metrics, and no line of its own: a skip in a sweep.
+    pub is_quiet: bool,
     /// What was observed of it.
     pub observed: Observed,
+    /// How long it took.
+    pub duration: TimeDelta,
+    /// When it ended.
+    pub at: DateTime<Utc>,
+}
+
+/// Which metrics the line of a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunMetrics {
+    /// None: a dry run.
+    None,
+    /// Those of a run for one secret.
+    OfOne,
+    /// Those of a run in a sweep: the sweep's line counts the outcomes.
+    InSweep {
+        /// Whether there are metrics for each secret.
+        by_secret: bool,
+    },
+}
+
+/// How a sweep ended.
+#[derive(Clone, Debug)]
+pub struct SweepEnd<'a> {
+    /// Its report.
+    pub report: &'a SweepReport,
+    /// The earliest expiries.
+    pub earliest: Expiries,
+    /// How many access tokens have expired.
+    pub expired: usize,
+    /// Calls to the store.
+    pub calls: u64,
     /// How long it took.
     pub duration: TimeDelta,
     /// When it ended.
@@ -168,16 +202,40 @@ pub fn start(var: impl Fn(&str) -> Option<String>, sink: Sink) -> Result<(), Inv
 /// Logs how a run ended, with its metrics.
 pub fn log_run(end: &RunEnd<'_>) {
     let Some(log) = LOG.get() else { return };
-    if log.format == Format::Text {
+    if log.format == Format::Text && !end.is_quiet {
         log_text(end);
     }
-    for line in log.lines(end) {
-        if let Ok(mut text) = serde_json::to_string(&line) {
-            text.push('\n');
-            // In one write, so that no other line comes between. A log that cannot be written must not end the run.
-            let _ = { log.sink }.write_all(text.as_bytes());
+    log.print(&log.lines(end));
+}
+
+/// Logs how a sweep ended, with its metrics.
+pub fn log_sweep(end: &SweepEnd<'_>) {
+    let Some(log) = LOG.get() else { return };
+    if log.format == Format::Text {
+        let report = end.report;
+        info!(
+            secrets = report.secrets,
+            skipped = report.skipped,
+            refreshed = report.refreshed,
+            recovered = report.recovered,
+            wouldRefresh = report.would_refresh,
+            wouldRecover = report.would_recover,
+            inProgress = report.in_progress,
+            backingOff = report.backing_off,
+            superseded = report.superseded,
+            ignored = report.ignored,
+            failed = report.failed,
+            notReached = report.not_reached,
+            soonestExpiresInSeconds = report.soonest_expires_in_seconds,
+            durationMilliseconds = end.duration.num_milliseconds(),
+            calls = end.calls,
+            "sweep ended"
+        );
+        for warning in &report.warnings {
+            warn!("{warning}");
         }
     }
+    log.print(&log.sweep_lines(end));
 }
 
 /// The line of a run in text.
@@ -229,9 +287,28 @@ struct Line<'a> {
     timestamp: String,
     level: Level,
     #[serde(flatten)]
-    run: Option<Run<'a>>,
+    run: Option<Ended<'a>>,
     #[serde(flatten)]
     metrics: Option<Metrics<'a>>,
+}
+
+/// The members of a line about a run or a sweep.
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+enum Ended<'a> {
+    Run(Run<'a>),
+    Sweep(Sweep<'a>),
+}
+
+/// The members of a line about a sweep. Each failure has a line of its own.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sweep<'a> {
+    message: &'a str,
+    #[serde(flatten)]
+    report: serde_json::Value,
+    duration_milliseconds: i64,
+    calls: u64,
 }
 
 /// The members of a line about a run.
@@ -272,22 +349,51 @@ impl Log {
     /// The lines of JSON for a run: one, unless the level drops it.
     fn lines<'a>(&'a self, end: &'a RunEnd<'a>) -> Vec<Line<'a>> {
         let level = if end.result.is_ok() { Level::Info } else { Level::Error };
-        let is_logged = self.format == Format::Json && self.level.lets_through(level);
-        let run = is_logged.then(|| Run {
-            message: end.result.err().map_or("run ended", |failure| &failure.message),
-            report: end.result.ok(),
-            failed: end.result.err().map(|failure| Failed {
-                error_type: failure.error_type,
-                secret_id: failure.secret_id,
-                remedy: failure.remedy.as_deref(),
-                expires_in_seconds: end.expires_in_seconds(),
-                warnings: &end.observed.warnings,
-            }),
-            duration_milliseconds: end.duration.num_milliseconds(),
-            calls: end.observed.calls,
+        let is_logged = self.format == Format::Json && self.level.lets_through(level) && !end.is_quiet;
+        let run = is_logged.then(|| {
+            Ended::Run(Run {
+                message: end.result.err().map_or("run ended", |failure| &failure.message),
+                report: end.result.ok(),
+                failed: end.result.err().map(|failure| Failed {
+                    error_type: failure.error_type,
+                    secret_id: failure.secret_id,
+                    remedy: failure.remedy.as_deref(),
+                    expires_in_seconds: end.expires_in_seconds(),
+                    warnings: &end.observed.warnings,
+                }),
+                duration_milliseconds: end.duration.num_milliseconds(),
+                calls: end.observed.calls,
+            })
         });
-        let metrics = (!end.dry).then(|| Metrics::of(end, &self.function_name));
-        let timestamp = end.at.to_rfc3339_opts(SecondsFormat::Millis, true);
+        self.line_and_metrics(end.at, level, run, Metrics::of(end, &self.function_name))
+    }
+
+    /// The lines of JSON for a sweep: one, unless the level drops it. At level WARN if a person should read it.
+    fn sweep_lines<'a>(&'a self, end: &SweepEnd<'a>) -> Vec<Line<'a>> {
+        let needs_attention = !end.report.warnings.is_empty() || end.report.not_reached > 0;
+        let level = if needs_attention { Level::Warn } else { Level::Info };
+        let is_logged = self.format == Format::Json && self.level.lets_through(level);
+        let run = is_logged.then(|| {
+            let mut report = serde_json::json!(end.report);
+            if let Some(members) = report.as_object_mut() {
+                members.remove("failures");
+                members.remove("tokens");
+            }
+            let (duration_milliseconds, calls) = (end.duration.num_milliseconds(), end.calls);
+            Ended::Sweep(Sweep { message: "sweep ended", report, duration_milliseconds, calls })
+        });
+        self.line_and_metrics(end.at, level, run, Metrics::of_sweep(end, &self.function_name))
+    }
+
+    /// A line with its metrics, or both apart if the level drops the line.
+    fn line_and_metrics<'a>(
+        &self,
+        at: DateTime<Utc>,
+        level: Level,
+        run: Option<Ended<'a>>,
+        metrics: Option<Metrics<'a>>,
+    ) -> Vec<Line<'a>> {
+        let timestamp = at.to_rfc3339_opts(SecondsFormat::Millis, true);
         if run.is_some() && level >= self.level {
             return vec![Line { timestamp, level, run, metrics }];
         }
@@ -296,6 +402,16 @@ impl Log {
         let level = level.max(self.level);
         let metrics_line = metrics.map(|metrics| Line { timestamp, level, run: None, metrics: Some(metrics) });
         run_line.into_iter().chain(metrics_line).collect()
+    }
+
+    fn print(&self, lines: &[Line<'_>]) {
+        for line in lines {
+            if let Ok(mut text) = serde_json::to_string(line) {
+                text.push('\n');
+                // In one write, so that no other line comes between. A log that cannot be written must not end the run.
+                let _ = { self.sink }.write_all(text.as_bytes());
+            }
+        }
     }
 }
 
@@ -386,12 +502,17 @@ mod tests {
             exchange: Some(TimeDelta::milliseconds(120)),
             expires_at: Some(now() + TimeDelta::hours(1)),
             refresh_token_expires_at: Some(now() + TimeDelta::days(30)),
+            client_secret_expires_at: None,
+            client: None,
+            has_recorded_refusal: false,
+            grant_ends_at: None,
             warnings: Vec::new(),
         };
         RunEnd {
             result,
             secret_id: Some("crm"),
-            dry: false,
+            metrics: RunMetrics::OfOne,
+            is_quiet: false,
             observed,
             duration: TimeDelta::milliseconds(180),
             at: now(),
@@ -477,7 +598,7 @@ mod tests {
         }
         let (would, denied) = (report(Outcome::WouldRefresh), failure(ErrorType::AccessDenied));
         for result in [Ok(&would), Err(&denied)] {
-            let dry = RunEnd { dry: true, ..end(result) };
+            let dry = RunEnd { metrics: RunMetrics::None, ..end(result) };
             let [line] = &lines(Format::Json, Level::Info, &dry)[..] else { panic!("more or less than one line") };
             assert!(line.get("_aws").is_none() && line.get("message").is_some(), "{line}");
         }
@@ -508,7 +629,7 @@ mod tests {
             let text = lines(Format::Text, level, &end(result));
             assert_eq!((text.len(), has(&text[0], "message"), has(&text[0], "_aws")), (1, false, true), "{level:?}");
         }
-        let dry = RunEnd { dry: true, ..end(Ok(&report)) };
+        let dry = RunEnd { metrics: RunMetrics::None, ..end(Ok(&report)) };
         assert_eq!(lines(Format::Json, Level::Warn, &dry), [Value::Null; 0]);
         assert_eq!(lines(Format::Text, Level::Info, &dry), [Value::Null; 0]);
     }

@@ -1,12 +1,12 @@
-//! A run's `CloudWatch` metrics in Embedded Metric Format: members of a log line from which `CloudWatch` Logs extracts metrics. The
-//! function needs no permission for that (`CloudWatch` User Guide, "Specification: Embedded metric format"). No IO.
+//! The `CloudWatch` metrics of a run or a sweep in Embedded Metric Format: members of a log line from which `CloudWatch` Logs extracts
+//! metrics. The function needs no permission for that (`CloudWatch` User Guide, "Specification: Embedded metric format"). No IO.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::log::RunEnd;
+use super::log::{RunEnd, RunMetrics, SweepEnd};
 use crate::{error::ErrorType, protocol::outcome::Outcome};
 
 const NAMESPACE: &str = "TokenRefresher";
@@ -63,18 +63,29 @@ const BY_SECRET: &[&[&str]] = &[&["FunctionName"], &["FunctionName", "SecretId"]
 const BY_ERROR_TYPE: &[&[&str]] = &[&["FunctionName"], &["FunctionName", "ErrorType"]];
 
 impl<'a> Metrics<'a> {
-    /// The metrics of a run.
-    pub(super) fn of(end: &RunEnd<'a>, function_name: &'a str) -> Self {
-        let mut metrics = Self {
-            metadata: Metadata { timestamp: end.at.timestamp_millis(), cloud_watch_metrics: Vec::with_capacity(3) },
+    fn new(function_name: &'a str, at: DateTime<Utc>) -> Self {
+        Self {
+            metadata: Metadata { timestamp: at.timestamp_millis(), cloud_watch_metrics: Vec::with_capacity(3) },
             function_name,
             secret_id: None,
             error_type: None,
             values: BTreeMap::new(),
+        }
+    }
+
+    /// The metrics of a run, if it has any.
+    pub(super) fn of(end: &RunEnd<'a>, function_name: &'a str) -> Option<Self> {
+        let (counts_outcome, by_secret) = match end.metrics {
+            RunMetrics::None => return None,
+            RunMetrics::OfOne => (true, true),
+            RunMetrics::InSweep { by_secret } => (false, by_secret),
         };
+        let mut metrics = Self::new(function_name, end.at);
         match end.result {
             Ok(report) => {
-                if let Some(name) = counted_as(report.outcome) {
+                if let Some(name) = counted_as(report.outcome)
+                    && counts_outcome
+                {
                     metrics.add(BY_FUNCTION, name, Unit::Count, 1);
                 }
             }
@@ -93,13 +104,50 @@ impl<'a> Metrics<'a> {
         for (name, time) in [
             ("SecondsUntilExpiry", end.observed.expires_at),
             ("SecondsUntilRefreshTokenExpiry", end.observed.refresh_token_expires_at),
+            ("SecondsUntilClientSecretExpiry", end.observed.client_secret_expires_at),
         ] {
-            if let Some(time) = time {
+            if let Some(time) = time
+                && by_secret
+            {
                 metrics.secret_id = end.secret_id;
                 metrics.add(BY_SECRET, name, Unit::Seconds, seconds_until(time, end.at));
             }
         }
-        metrics
+        (!metrics.values.is_empty()).then_some(metrics)
+    }
+
+    /// The metrics of a sweep, none of them for one secret: a metric costs almost as much as a secret. Failures are counted in
+    /// their own lines. `None`: a dry run.
+    pub(super) fn of_sweep(end: &SweepEnd<'a>, function_name: &'a str) -> Option<Self> {
+        let report = end.report;
+        if report.dry_run {
+            return None;
+        }
+        let mut metrics = Self::new(function_name, end.at);
+        for (name, count) in [
+            ("Secrets", report.secrets),
+            ("Skipped", report.skipped),
+            ("Refreshed", report.refreshed.unwrap_or_default()),
+            ("Recovered", report.recovered.unwrap_or_default()),
+            ("InProgress", report.in_progress),
+            ("BackingOff", report.backing_off),
+            ("Superseded", report.superseded),
+            ("Ignored", report.ignored),
+            ("NotReached", report.not_reached),
+            ("ExpiredTokens", end.expired),
+        ] {
+            metrics.add(BY_FUNCTION, name, Unit::Count, i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        for (name, time) in [
+            ("SecondsUntilExpiry", end.earliest.expires_at),
+            ("SecondsUntilRefreshTokenExpiry", end.earliest.refresh_token_expires_at),
+            ("SecondsUntilClientSecretExpiry", end.earliest.client_secret_expires_at),
+        ] {
+            if let Some(time) = time {
+                metrics.add(BY_FUNCTION, name, Unit::Seconds, seconds_until(time, end.at));
+            }
+        }
+        Some(metrics)
     }
 
     fn add(&mut self, dimensions: &'static [&'static [&'static str]], name: &'static str, unit: Unit, value: i64) {

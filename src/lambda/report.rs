@@ -1,4 +1,4 @@
-//! The report of a run: the function's response. It never contains a token.
+//! The report of a run or of a sweep: the function's response. It never contains a token.
 //!
 //! Its JSON is a format (`docs/compatibility.md`).
 
@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::{
     protocol::outcome::{Completed, Outcome, Reason},
     store::VersionId,
+    sweep::summary::{Failure, Summary, TokenState},
 };
 
 /// The report of one run.
@@ -57,6 +58,110 @@ impl Report {
             reason: completed.reason,
             retry_at: completed.retry_at,
             warnings: completed.warnings,
+        }
+    }
+}
+
+/// What the function returns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Response {
+    /// The report of a run for one secret.
+    Run(Box<Report>),
+    /// The report of a sweep.
+    Sweep(Box<SweepReport>),
+}
+
+impl Response {
+    /// The report, if it is that of a run for one secret.
+    #[must_use]
+    pub fn into_report(self) -> Option<Report> {
+        match self {
+            Self::Run(report) => Some(*report),
+            Self::Sweep(_) => None,
+        }
+    }
+}
+
+/// The report of a sweep. In a dry run `would_refresh` and `would_recover` are there in place of `refreshed` and `recovered`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepReport {
+    /// "swept".
+    pub outcome: &'static str,
+    /// Whether nothing was done.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+    /// All secrets; the sum of the following numbers.
+    pub secrets: usize,
+    /// Not due.
+    pub skipped: usize,
+    /// New tokens are current.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refreshed: Option<usize>,
+    /// Tokens that an earlier run had staged are current.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<usize>,
+    /// A sweep would refresh them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_refresh: Option<usize>,
+    /// A sweep would recover them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_recover: Option<usize>,
+    /// Another run holds the claim.
+    pub in_progress: usize,
+    /// Earlier attempts failed.
+    pub backing_off: usize,
+    /// Somebody put other tokens into the secret.
+    pub superseded: usize,
+    /// Not token secrets.
+    pub ignored: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Not started: no time was left, the endpoint was paused, or the client was rejected.
+    pub not_reached: usize,
+    /// 20 of the failures at most.
+    pub failures: Vec<Failure>,
+    /// Seconds until the first access token expires; negative if one has expired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soonest_expires_in_seconds: Option<i64>,
+    /// The tokens of a dry run, 500 at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Vec<TokenState>>,
+    /// What a person should correct, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl SweepReport {
+    /// The report of a sweep that ended at `now`.
+    #[must_use]
+    pub fn new(summary: Summary, dry: bool, now: DateTime<Utc>) -> Self {
+        let Summary { counts, earliest, failures, tokens, warnings, .. } = summary;
+        Self {
+            outcome: "swept",
+            dry_run: dry,
+            secrets: counts.secrets,
+            skipped: counts.skipped,
+            refreshed: (!dry).then_some(counts.refreshed),
+            recovered: (!dry).then_some(counts.recovered),
+            would_refresh: dry.then_some(counts.refreshed),
+            would_recover: dry.then_some(counts.recovered),
+            in_progress: counts.in_progress,
+            backing_off: counts.backing_off,
+            superseded: counts.superseded,
+            ignored: counts.ignored,
+            failed: counts.failed,
+            not_reached: counts.not_reached,
+            failures,
+            soonest_expires_in_seconds: earliest.expires_at.map(|time| (time - now).num_seconds()),
+            tokens: dry.then_some(tokens),
+            warnings,
         }
     }
 }

@@ -7,7 +7,9 @@ use crate::{
     error::InvalidSetting,
     oauth::client,
     protocol::options::{ClaimMode, Options},
+    sanitize::sanitize_line,
     secret::Secret,
+    sweep::targets::Targets,
     token_secret::{
         client_settings::{ClientSettings, TokenEndpointAuthMethod},
         member_names::MemberNames,
@@ -17,8 +19,12 @@ use crate::{
 /// The settings of `docs/settings.md`.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `SECRET_ID`: the secret to use when the event names none.
-    pub secret_id: Option<String>,
+    /// `SECRET_ID`: the secrets to run for when the event names none.
+    pub targets: Option<Targets>,
+    /// `WRITES_PER_SECOND`: the most writes in a second (1 to 50, 40 by default).
+    pub writes_per_second: u32,
+    /// `METRICS_BY_SECRET`: whether a sweep, too, has metrics for each secret.
+    pub metrics_by_secret: bool,
     /// `REFRESH_MARGIN_SECONDS` (60 to 86400, 900 by default), `CLAIM`, and `TOKEN_ENDPOINT`, `CLIENT_ID`, … for what the
     /// secrets leave out.
     pub options: Options,
@@ -48,6 +54,26 @@ impl Settings {
                 }
             },
         };
+        let targets = match var("SECRET_ID") {
+            None => None,
+            Some(found) => Some(Targets::parse(&found).map_err(|problem| {
+                InvalidSetting::new(format!("SECRET_ID is \"{}\"; it {problem}", sanitize_line(&found, 64)))
+            })?),
+        };
+        let writes_per_second = match var("WRITES_PER_SECOND") {
+            None => 40,
+            Some(found) => match found.parse() {
+                Ok(writes @ 1..=50) => writes,
+                _ => {
+                    return Err(InvalidSetting::found("WRITES_PER_SECOND", &found, "a whole number from 1 to 50"));
+                }
+            },
+        };
+        let metrics_by_secret = match var("METRICS_BY_SECRET").as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(found) => return Err(InvalidSetting::found("METRICS_BY_SECRET", found, "\"true\" or \"false\"")),
+        };
         let claim = match var("CLAIM").as_deref() {
             None | Some("always") => ClaimMode::Always,
             Some("never") => ClaimMode::Never,
@@ -70,7 +96,9 @@ impl Settings {
             client::endpoint(found).map_err(|problem| InvalidSetting::new(format!("TOKEN_ENDPOINT {problem}")))?;
         }
         Ok(Self {
-            secret_id: var("SECRET_ID"),
+            targets,
+            writes_per_second,
+            metrics_by_secret,
             options: Options {
                 refresh_margin,
                 claim,
@@ -99,7 +127,8 @@ mod tests {
     #[test]
     fn nothing_needs_to_be_set() {
         let settings = read(&[("SECRET_ID", ""), ("CLAIM", " ")]).unwrap();
-        assert_eq!(settings.secret_id, None);
+        assert_eq!(settings.targets, None);
+        assert_eq!((settings.writes_per_second, settings.metrics_by_secret), (40, false));
         assert_eq!(settings.options.refresh_margin, Duration::from_mins(15));
         assert_eq!(settings.options.claim, ClaimMode::Always);
     }
@@ -118,6 +147,18 @@ mod tests {
     }
 
     #[test]
+    fn one_to_fifty_writes_are_allowed_in_a_second() {
+        for (found, writes) in
+            [("1", Some(1)), ("50", Some(50)), ("0", None), ("51", None), ("-1", None), ("2.5", None)]
+        {
+            let read = read(&[("WRITES_PER_SECOND", found)]).map(|settings| settings.writes_per_second);
+            let allowed = "a whole number from 1 to 50";
+            let expected = writes.ok_or_else(|| InvalidSetting::found("WRITES_PER_SECOND", found, allowed));
+            assert_eq!(read, expected, "{found}");
+        }
+    }
+
+    #[test]
     fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
         for (name, found, problem) in [
             ("CLAIM", "sometimes", "CLAIM is \"sometimes\"; allowed is \"always\" or \"never\""),
@@ -126,6 +167,13 @@ mod tests {
                 "basic",
                 "TOKEN_ENDPOINT_AUTH_METHOD is \"basic\"; allowed is one of \"client_secret_post\", \
                  \"client_secret_basic\", \"client_secret_basic_raw\", \"none\"",
+            ),
+            ("METRICS_BY_SECRET", "yes", "METRICS_BY_SECRET is \"yes\"; allowed is \"true\" or \"false\""),
+            (
+                "SECRET_ID",
+                "crm,",
+                "SECRET_ID is \"crm,\"; it contains an empty name; allowed are names, ARNs and prefixes such as \"myapp/prod/*\", with commas \
+                 between them",
             ),
             (
                 "MEMBER_NAMES",

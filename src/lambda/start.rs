@@ -1,6 +1,6 @@
 //! Puts a handler together from the environment: settings, HTTP clients, store, clock.
 
-use super::{handler::Handler, log, log::Sink, settings::Settings};
+use super::{event_bus::EventBus, handler::Handler, log, log::Sink, settings::Settings};
 use crate::{
     clock::Clock, http_client::HttpClients, oauth::exchanger::Exchanger, protocol::Error,
     store::secrets_manager::SecretsManager,
@@ -15,7 +15,13 @@ pub async fn handler(var: impl Fn(&str) -> Option<String>, sink: Sink) -> Result
     log::start(&var, sink)?;
     let settings = Settings::from_vars(&var)?;
     let http = HttpClients::new(&var)?;
-    let store = SecretsManager::from_env(http.store).await?;
+    let config = SecretsManager::config_from_env(http.store.clone()).await;
+    let store = SecretsManager::new(&config)?;
     let clock = Clock::system();
-    Ok(Handler::new(store, Exchanger::over_http(http.provider, clock.clone()), clock, settings))
+    let event_bus = EventBus::new(&config, http.store, clock.clone(), &var)?;
+    let handler = Handler::new(store, Exchanger::over_http(http.provider, clock.clone()), clock, settings);
+    Ok(match event_bus {
+        Some(event_bus) => handler.with_event_bus(event_bus),
+        None => handler,
+    })
 }

@@ -1,6 +1,13 @@
 //! A way to exchange grants: over HTTP, or a function of the caller's. Decides only whether the same request may be sent again.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{
@@ -27,6 +34,11 @@ const MAX_CAUSE_CHARS: usize = 300;
 /// How many times the same request is sent at most.
 const MAX_TRIES: u32 = 3;
 
+/// The pause after a 429 without `Retry-After`, and after no response in time; the shortest and the longest pause.
+const PAUSE: Duration = Duration::from_mins(1);
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_mins(15);
+
 /// One exchange to make.
 #[derive(Clone, Debug)]
 pub struct Exchange {
@@ -44,16 +56,43 @@ type Exchanging = Pin<Box<dyn Future<Output = TokenResponse> + Send>>;
 
 /// A way to exchange grants. A clone is the same.
 #[derive(Clone)]
-pub struct Exchanger(Arc<dyn Fn(Exchange) -> Exchanging + Send + Sync>);
+pub struct Exchanger {
+    exchange: Arc<dyn Fn(Exchange) -> Exchanging + Send + Sync>,
+    pauses: Pauses,
+}
+
+/// Which endpoints have asked to wait, and until when.
+#[derive(Clone, Debug, Default)]
+struct Pauses(Arc<Mutex<HashMap<String, DateTime<Utc>>>>);
+
+impl Pauses {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, DateTime<Utc>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, client: &Client, retry_after: Option<Duration>, now: DateTime<Utc>) {
+        let pause = retry_after.unwrap_or(PAUSE).clamp(MIN_PAUSE, MAX_PAUSE);
+        let until = now + TimeDelta::from_std(pause).unwrap_or_default();
+        let mut pauses = self.lock();
+        pauses.retain(|_, until| *until > now);
+        let pause = pauses.entry(client.endpoint_without_query()).or_insert(until);
+        *pause = until.max(*pause);
+    }
+}
 
 impl Exchanger {
     /// Exchanges over HTTP.
     #[must_use]
     pub fn over_http(http: reqwest::Client, clock: Clock) -> Self {
-        Self::from_fn(move |exchange| {
-            let (http, clock) = (http.clone(), clock.clone());
-            async move { exchange_over_http(&http, &clock, &exchange).await }
-        })
+        let pauses = Pauses::default();
+        let exchanger = Self::from_fn({
+            let pauses = pauses.clone();
+            move |exchange| {
+                let (http, clock, pauses) = (http.clone(), clock.clone(), pauses.clone());
+                async move { exchange_over_http(&http, &clock, &pauses, &exchange).await }
+            }
+        });
+        Self { pauses, ..exchanger }
     }
 
     /// Exchanges through a function: a simulation, or a test.
@@ -61,12 +100,22 @@ impl Exchanger {
     where
         F: Future<Output = TokenResponse> + Send + 'static,
     {
-        Self(Arc::new(move |request| Box::pin(exchange(request))))
+        Self { exchange: Arc::new(move |request| Box::pin(exchange(request))), pauses: Pauses::default() }
+    }
+
+    /// The endpoints (without their queries) to which no request should be sent now, and until when.
+    #[must_use]
+    pub fn pauses(&self, now: DateTime<Utc>) -> HashMap<String, DateTime<Utc>> {
+        let longest = TimeDelta::from_std(MAX_PAUSE).unwrap_or_default();
+        let pauses = self.pauses.lock();
+        // A later end is one of before the clock was set back.
+        let holds = |until: DateTime<Utc>| until > now && until - now <= longest;
+        pauses.iter().filter(|(_, until)| holds(**until)).map(|(endpoint, until)| (endpoint.clone(), *until)).collect()
     }
 
     /// Exchanges a grant.
     pub async fn exchange(&self, exchange: Exchange) -> TokenResponse {
-        (self.0)(exchange).await
+        (self.exchange)(exchange).await
     }
 }
 
@@ -77,11 +126,26 @@ impl fmt::Debug for Exchanger {
 }
 
 /// Sends the request, and again while there is time, if that is safe.
-async fn exchange_over_http(http: &reqwest::Client, clock: &Clock, exchange: &Exchange) -> TokenResponse {
+async fn exchange_over_http(
+    http: &reqwest::Client,
+    clock: &Clock,
+    pauses: &Pauses,
+    exchange: &Exchange,
+) -> TokenResponse {
     let mut tries = 1;
     loop {
         let response = send(http, clock, exchange).await;
         let TokenResponse::Failed(error) = &response else { return response };
+        match error {
+            TransportError::Busy { status: 429, retry_after, .. } => {
+                pauses.add(&exchange.client, *retry_after, clock.now());
+            }
+            // It hung until the deadline: the next request would, too.
+            TransportError::MaybeSpent { responded: false, .. } if clock.now() >= exchange.deadline => {
+                pauses.add(&exchange.client, None, clock.now());
+            }
+            _ => {}
+        }
         let Some(wait) = wait_before_retry(error, &exchange.grant, tries) else { return response };
         let enough_time = TimeDelta::from_std(wait).is_ok_and(|wait| clock.now() + wait < exchange.deadline);
         if tries == MAX_TRIES || !enough_time {
@@ -198,6 +262,7 @@ mod tests {
         let grant = Grant::RefreshToken("r".into());
         let busy = |seconds: Option<u64>| TransportError::Busy {
             what: "answered 429".to_owned(),
+            status: 429,
             retry_after: seconds.map(Duration::from_secs),
         };
         for (error, tries, wait) in [

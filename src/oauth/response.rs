@@ -121,6 +121,8 @@ pub enum TransportError {
     Busy {
         /// Its text.
         what: String,
+        /// The HTTP status. 429 applies to the whole endpoint. Another status may apply to this token only.
+        status: u16,
         /// How long to wait, if it names a time.
         retry_after: Option<Duration>,
     },
@@ -230,7 +232,7 @@ fn transport_error(
     }
     if busy {
         let retry_after = (status == 429).then(|| wait(retry_after, now)).flatten();
-        return Some(TransportError::Busy { what, retry_after });
+        return Some(TransportError::Busy { what, status, retry_after });
     }
     // A gateway may answer 5xx although the token endpoint behind it did its work.
     failed.then_some(TransportError::MaybeSpent { what, responded: true })

@@ -1,6 +1,6 @@
 //! The client to exchange with, put together from the places that name it: the token secret, its client's secret, the environment.
 
-use super::{Error, Run, TokenVersion};
+use super::{Error, Run, TokenVersion, call::boxed, decision, ids::ClientDigest};
 use crate::{
     oauth::client::{self, Client},
     store::{Label, Operation, SecretStore, Selector, StoreError},
@@ -10,7 +10,10 @@ use crate::{
 impl<S: SecretStore> Run<'_, S> {
     /// The client to exchange with. The token secret comes before its client's secret, and that before the environment.
     pub(super) async fn client(&self, current: &TokenVersion) -> Result<Client, Error> {
-        let own = current.token.client.clone();
+        self.client_of(current.token.client.clone()).await
+    }
+
+    pub(super) async fn client_of(&self, own: ClientSettings) -> Result<Client, Error> {
         let environment = self.refresher.options.client.clone();
         let shared_id = match &own.client_credentials_secret_id {
             Some(id) => Some(id.clone()),
@@ -22,7 +25,11 @@ impl<S: SecretStore> Run<'_, S> {
             None => ClientSettings::default(),
             Some(id) => self.shared_client(&id).await?,
         };
-        Client::new(own.or_from_other_secret(shared).or(environment)).map_err(|problem| self.invalid(problem))
+        let settings = own.or_from_other_secret(shared).or(environment);
+        self.observation.client_secret_expires_at(settings.client_secret_expires_at);
+        let client = Client::new(settings).map_err(|problem| self.invalid(problem))?;
+        self.observation.client(client.endpoint_without_query(), ClientDigest::of(&client));
+        Ok(client)
     }
 
     async fn shared_client(&self, secret_id: &str) -> Result<ClientSettings, Error> {
@@ -31,8 +38,23 @@ impl<S: SecretStore> Run<'_, S> {
             secret_id: secret_id.to_owned(),
             problem: format!("{problem} ({whose})"),
         };
-        let get = self.refresher.store.get(secret_id, Selector::Label(Label::Current));
-        let version = self.in_time(Operation::Get, get).await.map_err(|error| match error {
+        let read = async {
+            let get = self.refresher.store.get(secret_id, Selector::Label(Label::Current));
+            self.in_time(Operation::Get, get).await
+        };
+        let version = match self.shared {
+            None => read.await,
+            // The time that it waits for another run's read counts, too.
+            Some(shared) => {
+                let clock = &self.refresher.clock;
+                let read = boxed(shared.client_secret(secret_id, clock, read));
+                clock.before(self.deadline - decision::RESPONSE, read).await.unwrap_or_else(|| {
+                    let action = self.refresher.store.action(Operation::Get);
+                    Err(StoreError::Unavailable { action, detail: "no answer before the deadline".to_owned() })
+                })
+            }
+        };
+        let version = version.map_err(|error| match error {
             StoreError::Binary => invalid(&SecretProblem::Binary.to_string()),
             error => Error::of_store(&self.refresher.store, secret_id, error.adding(&whose), None),
         })?;

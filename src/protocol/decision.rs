@@ -20,6 +20,9 @@ pub const MIN_TO_START: TimeDelta = TimeDelta::seconds(2);
 /// The time that two writes need. With less time left the refresh token is not sent.
 pub const TWO_WRITES: TimeDelta = TimeDelta::seconds(1);
 
+/// The same in a sweep, where they may wait for those of other runs.
+pub const TWO_WRITES_IN_SWEEP: TimeDelta = TimeDelta::seconds(3);
+
 /// The end of an invocation is kept free for its response.
 pub const RESPONSE: TimeDelta = TimeDelta::milliseconds(200);
 
@@ -40,6 +43,9 @@ const MIN_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// How often a refresh token is used that expires before the next refresh is due.
 const IDLE_INTERVAL: TimeDelta = TimeDelta::days(1);
+
+/// How long before its end a grant is reported.
+const GRANT_NOTICES: [TimeDelta; 2] = [TimeDelta::days(7), TimeDelta::days(1)];
 
 /// The longest back-off.
 const MAX_BACK_OFF: TimeDelta = TimeDelta::minutes(30);
@@ -96,6 +102,22 @@ fn margin(token: &TokenSecret, default_margin: Duration, lifetime: Option<TimeDe
 #[must_use]
 pub fn deadline(given: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
     if given < now || given - now > MAX_LEASE { now + DEFAULT_TIME } else { given }
+}
+
+/// When a grant ends, if this refresh is the first one within a week of the end, or within a day of it. Not if refreshes move the end:
+/// then the grant does not end.
+#[must_use]
+pub fn grant_ends_soon(old: &TokenSecret, new: &TokenSecret, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let end = new.refresh_token_expires_at?;
+    let left = end - now;
+    let Some(old_end) = old.refresh_token_expires_at else {
+        // The first end that is known: a refresh token of less than a day gets a new end with each refresh.
+        return (left <= GRANT_NOTICES[0] && left > GRANT_NOTICES[1]).then_some(end);
+    };
+    let moves = end - old_end > TimeDelta::minutes(1);
+    let left_before = old.tokens.refreshed_at.map_or(TimeDelta::MAX, |refreshed_at| old_end - refreshed_at);
+    let is_first = GRANT_NOTICES.iter().any(|notice| left <= *notice && left_before > *notice);
+    (!moves && is_first).then_some(end)
 }
 
 /// When the lease of a run with this deadline ends.

@@ -4,6 +4,7 @@
 use std::{borrow::Cow, fmt};
 
 use crate::{
+    crash::PANIC_MESSAGE,
     error::{Advice, Audience, ErrorType, InvalidSetting},
     oauth::response::{ErrorResponse, RefusalKind},
     store::{Limits, Operation, SecretStore, StoreError, VersionId},
@@ -115,6 +116,11 @@ pub enum Error {
         /// The version that holds new tokens already.
         staged: Option<VersionId>,
     },
+    /// A bug ended the run of a secret in a sweep.
+    Panicked {
+        /// The secret.
+        secret_id: String,
+    },
     /// New tokens were issued and could not be written. They are in this process's memory.
     TokenNotStored {
         /// The secret.
@@ -180,6 +186,7 @@ impl Error {
             Self::ProviderUnavailable { .. } => ErrorType::ProviderUnavailable,
             Self::StoreUnavailable { .. } => ErrorType::StoreUnavailable,
             Self::VersionQuota { .. } => ErrorType::VersionQuota,
+            Self::Panicked { .. } => ErrorType::Panicked,
         }
     }
 
@@ -196,6 +203,7 @@ impl Error {
             | Self::ProviderUnavailable { secret_id, .. }
             | Self::StoreUnavailable { secret_id, .. }
             | Self::VersionQuota { secret_id, .. }
+            | Self::Panicked { secret_id }
             | Self::TokenNotStored { secret_id, .. } => Some(secret_id),
         }
     }
@@ -230,7 +238,8 @@ impl Error {
                 Self::VersionQuota { secret_id, limits: store.limits(), is_readers_request: false, staged }
             }
             StoreError::Binary => Self::InvalidSecret { secret_id, problem: SecretProblem::Binary.to_string() },
-            StoreError::Unavailable { action, detail }
+            StoreError::Throttled { action, detail }
+            | StoreError::Unavailable { action, detail }
             | StoreError::Rejected { action, detail }
             | StoreError::NotAuthenticated { action, detail } => unavailable(action, detail, staged),
             StoreError::Exists => {
@@ -297,6 +306,7 @@ impl Error {
                 limits.unlabelled_kept.num_hours(),
                 SafeIn(staged.as_ref())
             ),
+            Self::Panicked { secret_id } => format!("secret `{secret_id}`: {PANIC_MESSAGE}"),
             Self::TokenNotStored { secret_id, version_id, detail } => format!(
                 "secret `{secret_id}`: NEW TOKENS WERE ISSUED AND COULD NOT BE WRITTEN ({detail}); they are only in this \
                  process's memory, to become version {version_id}"
@@ -308,7 +318,10 @@ impl Error {
     #[must_use]
     pub fn advice(&self, audience: Audience) -> Option<Cow<'_, str>> {
         Some(match self {
-            Self::InvalidEvent { .. } | Self::InvalidConfiguration { .. } | Self::InvalidSecret { .. } => return None,
+            Self::InvalidEvent { .. }
+            | Self::InvalidConfiguration { .. }
+            | Self::InvalidSecret { .. }
+            | Self::Panicked { .. } => return None,
             Self::SecretNotFound { advice, .. }
             | Self::AccessDenied { advice, .. }
             | Self::StoreUnavailable { advice, .. } => advice.text(audience).into(),

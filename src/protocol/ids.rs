@@ -118,10 +118,21 @@ pub fn merged(members_of: &VersionId, tokens_of: &VersionId) -> VersionId {
 ///
 /// Four bytes: enough to see that a person changed something, too few to test guesses of the client's secret against. People who
 /// may read the token but not that secret can see the digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientDigest([u8; 4]);
 
 impl ClientDigest {
+    /// Stands for the client whose settings are in this secret, while that cannot be read.
+    pub(super) fn of_unread_secret(secret_id: &str) -> Self {
+        let [a, b, c, d, ..] = digest(&[Some(secret_id)]);
+        Self([a, b, c, d])
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn for_test(number: u8) -> Self {
+        Self([number; 4])
+    }
+
     /// The digest of a client's settings.
     #[must_use]
     pub fn of(client: &Client) -> Self {

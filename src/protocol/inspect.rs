@@ -30,7 +30,7 @@ impl<S: SecretStore> Run<'_, S> {
 
     /// The staged version: the tokens that the ones with this key were exchanged for.
     pub(super) async fn staged(&self, key: &TokenKey) -> Result<Option<TokenVersion>, Error> {
-        self.find(Selector::Id(&key.staged())).await?.map(|version| self.token_version(version)).transpose()
+        self.find(Selector::Id(&key.staged())).await?.map(|version| self.token_version(&version)).transpose()
     }
 
     /// The last tokens in the chain of staged versions: an old copy may have been pasted back long afterwards.
@@ -44,7 +44,7 @@ impl<S: SecretStore> Run<'_, S> {
         }
         // The label moved on, and later versions may have been removed. The one that was staged last remains.
         if !staged.has_staged_label && decision::records_may_be_removed(&staged.token, limits, self.now()) {
-            let last = self.find(Selector::Label(Label::Staged)).await?.and_then(|last| self.token_version(last).ok());
+            let last = self.find(Selector::Label(Label::Staged)).await?.and_then(|last| self.token_version(&last).ok());
             let is_later = |last: &TokenVersion| last.token.tokens.refreshed_at > staged.token.tokens.refreshed_at;
             return Ok(last.filter(is_later).unwrap_or(staged));
         }

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct UnstoredResponse {
     /// The secret, as the event or `SECRET_ID` names it.
-    secret_id: String,
+    pub(super) secret_id: String,
     /// The secret's ARN.
     pub(super) arn: String,
     /// The token endpoint, without its query.
@@ -151,7 +151,10 @@ impl<S: SecretStore> Run<'_, S> {
     /// The response of this run's secret cannot be written.
     pub(super) async fn store_unstored_responses(&self) -> Result<Vec<(TokenKey, Error)>, Error> {
         let mut written = Vec::new();
-        for response in self.refresher.unstored_responses.all() {
+        // In a sweep each of them has a run of its own.
+        let mut all = self.refresher.unstored_responses.all();
+        all.retain(|response| self.shared.is_none() || response.secret_id == self.secret_id);
+        for response in all {
             let separate = Observation::default();
             let run = self.for_unstored(&response.secret_id, &separate);
             match run.put_response(&response).await {

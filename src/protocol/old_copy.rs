@@ -49,7 +49,7 @@ impl<S: SecretStore> Run<'_, S> {
             Err(error) => return Err(self.store_error(error)),
         };
         // A document that is not a token secret shows nothing.
-        let Ok(staged) = self.token_version(staged) else { return Ok(OldCopy::No) };
+        let Ok(staged) = self.token_version(&staged) else { return Ok(OldCopy::No) };
         let Some(staged_at) = staged.token.tokens.refreshed_at else { return Ok(OldCopy::No) };
         if staged.token.tokens.refresh_token == tokens.refresh_token {
             return Ok(OldCopy::No);

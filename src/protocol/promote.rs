@@ -155,14 +155,17 @@ impl<S: SecretStore> Run<'_, S> {
                 }
                 // Lost to another run; or done, and the answer was lost; or the staged version is not visible yet. Read again.
                 Err(
-                    error @ (StoreError::Moved { .. } | StoreError::NotFound { .. } | StoreError::Unavailable { .. }),
+                    error @ (StoreError::Moved { .. }
+                    | StoreError::NotFound { .. }
+                    | StoreError::Throttled { .. }
+                    | StoreError::Unavailable { .. }),
                 ) => error,
                 Err(error) => return Err(safe(error)),
             };
             match self.get(Selector::Label(Label::Current)).await {
                 Err(_) => {}
                 Ok(version) => {
-                    let found = self.token_version(version)?;
+                    let found = self.token_version(&version)?;
                     if found.token.tokens == staged.token.tokens {
                         let completed = self.completed(outcome, &found, reason);
                         let completed = Completed { previous_version_id: Some(current.id), ..completed };

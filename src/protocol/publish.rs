@@ -154,6 +154,6 @@ impl<S: SecretStore> Run<'_, S> {
 
     /// When publishing is given up: all its calls together must not use up the time that the promotion needs.
     fn publishing_ends(&self) -> DateTime<Utc> {
-        (self.now() + decision::MAX_PROMOTION).min(self.deadline - decision::TWO_WRITES)
+        (self.now() + decision::MAX_PROMOTION).min(self.deadline - self.time_for_writes())
     }
 }

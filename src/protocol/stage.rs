@@ -74,7 +74,7 @@ impl<S: SecretStore> Run<'_, S> {
         let labels = Labels::from([Label::Staged]);
         let version =
             Version { arn: unstored.arn.clone(), id, created: self.now(), labels, body: unstored.body.clone() };
-        Ok(StagedTokens { ours: self.token_version(version)?, others })
+        Ok(StagedTokens { ours: self.token_version(&version)?, others })
     }
 
     /// Puts what was issued. Retries until the deadline, and for a moment more if that passed while the machine slept. If `first`
@@ -92,6 +92,7 @@ impl<S: SecretStore> Run<'_, S> {
         body: &Secret,
     ) -> Result<VersionId, String> {
         let mut give_up_at = self.deadline - decision::RESPONSE;
+        let permanent_ends_at = self.now() + decision::MAX_PROMOTION;
         let mut overslept = false;
         let mut id = first.clone();
         let mut pause = FIRST_PAUSE;
@@ -106,7 +107,14 @@ impl<S: SecretStore> Run<'_, S> {
                 }
                 // This id is derived from the text, so what exists there is this text.
                 Some(Ok(()) | Err(StoreError::Exists)) => return Ok(id),
-                Some(Err(error)) => detail = error.to_string(),
+                Some(Err(error)) => {
+                    // Issued before, and in memory: in a sweep other tokens need the time.
+                    let may_pass = matches!(error, StoreError::Throttled { .. } | StoreError::Unavailable { .. });
+                    if self.shared.is_some() && !may_pass && self.observation.observed().exchange.is_none() {
+                        give_up_at = give_up_at.min(permanent_ends_at);
+                    }
+                    detail = error.to_string();
+                }
                 // The error of the try before this one is more useful.
                 None => {}
             }
@@ -139,7 +147,9 @@ impl<S: SecretStore> Run<'_, S> {
     /// Stages and promotes what earlier invocations of this process could not write, before anything else is exchanged. Returns the
     /// result if one of them was for this run's secret.
     pub(super) async fn store_unstored_tokens(&self) -> Result<Option<Completed>, Error> {
-        let all = self.refresher.unstored_tokens.all();
+        // In a sweep each of them has a run of its own.
+        let mut all = self.refresher.unstored_tokens.all();
+        all.retain(|unstored| self.shared.is_none() || unstored.secret_id == self.secret_id);
         let mut completed = None;
         for unstored in all {
             let separate = Observation::default();

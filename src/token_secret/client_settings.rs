@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::{
     SecretProblem,
     document::Document,
@@ -79,6 +81,8 @@ pub struct ClientSettings {
     pub client_secret: Option<Secret>,
     /// Whether the client's secret is there and empty: a client that authenticates with an empty one, if no other place has one.
     pub has_empty_client_secret: bool,
+    /// When the client's secret expires, if a person has written that.
+    pub client_secret_expires_at: Option<DateTime<Utc>>,
     /// How the client authenticates.
     pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod>,
     /// The format of the request's body.
@@ -113,6 +117,7 @@ impl ClientSettings {
             client_id: Member::ClientId.credential(document)?,
             client_secret: Member::ClientSecret.credential(document)?,
             has_empty_client_secret: Member::ClientSecret.is_empty_text(document),
+            client_secret_expires_at: Member::ClientSecretExpiresAt.time_if_any(document),
             token_endpoint_auth_method: Member::TokenEndpointAuthMethod.parsed_string(
                 document,
                 TokenEndpointAuthMethod::ALLOWED,
@@ -160,6 +165,11 @@ impl ClientSettings {
         Self {
             token_endpoint: self.token_endpoint.or(fallback.token_endpoint),
             client_id: self.client_id.or(fallback.client_id),
+            // The end of a secret that is not used is of no interest.
+            client_secret_expires_at: self.client_secret_expires_at.or(match &self.client_secret {
+                None => fallback.client_secret_expires_at,
+                Some(_) => None,
+            }),
             client_secret: self.client_secret.or(fallback.client_secret),
             has_empty_client_secret: self.has_empty_client_secret || fallback.has_empty_client_secret,
             token_endpoint_auth_method: self.token_endpoint_auth_method.or(fallback.token_endpoint_auth_method),

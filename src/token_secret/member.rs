@@ -33,6 +33,8 @@ pub enum Member {
     ClientId,
     /// The OAuth client's secret.
     ClientSecret,
+    /// Expiry of the client's secret, as a person has written it.
+    ClientSecretExpiresAt,
     /// The name or ARN of the client's secret.
     ClientCredentialsSecretId,
     /// How the client authenticates.
@@ -99,6 +101,7 @@ impl Member {
             Self::TokenEndpoint => ("tokenEndpoint", "token_endpoint"),
             Self::ClientId => ("clientId", "client_id"),
             Self::ClientSecret => ("clientSecret", "client_secret"),
+            Self::ClientSecretExpiresAt => ("clientSecretExpiresAt", "client_secret_expires_at"),
             Self::ClientCredentialsSecretId => ("clientCredentialsSecretId", "client_credentials_secret_id"),
             Self::TokenEndpointAuthMethod => ("tokenEndpointAuthMethod", "token_endpoint_auth_method"),
             Self::ExtraParameters => ("extraParameters", "extra_parameters"),
@@ -118,13 +121,14 @@ impl Member {
     }
 
     /// All members.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::ExpiresAt,
         Self::TokenEndpoint,
         Self::ClientId,
         Self::ClientSecret,
+        Self::ClientSecretExpiresAt,
         Self::ClientCredentialsSecretId,
         Self::TokenEndpointAuthMethod,
         Self::ExtraParameters,
@@ -167,6 +171,7 @@ impl Member {
             Self::TokenEndpoint => "tokenendpoint",
             Self::ClientId => "clientid",
             Self::ClientSecret => "clientsecret",
+            Self::ClientSecretExpiresAt => "clientsecretexpiresat",
             Self::ClientCredentialsSecretId => "clientcredentialssecretid",
             Self::TokenEndpointAuthMethod => "tokenendpointauthmethod",
             Self::ExtraParameters => "extraparameters",
@@ -275,6 +280,12 @@ impl Member {
             // The next `refreshedAt` is later than this one: it must be possible to write it in every form.
             TimeForm::read(json).filter(|(time, _)| self != Self::RefreshedAt || time.year() < FIRST_AMBIGUOUS_YEAR)
         })
+    }
+
+    /// A time after 1970, in any form. Another value is ignored: RFC 7591 section 3.2.1 writes 0 for "never".
+    pub(super) fn time_if_any(self, layout: &Layout) -> Option<DateTime<Utc>> {
+        let (time, _) = TimeForm::read(&layout.get(self)?)?;
+        (time > DateTime::UNIX_EPOCH).then_some(time)
     }
 
     /// A number of seconds, also as digits in a string.

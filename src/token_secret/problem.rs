@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    document::{Document, NotADocument, is_filled_string},
+    document::{Document, NotADocument, is_filled_string, is_nothing},
     member::Member,
     place::Place,
 };
@@ -47,6 +47,33 @@ pub enum SecretProblem {
         /// Which white space, and where: the message continues with it.
         what: String,
     },
+}
+
+/// Names whose presence shows that a text was meant as a token secret.
+const NAMES_OF_TOKEN_SECRETS: [&str; 4] = ["refreshToken", "refresh_token", "grantType", "grant_type"];
+
+impl SecretProblem {
+    /// Whether the text is a token secret with this problem, or nothing that the refresher has to do with: it has neither a refresh
+    /// token nor a `grantType`, and names neither if it is not JSON.
+    #[must_use]
+    pub fn is_of_token_secret(&self, text: &str) -> bool {
+        match self {
+            Self::NotADocument(NotADocument::NotJson { .. }) => {
+                NAMES_OF_TOKEN_SECRETS.iter().any(|name| text.contains(name))
+            }
+            Self::NotADocument(_) | Self::Binary => false,
+            Self::NoRefreshToken { .. } => Document::parse(text).is_ok_and(|document| {
+                let is_there = |name: &&str| document.get(name).is_some_and(|value| !is_nothing(value));
+                ["grantType", "grant_type", "memberNames", "member_names"].iter().any(is_there)
+            }),
+            // Each of these is found after the refresh token, or is about it or about `memberNames`.
+            Self::WrongType { .. }
+            | Self::Duplicate(..)
+            | Self::TwoRefreshTokens(..)
+            | Self::MemberNames(_)
+            | Self::WhiteSpace { .. } => true,
+        }
+    }
 }
 
 /// A member that looks like a refresh token, and one beside it that looks like the access token.

@@ -141,6 +141,11 @@ impl Bench {
         Process::start(self, Arc::clone(api), settings)
     }
 
+    /// Fails if a text contains a secret.
+    pub fn assert_shows_no_secret(&self, text: &str) {
+        assert_no_secret(text, &self.secrets());
+    }
+
     /// Every text that must not appear in any output.
     fn secrets(&self) -> Vec<String> {
         let mut secrets = self.provider.every_token_issued();
@@ -221,6 +226,11 @@ impl Process {
     /// Invokes the function and returns its report. Fails if it returns an error.
     pub async fn report(&self, event: &str) -> Value {
         report(self.invoke(event).await)
+    }
+
+    /// The same for an invocation that lasts so many milliseconds.
+    pub async fn report_until(&self, event: &str, milliseconds: u64) -> Value {
+        report(self.invoke_until(event, Deadline::InMs(milliseconds)).await)
     }
 
     /// Invokes the function and returns the type and the message of its error. Fails if it returns a report.

@@ -14,6 +14,8 @@ mod events;
 mod exchanges;
 mod faults;
 mod log;
+mod notices;
 mod secrets;
 mod settings;
 mod shapes;
+mod sweep;

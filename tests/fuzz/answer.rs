@@ -40,7 +40,7 @@ pub fn target(input: &[u8]) {
     match &response {
         TokenResponse::Issued(_) => assert!((200..300).contains(&status), "{status}"),
         TokenResponse::Refused(refusal) => assert_description(&refusal.to_string(), members.as_ref()),
-        TokenResponse::Failed(TransportError::Busy { what, retry_after }) => {
+        TokenResponse::Failed(TransportError::Busy { what, retry_after, .. }) => {
             assert_description(what, members.as_ref());
             assert!(retry_after.is_none() || status == 429);
             assert!(retry_after.unwrap_or_default() <= LONGEST_WAIT.to_std().unwrap(), "{retry_after:?}");

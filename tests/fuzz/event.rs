@@ -2,7 +2,11 @@
 //! member.
 
 use serde_json::{Map, Value};
-use token_refresher::{lambda::event::Event, protocol::Mode};
+use token_refresher::{
+    lambda::event::Event,
+    protocol::Mode,
+    sweep::targets::{Many, Targets},
+};
 
 use crate::text::assert_one_printable_line;
 
@@ -78,7 +82,24 @@ fn expected_of_ours(members: &Map<String, Value>) -> Option<Event> {
         (false, false) if if_version_id.is_none() => Mode::Scheduled,
         _ => return None,
     };
-    Some(Event { secret_id, mode })
+    let targets = match secret_id {
+        None => None,
+        Some(text) => Some(targets_of(&text)?),
+    };
+    Some(Event { targets, mode })
+}
+
+/// A name or ARN without white space and commas, or the beginning of names.
+fn targets_of(text: &str) -> Option<Targets> {
+    if text.contains(char::is_whitespace) || text.contains(',') {
+        return None;
+    }
+    match text.strip_suffix('*') {
+        Some(prefix) if prefix.contains('*') || prefix.is_empty() || prefix.starts_with("arn:") => None,
+        Some(prefix) => Some(Targets::Many(Many { names: Vec::new(), prefixes: vec![prefix.to_owned()] })),
+        None if text.contains('*') => None,
+        None => Some(Targets::One(text.to_owned())),
+    }
 }
 
 /// Fails unless the message names a member of the event, or the event's type. A suggested name must be similar to a member.
