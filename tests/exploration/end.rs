@@ -20,7 +20,6 @@ use crate::{
     plan::{Responses, TIMEOUT},
     promises::{BrokenPromise, ensure},
     provider::{Behaviour, TokenLocation, TokenPair},
-    tracked_run::Progress,
     world::{World, stored_tokens, tokens},
 };
 
@@ -46,6 +45,7 @@ pub fn check_end(world: &mut World, living_processes_first: bool) -> Result<(), 
         }
     }
     check_issued_tokens(world)?;
+    world.neighbour().check(done)?;
     let nearly_full = world.plan.other_versions > 0;
     ensure(
         nearly_full
@@ -85,8 +85,9 @@ fn check_refresh_an_hour_later(world: &mut World) -> Result<(), BrokenPromise> {
         (5 + reads_staged, 2)
     };
     let published = usize::from(world.plan.publishes());
-    let calls = calls + 3 * published;
     let tracked = &world.runs[run];
+    let batch = usize::from(tracked.sweep.is_some());
+    let calls = calls + 3 * published + batch;
     // If a token was sent again after a loss, the earlier response may be current, and this run finds the later one. The responses
     // of `RepeatAll` cannot be distinguished.
     let sent_again = match world.provider.behaviour {
@@ -149,14 +150,20 @@ fn run_until_done(world: &mut World) -> Result<bool, BrokenPromise> {
         let (started, staged) = (world.time.now(), has_staged_tokens(world));
         let run = world.later_run(None)?;
         let tracked = &world.runs[run];
-        let Progress::Ended(result) = &tracked.progress else {
-            return Err(BrokenPromise::new("a later run does not end"));
+        let Some(result) = tracked.result() else {
+            return Err(BrokenPromise::new("a later run does not end, or does not begin"));
         };
         // A recovery, a take-over, a merge, and one call for every refresh since an old copy was taken.
         let max_calls_to_recover =
             5 + 5 + 2 + world.provider.granted_requests.len() + if world.plan.publishes() { 4 } else { 0 };
-        match &**result {
+        let max_calls_to_recover = max_calls_to_recover + usize::from(tracked.sweep.is_some());
+        match result {
             Ok(Completed { outcome: Outcome::Skipped, .. }) => {
+                // A sweep does not look for staged tokens beside the first ones before they are due. No run looks for the second of two
+                // responses to one token if its run ended between its two puts.
+                let is_known_limit = (tracked.sweep.is_some() && has_first_tokens(world))
+                    || world.sent_again_after_loss.contains(&world.expected.consent);
+                ensure(!staged || is_known_limit, || "skipped, although living tokens are staged".to_owned())?;
                 // A forced run whose response was lost leaves a claim on tokens that are not due. Nothing is done before they are.
                 if is_claimed(world) && !waited_until_due {
                     waited_until_due = true;
@@ -211,6 +218,12 @@ pub fn check_is_kept(world: &World, error: &Error) -> Result<(), BrokenPromise> 
     ensure(world.plan.responses == Responses::Kept && response.is_some(), || {
         format!("no response is kept, although a run says so: {error}")
     })
+}
+
+/// Whether no run has written the current version.
+fn has_first_tokens(world: &World) -> bool {
+    let token = TokenSecret::parse(&world.current_text()).expect("a token secret");
+    token.tokens.refreshed_at.is_none()
 }
 
 /// Whether a run has claimed the current tokens.

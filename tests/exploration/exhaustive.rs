@@ -6,8 +6,9 @@ use token_refresher::protocol::{Mode, options::ClaimMode};
 use crate::{
     explorer::{Counts, explore, print_line},
     person::UserAction,
-    plan::{Difference, PAST_A_DAY, PAST_THE_LEASE, Plan, Readers, Responses},
+    plan::{Difference, Neighbour, PAST_A_DAY, PAST_THE_LEASE, Plan, Readers, Responses, SWEEP_NEARLY_OVER, Search},
     provider::Behaviour,
+    run::Pacing,
 };
 
 /// The largest numbers of faults and of clock jumps in a schedule. Tests start with the smallest, so that a failure has a short
@@ -329,4 +330,159 @@ fn readers_requests_leave_room_for_scheduled_runs() {
             with_each(plans.to_vec(), &[29, 37, 38, 96, 97], |plan, other_versions| Plan { other_versions, ..plan })
         },
     );
+}
+
+/// Sweeps with two kinds of providers. With `DEEP=1`, with all.
+fn with_some_providers(plan: impl Fn(Behaviour) -> Plan) -> Vec<Plan> {
+    if std::env::var_os("DEEP").is_some() {
+        return with_every_provider(plan);
+    }
+    [Behaviour::ReuseEndsGrant, Behaviour::EndsOldAccess].map(plan).to_vec()
+}
+
+/// Scheduled runs, by the numbers of their processes.
+fn scheduled<const N: usize>(processes: [usize; N]) -> Vec<(Mode, usize)> {
+    processes.map(|process| (Mode::Scheduled, process)).to_vec()
+}
+
+#[test]
+fn two_sweeps_lose_nothing() {
+    explore_all("two sweeps", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        with_every_provider(|behaviour| Plan::of_sweeps(2, behaviour))
+    });
+}
+
+#[test]
+fn two_sweeps_with_stale_reads_lose_nothing() {
+    explore_all("two sweeps that search, with stale reads", &[(1, 0)], &[(2, 0)], || {
+        with_some_providers(|behaviour| Plan {
+            stale_reads: true,
+            search: Search::Prefix,
+            ..Plan::of_sweeps(2, behaviour)
+        })
+    });
+}
+
+#[test]
+fn sweeps_of_one_process_lose_nothing() {
+    explore_all("three sweeps of one process", &[(1, 1), (2, 0)], &[(2, 1), (1, 2)], || {
+        with_some_providers(|behaviour| Plan { runs: scheduled([0, 0, 0]), ..Plan::of_sweeps(1, behaviour) })
+    });
+}
+
+#[test]
+fn two_sweeps_of_one_process_and_one_of_another_lose_nothing() {
+    explore_all("two sweeps of one process and one of another", &[(0, 1), (1, 0)], &[(1, 1)], || {
+        let plan = Plan {
+            runs: scheduled([0, 0, 1]),
+            jump_lengths: vec![SWEEP_NEARLY_OVER, PAST_THE_LEASE],
+            ..Plan::of_sweeps(2, Behaviour::ReuseEndsGrant)
+        };
+        vec![plan]
+    });
+}
+
+#[test]
+fn a_sweep_and_a_forced_run_lose_nothing() {
+    let version = "00000000-0000-4000-8000-000000000001";
+    explore_all("a sweep and a forced run", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        let plans = with_some_providers(|behaviour| Plan::of_sweeps(1, behaviour));
+        let expiries = [TimeDelta::zero(), TimeDelta::hours(1)];
+        let plans = with_each(plans, &expiries, |plan, expires_in| Plan { expires_in, ..plan });
+        // The forced run is one of another function, or one of the same process.
+        with_each(plans, &[(forced(None), 1), (forced(Some(version)), 1), (forced(None), 0)], |plan, forced| Plan {
+            runs: vec![(Mode::Scheduled, 0), forced],
+            at_once: 2,
+            ..plan
+        })
+    });
+}
+
+#[test]
+fn a_sweep_and_a_person_lose_nothing() {
+    let with_actions = |plans: Vec<Plan>, actions: &[Vec<UserAction>]| {
+        with_each(plans, actions, |plan, user_actions| Plan { user_actions, ..plan })
+    };
+    let one: Vec<_> = UserAction::ALL.map(|action| vec![action]).to_vec();
+    let two: Vec<_> =
+        UserAction::ALL.into_iter().flat_map(|first| UserAction::ALL.map(|second| vec![first, second])).collect();
+    let sweeping = |behaviour| Plan {
+        refreshed_before: true,
+        jump_lengths: vec![SWEEP_NEARLY_OVER, PAST_THE_LEASE],
+        ..Plan::of_sweeps(1, behaviour)
+    };
+    explore_all("a sweep and a person with two actions", &[(0, 1)], &[(1, 0), (1, 1)], || {
+        with_actions(with_some_providers(sweeping), &two)
+    });
+    explore_all("two sweeps of one process and a person with one action", &[(1, 0), (0, 1)], &[(1, 1)], || {
+        let plans = with_some_providers(|behaviour| Plan { runs: scheduled([0, 0]), ..sweeping(behaviour) });
+        with_actions(plans, &one)
+    });
+    explore_all("a sweep, a run and a person with one action", &[(0, 0)], &[(0, 1), (1, 0)], || {
+        let plan = Plan { runs: scheduled([0, 1]), at_once: 2, ..sweeping(Behaviour::ReuseEndsGrant) };
+        with_actions(vec![plan], &one)
+    });
+}
+
+/// What a person rolled back to is not due.
+#[test]
+fn a_sweep_after_forced_runs_and_a_person_recovers() {
+    let what = "two forced runs and a sweep, one after the other, and a person with one action";
+    explore_all(what, &[(0, 0), (1, 0)], &[(2, 0), (1, 1)], || {
+        let plans = with_some_providers(|behaviour| Plan {
+            runs: vec![(forced(None), 1), (forced(None), 1), (Mode::Scheduled, 0)],
+            at_once: 1,
+            expires_in: TimeDelta::hours(1),
+            ..Plan::of_sweeps(1, behaviour)
+        });
+        let actions = [UserAction::RollBack, UserAction::Edit];
+        with_each(plans, &actions, |plan, action| Plan { user_actions: vec![action], ..plan })
+    });
+}
+
+#[test]
+fn sweeps_that_publish_lose_nothing_and_publish_the_current_tokens() {
+    explore_all("two sweeps that publish", &[(0, 0), (1, 0), (0, 1)], &[(1, 1)], || {
+        let plan = Plan {
+            readers: Readers::OfPublishedSecret,
+            jump_lengths: vec![SWEEP_NEARLY_OVER, PAST_THE_LEASE],
+            ..Plan::of_sweeps(2, Behaviour::ReuseEndsGrant)
+        };
+        let expiries = [TimeDelta::zero(), TimeDelta::hours(1)];
+        with_each(vec![plan], &expiries, |plan, expires_in| Plan { expires_in, ..plan })
+    });
+}
+
+#[test]
+fn a_secret_that_fails_does_not_fail_the_sweep() {
+    explore_all("two sweeps of one process, of two secrets", &[(1, 0), (0, 1), (1, 1)], &[(2, 1)], || {
+        let plan = Plan { runs: scheduled([0, 0]), ..Plan::of_sweeps(1, Behaviour::ReuseEndsGrant) };
+        let others = [
+            (Neighbour::Due, Search::Names),
+            (Neighbour::Invalid, Search::Prefix),
+            (Neighbour::Denied, Search::Prefix),
+            (Neighbour::Refused, Search::Names),
+        ];
+        with_each(vec![plan], &others, |plan, (neighbour, search)| Plan { search, neighbour, ..plan })
+    });
+}
+
+#[test]
+fn sweeps_with_a_pace_lose_nothing() {
+    explore_all("two sweeps whose writes keep to a pace", &[(1, 0), (0, 1)], &[(1, 1)], || {
+        with_some_providers(|behaviour| Plan { pacing: Pacing::ByStore, ..Plan::of_sweeps(2, behaviour) })
+    });
+}
+
+#[test]
+fn sweeps_keep_responses_that_are_not_understood() {
+    let what = "three sweeps of one process that do not understand the responses";
+    explore_all(what, &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        let of_kind = |behaviour| Plan {
+            responses: Responses::Kept,
+            runs: scheduled([0, 0, 0]),
+            ..Plan::of_sweeps(1, behaviour)
+        };
+        KEPT.map(of_kind).to_vec()
+    });
 }

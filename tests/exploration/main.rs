@@ -4,6 +4,7 @@
 mod end;
 mod exhaustive;
 mod explorer;
+mod neighbour;
 mod person;
 mod plan;
 mod promises;

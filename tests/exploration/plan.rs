@@ -3,13 +3,19 @@
 use chrono::TimeDelta;
 use token_refresher::{protocol::Mode, protocol::options::ClaimMode};
 
-use crate::{person::UserAction, provider::Behaviour};
+use crate::{person::UserAction, provider::Behaviour, run::Pacing};
 
 /// The time from the start of a run to its deadline.
 pub const TIMEOUT: TimeDelta = TimeDelta::seconds(60);
 
 /// A clock jump that leaves half a second to a run that started just before it.
 pub const NEARLY_OVER: TimeDelta = TimeDelta::milliseconds(59_500);
+
+/// Clock jumps in a sweep that started just before: too little time to begin a run, too little to send a token, half a second for the
+/// run.
+pub const TOO_LATE_TO_BEGIN: TimeDelta = TimeDelta::milliseconds(55_500);
+pub const TOO_LATE_TO_SEND: TimeDelta = TimeDelta::milliseconds(57_000);
+pub const SWEEP_NEARLY_OVER: TimeDelta = TimeDelta::seconds(59);
 
 /// A clock jump past a run's deadline and its lease.
 pub const PAST_THE_LEASE: TimeDelta = TimeDelta::seconds(64);
@@ -48,6 +54,32 @@ pub struct Plan {
     pub refreshed_before: bool,
     pub readers: Readers,
     pub responses: Responses,
+    /// The processes that sweep instead of running for the token secret alone. Their forced runs are ordinary ones.
+    pub sweepers: Vec<usize>,
+    pub search: Search,
+    pub neighbour: Neighbour,
+    pub pacing: Pacing,
+}
+
+/// How a sweep finds its secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    Names,
+    Prefix,
+}
+
+/// The other secret of a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbour {
+    None,
+    /// Its token is due.
+    Due,
+    /// Its text is wrong.
+    Invalid,
+    /// The store denies every call for it.
+    Denied,
+    /// Its provider refuses the refresh token.
+    Refused,
 }
 
 /// How the settings of a second function differ.
@@ -107,6 +139,19 @@ impl Plan {
             refreshed_before: false,
             readers: Readers::OfTokenSecret,
             responses: Responses::Understood,
+            sweepers: Vec::new(),
+            search: Search::Names,
+            neighbour: Neighbour::None,
+            pacing: Pacing::None,
+        }
+    }
+
+    /// Sweeps, each in its own process.
+    pub fn of_sweeps(sweeps: usize, behaviour: Behaviour) -> Self {
+        Self {
+            sweepers: (0..sweeps).collect(),
+            jump_lengths: vec![TOO_LATE_TO_BEGIN, TOO_LATE_TO_SEND, SWEEP_NEARLY_OVER, PAST_THE_LEASE],
+            ..Self::of_runs(sweeps, behaviour)
         }
     }
 }

@@ -14,12 +14,19 @@ use token_refresher::{
 };
 
 use crate::{
-    end,
-    plan::Responses,
+    end, neighbour,
+    plan::{Neighbour, Responses},
     provider::{Behaviour, TokenLocation},
-    run::{RunState, Step},
+    run::{End, NAME, PATTERN, Pacing, RunState, Step},
     world::{World, stored_tokens, tokens},
 };
+
+/// The minimum time left to send a refresh token: `src/protocol/decision.rs`.
+const TIME_FOR_WRITES: TimeDelta = TimeDelta::seconds(1);
+const TIME_FOR_WRITES_IN_SWEEP: TimeDelta = TimeDelta::seconds(3);
+
+/// The minimum time left to begin a run of a sweep: `src/sweep.rs`.
+const MIN_TO_BEGIN: TimeDelta = TimeDelta::seconds(5);
 
 /// Why a promise is broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,12 +105,20 @@ pub fn check_published_before_current(world: &World, to: &VersionId) -> Result<(
     })
 }
 
-/// A run that receives tokens stages them next, or keeps the response if it does not understand it.
-pub fn check_tokens_are_put_next(run: usize, next: &RunState) -> Result<(), BrokenPromise> {
+/// A run that receives tokens stages them next, or keeps the response if it does not understand it. Where writes keep to a pace, it may
+/// have to wait for its turn, but makes no call before.
+pub fn check_tokens_are_put_next(run: usize, next: &RunState, pacing: Pacing) -> Result<(), BrokenPromise> {
     let puts = |step: &Step| matches!(step, Step::Put { body, .. } if stored_tokens(body.expose()).is_some());
-    ensure(matches!(next, RunState::AtStep(step, _) if puts(step)), || {
-        format!("run {run} does not stage the tokens that it has received")
-    })
+    let is_of_look = |step: &Step| matches!(step, Step::GetBatch | Step::Find);
+    let puts_next = match next {
+        RunState::Waits { steps, pause_ends_at, .. } => {
+            let waits_for_turn = pacing == Pacing::ByStore && pause_ends_at.is_some();
+            steps.iter().any(|step| puts(&step.step))
+                || waits_for_turn && steps.iter().all(|step| is_of_look(&step.step))
+        }
+        RunState::Ended(_) => false,
+    };
+    ensure(puts_next, || format!("run {run} does not stage the tokens that it has received"))
 }
 
 /// A run sends at most one request. A refresh token is sent again only if the response to the first request is lost, and no run
@@ -112,6 +127,9 @@ pub fn check_exchange(world: &mut World, run: usize, refresh: &str, access: Opti
     let now = world.time.now();
     let tracked = &mut world.runs[run];
     ensure(!std::mem::replace(&mut tracked.has_sent, true), || format!("run {run} sends twice"))?;
+    let time_for_writes = if tracked.sweep.is_some() { TIME_FOR_WRITES_IN_SWEEP } else { TIME_FOR_WRITES };
+    let left = tracked.deadline - now;
+    ensure(left >= time_for_writes, || format!("run {run} sends a refresh token with {left} left for two writes"))?;
     let own = tracked.process;
     // Only a person sends the token again whose response is kept.
     let overrides = world.plan.responses == Responses::Kept && tracked.mode == Mode::Forced { if_version_id: None };
@@ -175,12 +193,78 @@ fn max_cost_without_publication(outcome: Outcome) -> (usize, usize) {
     }
 }
 
+/// A sweep returns a summary that counts each secret once, and a secret that fails does not fail it. It begins the run of every due
+/// token, unless its time is over.
+pub fn check_sweep_end(world: &World, run: usize, end: &End) -> Result<(), BrokenPromise> {
+    let Some(sweep) = &end.sweep else { return Ok(()) };
+    ensure(!end.others.iter().any(|(secret_id, _)| secret_id == NAME), || {
+        format!("sweep {run} ends more than once for a secret: {end:?}")
+    })?;
+    let neighbour = world.plan.neighbour;
+    let summary = match sweep {
+        Ok(summary) => summary,
+        Err(error) => {
+            ensure(world.faults_and_jumps() > 0, || format!("sweep {run} fails without a fault: {error}"))?;
+            let all_failed = end.others.iter().map(|(_, result)| result).chain(&end.result).all(Result::is_err);
+            return ensure(all_failed, || format!("sweep {run} fails, although one of its secrets does not: {error}"));
+        }
+    };
+    let counts = summary.counts;
+    let parts = [
+        counts.skipped,
+        counts.refreshed,
+        counts.recovered,
+        counts.in_progress,
+        counts.backing_off,
+        counts.superseded,
+        counts.ignored,
+        counts.failed,
+        counts.not_reached,
+    ];
+    // A search that fails counts as a secret; it may hide the others.
+    let search_failed = end.others.iter().any(|(secret_id, _)| secret_id == PATTERN);
+    let secrets = if search_failed { counts.secrets } else { 1 + usize::from(neighbour != Neighbour::None) };
+    ensure(counts.secrets == secrets && parts.iter().sum::<usize>() == secrets, || {
+        format!("sweep {run} counts {counts:?}, and there are {secrets} secrets")
+    })?;
+    let outcome = match &end.result {
+        None if search_failed => counts.failed,
+        None => counts.not_reached,
+        Some(Err(_)) => counts.failed,
+        Some(Ok(report)) => match report.outcome {
+            Outcome::Skipped => counts.skipped,
+            Outcome::Refreshed => counts.refreshed,
+            Outcome::Recovered => counts.recovered,
+            Outcome::InProgress => counts.in_progress,
+            Outcome::BackingOff => counts.backing_off,
+            Outcome::Superseded => counts.superseded,
+            outcome => return Err(BrokenPromise(format!("sweep {run} ends {outcome:?}"))),
+        },
+    };
+    ensure(outcome > 0, || format!("sweep {run} does not count its own end: {counts:?}"))?;
+    let reached = usize::from(end.result.is_some()) + end.others.len();
+    ensure(counts.not_reached == secrets - reached, || format!("sweep {run} ended {reached} secrets: {counts:?}"))?;
+    let left = world.runs[run].deadline - world.time.now();
+    ensure(counts.not_reached == 0 || left < MIN_TO_BEGIN, || {
+        format!("sweep {run} does not begin a run, although {left} are left")
+    })?;
+    for (secret_id, result) in &end.others {
+        let error = result.as_ref().err().map(|error| error.error_type().as_str());
+        ensure(world.faults_and_jumps() > 0 || error == neighbour::expected_error(neighbour), || {
+            format!("sweep {run} ends for {secret_id}: {result:?}")
+        })?;
+    }
+    Ok(())
+}
+
 /// The outcome of a run fits the store, its cost is within the limits, and it fails only if there was a reason.
 pub fn check_run_end(world: &World, run: usize, result: &Result<Completed, Error>) -> Result<(), BrokenPromise> {
     let tracked = &world.runs[run];
     match result {
         Ok(report) => {
             let (calls, versions) = max_cost(report.outcome, world.plan.publishes());
+            // The batch, and one for the published secrets.
+            let calls = if tracked.sweep.is_some() { calls + 2 } else { calls };
             let promoted = matches!(report.outcome, Outcome::Refreshed | Outcome::Recovered);
             let current = world.versions.get(None, None).expect("a current version").id;
             ensure(!promoted || world.plan.stale_reads || current == report.version_id, || {

@@ -1,4 +1,4 @@
-//! Long random schedules: many runs of several processes over many hours, with a person and many faults.
+//! Long random schedules: many runs and sweeps of several processes over many hours, with a person and many faults.
 //!
 //! A schedule is determined by its seed. `SEED=n cargo test --test exploration random` repeats one, and `SCHEDULES=n` sets the
 //! number of schedules (2,000).
@@ -12,8 +12,9 @@ use crate::{
     end,
     explorer::{fail_with_schedule, print_line},
     person::UserAction,
-    plan::{NEARLY_OVER, PAST_THE_LEASE, Plan, Readers},
+    plan::{NEARLY_OVER, Neighbour, PAST_THE_LEASE, Plan, Readers, Search},
     provider::Behaviour,
+    run::Pacing,
     tracked_run::Event,
     world::World,
 };
@@ -32,6 +33,8 @@ fn seeds() -> Range<u64> {
 fn random_plan(rng: &mut fastrand::Rng) -> Plan {
     let processes = rng.usize(1..=3);
     let runs = rng.usize(4..=12);
+    let sweepers: Vec<_> = if rng.bool() { (0..processes).filter(|_| rng.bool()).collect() } else { Vec::new() };
+    let neighbour = if rng.bool() { Neighbour::Due } else { Neighbour::None };
     let mode = |rng: &mut fastrand::Rng| {
         if rng.u8(..5) == 0 { Mode::Forced { if_version_id: None } } else { Mode::Scheduled }
     };
@@ -46,6 +49,11 @@ fn random_plan(rng: &mut fastrand::Rng) -> Plan {
         age: TimeDelta::minutes(rng.i64(1..=90)),
         refreshed_before: rng.bool(),
         readers: if rng.bool() { Readers::OfPublishedSecret } else { Readers::OfTokenSecret },
+        search: if rng.bool() { Search::Names } else { Search::Prefix },
+        neighbour: if sweepers.is_empty() { Neighbour::None } else { neighbour },
+        // The neighbour's writes are done at once.
+        pacing: if neighbour == Neighbour::None && rng.bool() { Pacing::ByStore } else { Pacing::None },
+        sweepers,
         ..Plan::of_runs(processes, Behaviour::ALL[rng.usize(..Behaviour::ALL.len())])
     }
 }
@@ -54,7 +62,7 @@ fn random_plan(rng: &mut fastrand::Rng) -> Plan {
 fn random_event(rng: &mut fastrand::Rng, events: &[Event]) -> Event {
     let weight = |event: &Event| match event {
         Event::Starts(_) | Event::PersonActs => 4,
-        Event::StepSucceeds(_) | Event::Wakes(_) | Event::TimesOut { .. } => 24,
+        Event::StepSucceeds(..) | Event::Wakes(_) | Event::TimesOut { .. } => 24,
         Event::StepFails(..) => 1,
         Event::ClockJumps(_) => 2,
     };

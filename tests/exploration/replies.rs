@@ -7,12 +7,16 @@ use token_refresher::{
     store::{StoreError, VersionId, aws, versions::Versions},
 };
 
-use crate::run::{Reply, Step, Which};
+use crate::{
+    neighbour::current_of,
+    run::{Reply, Step, Which},
+};
 
 pub fn read_reply(versions: &Versions, step: &Step) -> Reply {
     match step {
         Step::Get(Which::Id(id)) => Reply::Version(versions.get(Some(id), None)),
         Step::Get(Which::Label(label)) => Reply::Version(versions.get(None, Some(label.as_str()))),
+        Step::GetBatch | Step::Find => Reply::Current(Ok(current_of(versions))),
         Step::List => Reply::Listed(Ok(versions.list(true))),
         other => unreachable!("{other:?} is not a read"),
     }
@@ -21,6 +25,7 @@ pub fn read_reply(versions: &Versions, step: &Step) -> Reply {
 pub fn error_reply(step: &Step, error: impl FnOnce(&'static str) -> StoreError) -> Reply {
     match step {
         Step::Get(_) => Reply::Version(Err(error(aws::GET))),
+        Step::GetBatch | Step::Find => Reply::Current(Err(error(aws::GET_BATCH))),
         Step::Put { .. } => Reply::Done(Err(error(aws::PUT))),
         Step::Move { .. } => Reply::Done(Err(error(aws::MOVE))),
         Step::List => Reply::Listed(Err(error(aws::LIST))),
@@ -41,6 +46,10 @@ pub fn denied_reply(step: &Step) -> Reply {
     error_reply(step, |action| StoreError::AccessDenied { action, detail: "explicit deny".to_owned() })
 }
 
+pub fn throttled_reply(step: &Step) -> Reply {
+    error_reply(step, |action| StoreError::Throttled { action, detail: "Rate exceeded".to_owned() })
+}
+
 pub fn digest_of(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
@@ -50,10 +59,15 @@ pub fn digest_of(value: &impl Hash) -> u64 {
 /// Includes the secret texts of a reply.
 pub fn digest(reply: &Reply) -> u64 {
     match reply {
-        Reply::Version(Ok(version)) => digest_of(&(0, &version.id, version.created, version.body.expose())),
-        Reply::Version(Err(error)) | Reply::Done(Err(error)) | Reply::Listed(Err(error)) => {
-            digest_of(&(1, error.to_string()))
+        Reply::Version(Ok(version)) | Reply::Current(Ok(Some(version))) => {
+            let labels: Vec<_> = version.labels.names().collect();
+            digest_of(&(0, &version.id, version.created, version.body.expose(), labels))
         }
+        Reply::Current(Ok(None)) => 7,
+        Reply::Version(Err(error))
+        | Reply::Current(Err(error))
+        | Reply::Done(Err(error))
+        | Reply::Listed(Err(error)) => digest_of(&(1, error.to_string())),
         Reply::Done(Ok(())) => 2,
         Reply::Listed(Ok(versions)) => digest_of(
             &versions
@@ -73,6 +87,8 @@ pub fn describe(step: &Step) -> String {
     match step {
         Step::Get(Which::Label(label)) => format!("reads {}", label.as_str()),
         Step::Get(Which::Id(id)) => format!("reads {}", short(id)),
+        Step::GetBatch => "reads the secrets of the sweep".to_owned(),
+        Step::Find => "searches for secrets".to_owned(),
         Step::Put { id, label, .. } => format!("puts {} under {}", short(id), label.as_str()),
         Step::Move { label, from: Some(from), to } => {
             format!("moves {} from {} to {}", label.as_str(), short(from), short(to))

@@ -6,18 +6,22 @@ use token_refresher::protocol::{
     outcome::{Completed, Outcome},
 };
 
-use crate::run::{Run, RunState};
+use crate::{
+    plan::Search,
+    run::{End, Run, RunState, Task},
+};
 
-/// An event that can happen next. The numbers are indexes of runs, except in `ClockJumps`.
+/// An event that can happen next. The first number is the index of a run, except in `ClockJumps`. A second one is the index of one of
+/// the steps that the run waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A run starts and reaches its first step.
     Starts(usize),
     /// A run's step is done, and the run gets the response.
-    StepSucceeds(usize),
+    StepSucceeds(usize, usize),
     /// A run's step fails.
-    StepFails(usize, Fault),
-    /// A run reaches the time limit of its step. The step is done late, or never.
+    StepFails(usize, usize, Fault),
+    /// A run reaches the time limit of its steps. They are done late, or never.
     TimesOut { run: usize, late: bool },
     /// A run's pause ends.
     Wakes(usize),
@@ -40,6 +44,8 @@ pub enum Fault {
     ResponseLost,
     /// The store denies access.
     Denied,
+    /// The store asks for fewer calls. The step is not done.
+    Throttled,
     /// A read returns the state before the newest write.
     StaleRead,
     /// The step is not done. The clock moves to 1 ms before the step's time limit, as if all retries had failed too.
@@ -47,8 +53,11 @@ pub enum Fault {
 }
 
 /// One run and what it has done so far.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct TrackedRun {
     pub mode: Mode,
+    /// How it searches, if it is a sweep.
+    pub sweep: Option<Search>,
     pub process: usize,
     pub progress: Progress,
     pub run: Option<Run>,
@@ -65,20 +74,23 @@ pub struct TrackedRun {
     /// Whether it has sent a refresh token.
     pub has_sent: bool,
     pub has_claimed: bool,
+    /// Whether its result for the token secret is known. A sweep may end later.
+    pub has_result: bool,
 }
 
 #[derive(Clone, Debug)]
 pub enum Progress {
     NotStarted,
     Running(RunState),
-    Ended(Box<Result<Completed, Error>>),
+    Ended(Box<End>),
     Crashed,
 }
 
 impl TrackedRun {
-    pub fn new(mode: &Mode, process: usize) -> Self {
+    pub fn new(mode: &Mode, sweep: Option<Search>, process: usize) -> Self {
         Self {
             mode: mode.clone(),
+            sweep,
             process,
             progress: Progress::NotStarted,
             run: None,
@@ -91,14 +103,24 @@ impl TrackedRun {
             got_tokens: false,
             has_sent: false,
             has_claimed: false,
+            has_result: false,
+        }
+    }
+
+    pub fn task(&self) -> Task {
+        self.sweep.map_or_else(|| Task::Run(self.mode.clone()), Task::Sweep)
+    }
+
+    /// The result for the token secret. `None`: the run has not ended, or the sweep did not begin it.
+    pub fn result(&self) -> Option<&Result<Completed, Error>> {
+        match &self.progress {
+            Progress::Ended(end) => end.result.as_ref(),
+            _ => None,
         }
     }
 
     /// The outcome of a run that ended without an error.
     pub fn outcome(&self) -> Option<Outcome> {
-        match &self.progress {
-            Progress::Ended(result) => result.as_ref().as_ref().ok().map(|report| report.outcome),
-            _ => None,
-        }
+        self.result()?.as_ref().ok().map(|report| report.outcome)
     }
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -12,18 +12,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use token_refresher::{
     oauth::response::{self, TokenResponse},
-    protocol::{Mode, Options, options::ClaimMode},
+    protocol::{Error, Mode, Options, options::ClaimMode, outcome::Completed},
     store::{Label, VersionId, versions::Versions},
     token_secret::{client_settings::ClientSettings, member_names::MemberNames},
 };
 
 use crate::{
+    neighbour::{OtherSecret, SharedNeighbour},
     person::{Person, PersonStep},
-    plan::{Difference, PAST_A_DAY, Plan, TIMEOUT},
+    plan::{Difference, Neighbour, PAST_A_DAY, Plan, Search, TIMEOUT},
     promises::{self, BrokenPromise},
     provider::{Provider, TokenLocation},
-    replies::{denied_reply, describe, digest, digest_of, read_reply, unavailable_reply},
-    run::{PUBLISHED_NAME, Process, Reply, Run, RunState, Step, Time},
+    replies::{denied_reply, describe, digest, digest_of, read_reply, throttled_reply, unavailable_reply},
+    run::{PUBLISHED_NAME, Process, Reply, Run, RunState, Step, Time, WaitingStep},
     tracked_run::{Event, Fault, Progress, TrackedRun},
 };
 
@@ -43,6 +44,8 @@ pub struct World {
     pub versions: Versions,
     /// The published secret.
     pub published: Versions,
+    /// Another secret of the sweeps.
+    neighbour: SharedNeighbour,
     /// The versions before the newest write, while a read may still return them.
     before_newest_write: Option<Versions>,
     pub provider: Provider,
@@ -62,6 +65,9 @@ pub struct World {
     /// The events so far, in words, if they are wanted.
     pub log: Option<Vec<String>>,
 }
+
+/// A sweep ends so long before its invocation: `src/sweep.rs`.
+const SWEEP_RESPONSE: TimeDelta = TimeDelta::milliseconds(500);
 
 fn version_id(n: usize) -> VersionId {
     format!("00000000-0000-4000-8000-{n:012}").into()
@@ -105,6 +111,7 @@ impl World {
             options,
             versions,
             published: Versions::empty("arn:aws:test-readers"),
+            neighbour: Arc::new(Mutex::new(OtherSecret::new(plan.neighbour, now))),
             before_newest_write: None,
             provider,
             person: Person::new(&plan.user_actions),
@@ -127,7 +134,7 @@ impl World {
         }
         let processes = plan.runs.iter().map(|(_, process)| process + 1).max().unwrap_or(0);
         world.processes = (0..processes).map(|process| world.new_process(process)).collect();
-        world.runs = plan.runs.iter().map(|(mode, process)| TrackedRun::new(mode, *process)).collect();
+        world.runs = plan.runs.iter().map(|(mode, process)| world.tracked_run(mode, *process)).collect();
         (world.faults_left, world.jumps_left) = (plan.faults, plan.jumps);
         Ok(world)
     }
@@ -147,7 +154,7 @@ impl World {
     pub fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();
         let running = self.runs.iter().filter(|tracked| matches!(tracked.progress, Progress::Running(_))).count();
-        let mut startable_modes: Vec<&Mode> = Vec::new();
+        let mut startable: Vec<(&Mode, Option<Search>)> = Vec::new();
         for (run, tracked) in self.runs.iter().enumerate() {
             match &tracked.progress {
                 Progress::NotStarted => {
@@ -156,13 +163,12 @@ impl World {
                         .iter()
                         .filter(|other| other.process == tracked.process)
                         .all(|other| matches!(other.progress, Progress::Ended(_) | Progress::Crashed));
+                    let kind = (&tracked.mode, tracked.sweep);
                     // Runs in new processes with the same mode are alike: one of them is enough.
-                    if running < self.plan.at_once
-                        && earlier_ended
-                        && !(first_of_process && startable_modes.contains(&&tracked.mode))
+                    if running < self.plan.at_once && earlier_ended && !(first_of_process && startable.contains(&kind))
                     {
                         if first_of_process {
-                            startable_modes.push(&tracked.mode);
+                            startable.push(kind);
                         }
                         events.push(Event::Starts(run));
                     }
@@ -181,44 +187,58 @@ impl World {
     }
 
     fn events_of(&self, run: usize, state: &RunState, events: &mut Vec<Event>) {
-        let (step, until) = match state {
-            RunState::AtStep(step, until) => (step, *until),
-            RunState::Sleeps(_) => return events.push(Event::Wakes(run)),
-            RunState::Ended(_) => unreachable!("it has ended"),
-        };
-        let store_step = if let Step::OnPublished(step) = step { step } else { step };
-        let writes = matches!(store_step, Step::Put { .. } | Step::Move { .. });
-        let exchanges = matches!(step, Step::Exchange(_));
-        if until.is_some_and(|until| self.time.now() >= until) {
+        let RunState::Waits { steps, pause_ends_at, .. } = state else { unreachable!("it has ended") };
+        let is_over = |step: &WaitingStep| step.until.is_some_and(|until| self.time.now() >= until);
+        if steps.iter().any(is_over) {
             events.push(Event::TimesOut { run, late: false });
-            if writes {
+            if steps.iter().any(|step| is_over(step) && writes(&step.step)) {
                 // The request was sent before the time limit.
                 events.push(Event::TimesOut { run, late: true });
             }
             if self.faults_left > 0 {
-                events.push(Event::StepFails(run, Fault::CrashBefore));
+                events.push(Event::StepFails(run, 0, Fault::CrashBefore));
             }
             return;
         }
-        events.push(Event::StepSucceeds(run));
+        for (index, step) in steps.iter().enumerate() {
+            self.events_of_step(run, index, &step.step, events);
+        }
+        if pause_ends_at.is_some() {
+            events.push(Event::Wakes(run));
+        }
+    }
+
+    fn events_of_step(&self, run: usize, index: usize, step: &Step, events: &mut Vec<Event>) {
+        let (writes, exchanges) = (writes(step), matches!(step, Step::Exchange(_)));
+        events.push(Event::StepSucceeds(run, index));
         if self.faults_left == 0 {
             return;
         }
-        events.extend([Fault::CrashBefore, Fault::RequestLost].map(|fault| Event::StepFails(run, fault)));
+        let mut fails = |fault| events.push(Event::StepFails(run, index, fault));
+        // A process with several steps crashes before any of them.
+        if index == 0 {
+            fails(Fault::CrashBefore);
+        }
+        fails(Fault::RequestLost);
         if writes || exchanges {
-            events.extend([Fault::CrashAfter, Fault::ResponseLost].map(|fault| Event::StepFails(run, fault)));
+            fails(Fault::CrashAfter);
+            fails(Fault::ResponseLost);
         }
         if !exchanges {
-            events.push(Event::StepFails(run, Fault::Denied));
+            fails(Fault::Denied);
+            // Many writes at once are what a sweep adds.
+            if self.runs[run].sweep.is_some() {
+                fails(Fault::Throttled);
+            }
         }
         if matches!(step, Step::Put { label: Label::Staged | Label::Kept, .. }) {
-            events.push(Event::StepFails(run, Fault::Outage));
+            fails(Fault::Outage);
         }
         if let Some(before) = &self.before_newest_write
-            && matches!(step, Step::Get(_) | Step::List)
+            && matches!(step, Step::Get(_) | Step::GetBatch | Step::Find | Step::List)
             && digest(&read_reply(before, step)) != digest(&read_reply(&self.versions, step))
         {
-            events.push(Event::StepFails(run, Fault::StaleRead));
+            fails(Fault::StaleRead);
         }
     }
 
@@ -230,62 +250,71 @@ impl World {
         }
         match event {
             Event::Starts(run) => {
-                let (mode, process) = (self.runs[run].mode.clone(), self.runs[run].process);
+                let (task, process) = (self.runs[run].task(), self.runs[run].process);
                 seed(run, 0);
                 let deadline = self.time.now() + TIMEOUT;
-                let (started, state) = Run::start(&self.processes[process], mode, deadline);
-                self.runs[run].run = Some(started);
-                self.runs[run].deadline = deadline;
+                let (started, state) = Run::start(&self.processes[process], task, deadline);
+                let tracked = &mut self.runs[run];
+                tracked.run = Some(started);
+                tracked.deadline = if tracked.sweep.is_some() { deadline - SWEEP_RESPONSE } else { deadline };
                 self.record_state(run, state, 0)
             }
-            Event::StepSucceeds(run) => {
-                let reply = self.perform(run)?;
-                self.resume(run, Some(reply))
+            Event::StepSucceeds(run, index) => {
+                let step = self.step(run, index);
+                let reply = self.perform(run, &step.step)?;
+                self.resume(run, Some((&step, reply)))
             }
-            Event::StepFails(run, fault) => {
+            Event::StepFails(run, index, fault) => {
                 self.faults_left = self.faults_left.saturating_sub(1);
                 self.runs[run].faults += 1;
-                let step = self.step(run);
+                let waiting = self.step(run, index);
+                let step = &waiting.step;
                 match fault {
                     Fault::CrashBefore => {
                         self.crash(run);
                         Ok(())
                     }
                     Fault::CrashAfter => {
-                        self.perform(run)?;
+                        self.perform(run, step)?;
                         self.crash(run);
                         Ok(())
                     }
-                    Fault::RequestLost => self.resume(run, Some(unavailable_reply(&step))),
+                    Fault::RequestLost => self.resume(run, Some((&waiting, unavailable_reply(step)))),
                     Fault::ResponseLost => {
-                        self.perform(run)?;
+                        self.perform(run, step)?;
                         if matches!(step, Step::Exchange(_)) {
                             self.provider.move_tokens(TokenLocation::InRun { run }, TokenLocation::Lost);
                         }
-                        self.resume(run, Some(unavailable_reply(&step)))
+                        self.resume(run, Some((&waiting, unavailable_reply(step))))
                     }
                     Fault::Outage => {
-                        if let Progress::Running(RunState::AtStep(_, Some(until))) = &self.runs[run].progress {
-                            self.time.set(*until - TimeDelta::milliseconds(1));
+                        if let Some(until) = waiting.until {
+                            self.time.set(until - TimeDelta::milliseconds(1));
                         }
-                        self.resume(run, Some(unavailable_reply(&step)))
+                        self.resume(run, Some((&waiting, unavailable_reply(step))))
                     }
-                    Fault::Denied => self.resume(run, Some(denied_reply(&step))),
+                    Fault::Denied => self.resume(run, Some((&waiting, denied_reply(step)))),
+                    Fault::Throttled => self.resume(run, Some((&waiting, throttled_reply(step)))),
                     Fault::StaleRead => {
-                        let reply = read_reply(self.before_newest_write.as_ref().expect("a write before"), &step);
+                        let reply = read_reply(self.before_newest_write.as_ref().expect("a write before"), step);
                         self.runs[run].calls += 1;
-                        self.resume(run, Some(reply))
+                        self.resume(run, Some((&waiting, reply)))
                     }
                 }
             }
             Event::TimesOut { run, late } => {
                 if late {
-                    self.perform(run)?;
+                    let now = self.time.now();
+                    for step in self.steps(run) {
+                        if step.until.is_some_and(|until| now >= until) && writes(&step.step) {
+                            self.perform(run, &step.step)?;
+                        }
+                    }
                 }
                 self.resume(run, None)
             }
             Event::Wakes(run) => {
-                if let Progress::Running(RunState::Sleeps(until)) = self.runs[run].progress
+                if let Progress::Running(RunState::Waits { pause_ends_at: Some(until), .. }) = self.runs[run].progress
                     && until > self.time.now()
                 {
                     self.time.set(until);
@@ -306,22 +335,28 @@ impl World {
         }
     }
 
-    fn step(&self, run: usize) -> Step {
+    fn steps(&self, run: usize) -> Vec<WaitingStep> {
         match &self.runs[run].progress {
-            Progress::Running(RunState::AtStep(step, _)) => step.clone(),
+            Progress::Running(RunState::Waits { steps, .. }) => steps.clone(),
             other => unreachable!("run {run} is not at a step: {other:?}"),
         }
     }
 
-    fn resume(&mut self, run: usize, reply: Option<Reply>) -> Result<(), BrokenPromise> {
-        let reply_digest = reply.as_ref().map_or(0, digest);
-        let granted = matches!(reply, Some(Reply::Response(TokenResponse::Issued(_) | TokenResponse::Unreadable(_))));
+    fn step(&self, run: usize, index: usize) -> WaitingStep {
+        self.steps(run).swap_remove(index)
+    }
+
+    fn resume(&mut self, run: usize, reply: Option<(&WaitingStep, Reply)>) -> Result<(), BrokenPromise> {
+        let reply_digest = reply.as_ref().map_or(0, |(step, reply)| digest_of(&(step.number(), digest(reply))));
+        let response = reply.as_ref().map(|(_, reply)| reply);
+        let granted =
+            matches!(response, Some(Reply::Response(TokenResponse::Issued(_) | TokenResponse::Unreadable(_))));
         let tracked = &mut self.runs[run];
         tracked.got_tokens |= granted;
         seed(run, tracked.replies_digest);
         let state = tracked.run.as_mut().expect("a run that has not ended").resume(reply);
         if granted {
-            promises::check_tokens_are_put_next(run, &state)?;
+            promises::check_tokens_are_put_next(run, &state, self.plan.pacing)?;
         }
         self.record_state(run, state, reply_digest)
     }
@@ -329,17 +364,35 @@ impl World {
     fn record_state(&mut self, run: usize, state: RunState, reply_digest: u64) -> Result<(), BrokenPromise> {
         let tracked = &mut self.runs[run];
         tracked.replies_digest = digest_of(&(tracked.replies_digest, reply_digest, self.time.now()));
-        let RunState::Ended(result) = state else {
-            tracked.progress = Progress::Running(state);
+        let RunState::Ended(end) = state else {
+            if let RunState::Waits { result: Some(result), .. } = &state {
+                self.check_result(run, result)?;
+            }
+            self.runs[run].progress = Progress::Running(state);
             return Ok(());
         };
         if let Some(log) = &mut self.log {
-            log.push(match &*result {
-                Ok(report) => format!("run {run} ends: {:?}", report.outcome),
-                Err(error) => format!("run {run} ends: {}: {error}", error.error_type().as_str()),
+            log.push(match &end.result {
+                Some(Ok(report)) => format!("run {run} ends: {:?}", report.outcome),
+                Some(Err(error)) => format!("run {run} ends: {}: {error}", error.error_type().as_str()),
+                None => format!("run {run} ends: it did not begin"),
             });
         }
         tracked.run = None;
+        if let Some(result) = &end.result {
+            self.check_result(run, result)?;
+        }
+        promises::check_sweep_end(self, run, &end)?;
+        self.runs[run].progress = Progress::Ended(end);
+        Ok(())
+    }
+
+    /// Checks the result for the token secret when it is known. A sweep may end later.
+    fn check_result(&mut self, run: usize, result: &Result<Completed, Error>) -> Result<(), BrokenPromise> {
+        let tracked = &mut self.runs[run];
+        if std::mem::replace(&mut tracked.has_result, true) {
+            return Ok(());
+        }
         let process = tracked.process;
         let holds_tokens =
             self.provider.granted_requests.iter().any(|request| request.location == TokenLocation::InRun { run });
@@ -349,9 +402,16 @@ impl World {
             )));
         }
         self.provider.move_tokens(TokenLocation::InRun { run }, TokenLocation::InMemory { process });
-        promises::check_run_end(self, run, &result)?;
-        self.runs[run].progress = Progress::Ended(result);
-        Ok(())
+        promises::check_run_end(self, run, result)
+    }
+
+    fn tracked_run(&self, mode: &Mode, process: usize) -> TrackedRun {
+        let sweeps = *mode == Mode::Scheduled && self.plan.sweepers.contains(&process);
+        TrackedRun::new(mode, sweeps.then_some(self.plan.search), process)
+    }
+
+    pub fn neighbour(&self) -> MutexGuard<'_, OtherSecret> {
+        self.neighbour.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn new_process(&self, process: usize) -> Process {
@@ -369,7 +429,7 @@ impl World {
                 };
             }
         }
-        Process::new(&self.time, &options)
+        Process::new(&self.time, &options, &self.neighbour, self.plan.pacing)
     }
 
     fn crash(&mut self, run: usize) {
@@ -383,13 +443,12 @@ impl World {
     }
 
     /// Does the step that a run waits for.
-    fn perform(&mut self, run: usize) -> Result<Reply, BrokenPromise> {
-        let step = self.step(run);
+    fn perform(&mut self, run: usize, step: &Step) -> Result<Reply, BrokenPromise> {
         if !matches!(step, Step::Exchange(_)) {
             self.runs[run].calls += 1;
         }
-        match &step {
-            Step::Get(_) | Step::List => Ok(read_reply(&self.versions, &step)),
+        match step {
+            Step::Get(_) | Step::GetBatch | Step::Find | Step::List => Ok(read_reply(&self.versions, step)),
             Step::Put { id, label, body } => {
                 let (before, count) = (self.versions_if_reads_lag(), self.versions.list(true).len());
                 let done = self.versions.put(id, body, Some(&[label.as_str().to_owned()]), self.time.now());
@@ -541,17 +600,25 @@ impl World {
     /// One run from start to end, alone and without faults: in this process, or in a new one. Returns the run's index.
     pub fn later_run(&mut self, process: Option<usize>) -> Result<usize, BrokenPromise> {
         let process = process.unwrap_or_else(|| {
-            self.processes.push(Process::new(&self.time, &self.options));
+            self.processes.push(Process::new(&self.time, &self.options, &self.neighbour, self.plan.pacing));
             self.processes.len() - 1
         });
         let run = self.runs.len();
-        self.runs.push(TrackedRun::new(&Mode::Scheduled, process));
+        let is_new = process >= self.plan.runs.iter().map(|(_, process)| process + 1).max().unwrap_or(0);
+        let mut tracked = self.tracked_run(&Mode::Scheduled, process);
+        // Sweeps finish what sweeps left.
+        if is_new && !self.plan.sweepers.is_empty() {
+            tracked.sweep = Some(self.plan.search);
+        }
+        self.runs.push(tracked);
         self.before_newest_write = None;
         self.apply(Event::Starts(run))?;
         for _ in 0..300 {
             match &self.runs[run].progress {
-                Progress::Running(RunState::AtStep(..)) => self.apply(Event::StepSucceeds(run))?,
-                Progress::Running(RunState::Sleeps(_)) => self.apply(Event::Wakes(run))?,
+                Progress::Running(RunState::Waits { steps, .. }) if !steps.is_empty() => {
+                    self.apply(Event::StepSucceeds(run, 0))?;
+                }
+                Progress::Running(RunState::Waits { .. }) => self.apply(Event::Wakes(run))?,
                 _ => return Ok(run),
             }
         }
@@ -563,7 +630,9 @@ impl World {
         let mut halves = [DefaultHasher::new(), DefaultHasher::new()];
         halves[1].write_u8(1);
         let text = |versions: &Versions| serde_json::to_vec(versions).expect("JSON");
-        let versions = (text(&self.versions), text(&self.published), self.before_newest_write.as_ref().map(text));
+        let neighbour = (self.plan.neighbour != Neighbour::None).then(|| text(self.neighbour().versions()));
+        let versions =
+            (text(&self.versions), text(&self.published), self.before_newest_write.as_ref().map(text), neighbour);
         for half in &mut halves {
             versions.hash(half);
             self.provider.hash(half);
@@ -579,13 +648,20 @@ impl World {
                     Progress::NotStarted => 0.hash(half),
                     Progress::Crashed => 1.hash(half),
                     // Its process may have unstored tokens.
-                    Progress::Ended(result) if result.is_err() && tracked.got_tokens => {
+                    Progress::Ended(_) if tracked.result().is_some_and(Result::is_err) && tracked.got_tokens => {
                         (2, tracked.replies_digest).hash(half);
+                    }
+                    // Its process remembers the tokens that were left over, and the versions that were checked.
+                    Progress::Ended(end) if tracked.sweep.is_some() => {
+                        let result = end.result.as_ref();
+                        let version = result.and_then(|result| result.as_ref().ok()).map(|report| &report.version_id);
+                        (5, result.is_none(), version).hash(half);
                     }
                     Progress::Ended(_) => 3.hash(half),
                     Progress::Running(_) => {
                         let costs = (tracked.calls, tracked.versions_put, tracked.publications_put);
                         (4, tracked.replies_digest, costs, tracked.faults, tracked.has_claimed).hash(half);
+                        tracked.has_result.hash(half);
                     }
                 }
             }
@@ -594,22 +670,31 @@ impl World {
     }
 
     fn describe(&self, event: Event) -> String {
-        let step = |run: usize| match &self.runs[run].progress {
-            Progress::Running(RunState::AtStep(step, _)) => describe(step),
-            _ => "nothing".to_owned(),
+        let steps = |run: usize| match &self.runs[run].progress {
+            Progress::Running(RunState::Waits { steps, .. }) => steps.iter().map(|step| describe(&step.step)).collect(),
+            _ => Vec::new(),
         };
         match event {
-            Event::Starts(run) => format!("run {run} starts ({:?})", self.runs[run].mode),
-            Event::StepSucceeds(run) => format!("run {run}: {}", step(run)),
-            Event::StepFails(run, fault) => format!("run {run}: {}: {fault:?}", step(run)),
-            Event::TimesOut { run, late: false } => format!("run {run}: {}: timed out", step(run)),
-            Event::TimesOut { run, late: true } => format!("run {run}: {}: done after the timeout", step(run)),
+            Event::Starts(run) => format!("run {run} starts ({:?})", self.runs[run].task()),
+            Event::StepSucceeds(run, index) => format!("run {run}: {}", steps(run)[index]),
+            Event::StepFails(run, index, fault) => format!("run {run}: {}: {fault:?}", steps(run)[index]),
+            Event::TimesOut { run, late: false } => format!("run {run}: {}: timed out", steps(run).join(", ")),
+            Event::TimesOut { run, late: true } => {
+                format!("run {run}: {}: done after the timeout", steps(run).join(", "))
+            }
             Event::Wakes(run) => format!("run {run} resumes after a pause"),
             Event::PersonActs => format!("the person: {:?}", self.person.next().expect("an action")),
             Event::ClockJumps(length) => {
                 format!("the clock jumps by {} ms", self.plan.jump_lengths[length].num_milliseconds())
             }
         }
+    }
+}
+
+fn writes(step: &Step) -> bool {
+    match step {
+        Step::OnPublished(step) => writes(step),
+        step => matches!(step, Step::Put { .. } | Step::Move { .. }),
     }
 }
 
