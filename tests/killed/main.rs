@@ -1,5 +1,5 @@
 //! The real binary, killed at every request of every path through a refresh, before and after the peer has processed it. Also with
-//! injected faults, and with several processes at the same time. Each test prints a table of its cases.
+//! injected faults, and with several processes at the same time, and sweeps of three secrets. Each test prints a table of its cases.
 //!
 //! `TOKEN_REFRESHER_BIN` names another build to test, such as the release build.
 
@@ -15,5 +15,6 @@ mod kills;
 mod paths;
 mod promises;
 mod store;
+mod sweeps;
 mod table;
 mod world;

@@ -73,6 +73,8 @@ pub enum When {
     From(usize, &'static str),
     /// The `nth` one whose name starts with this text, counted from 1.
     Named(String, usize),
+    /// All whose names start with this text.
+    EachNamed(String),
 }
 
 impl When {
@@ -84,6 +86,7 @@ impl When {
             Self::From(first, name) => {
                 *first <= number && seen[*first].peer == seen[number].peer && seen[number].name.starts_with(name)
             }
+            Self::EachNamed(name) => seen[number].name.starts_with(name),
             Self::Named(name, nth) => {
                 let named = |seen: &Observed| seen.name.starts_with(name);
                 named(&seen[number]) && seen.iter().filter(|seen| named(seen)).count() == *nth
