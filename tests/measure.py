@@ -74,9 +74,9 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 class Run:
     """One process that handles so many events. Fails if one returns an error."""
 
-    def __init__(self, binary, events, *prefix):
+    def __init__(self, binary, events, *prefix, secrets_manager=SecretsManager, **settings):
         self.events, self.fetched, self.results, self.done = events, [], [], threading.Event()
-        servers = [Server(("127.0.0.1", 0), handler) for handler in (RuntimeApi, SecretsManager)]
+        servers = [Server(("127.0.0.1", 0), handler) for handler in (RuntimeApi, secrets_manager)]
         for server in servers:
             server.run = self
             threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -85,11 +85,11 @@ class Run:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "AWS_LAMBDA_FUNCTION_VERSION": "1", "AWS_REGION": "eu-central-1",
             "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "SECRET_ID": "x", "PATH": os.environ["PATH"],
             "AWS_SESSION_TOKEN": "t", "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(servers[1].server_port),
-            "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://127.0.0.1:{servers[1].server_port}",
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://127.0.0.1:{servers[1].server_port}", **settings,
         }
         started = time.perf_counter()
         process = subprocess.Popen([*prefix, binary], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        if not self.done.wait(120):
+        if not self.done.wait(60 * (events + 1)):
             process.kill()
             sys.exit(f"{binary} did not handle {events} events")
         with open(f"/proc/{process.pid}/status") as status:
@@ -98,6 +98,9 @@ class Run:
         self.first_ms = (self.fetched[1] - self.fetched[0]) * 1000
         self.peak_mb = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
         self.own_mb = int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
+        with open(f"/proc/{process.pid}/stat") as stat:
+            user, system = stat.read().rsplit(")", 1)[1].split()[11:13]
+        self.cpu_s = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
         process.terminate()
         self.stderr = process.communicate()[1].decode()
         if self.results != ["response"] * events:
