@@ -164,7 +164,8 @@ class Deploy(unittest.TestCase):
         queue = client("sqs").get_queue_attributes(QueueUrl=self.queue(), AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         # Fn::GetAtt of a log group ends in `:*` on AWS, but not in moto.
         log = client("logs").describe_log_groups(logGroupNamePrefix=STACK)["logGroups"][0]["arn"].removesuffix(":*")
-        expected = [(["logs:CreateLogStream", "logs:PutLogEvents"], log), ("sqs:SendMessage", queue)]
+        bus = f"arn:aws:events:{REGION}:123456789012:event-bus/default"
+        expected = [(["logs:CreateLogStream", "logs:PutLogEvents"], log), ("sqs:SendMessage", queue), ("events:PutEvents", bus)]
         self.assertEqual([(each["Action"], each["Resource"]) for each in document["Statement"]], expected)
 
     def queue(self) -> str:

@@ -80,6 +80,8 @@ class Roles(unittest.TestCase):
         rows += [(f"secretsmanager:{action}", CLIENT, action == "GetSecretValue") for action in used]
         rows += [("secretsmanager:CreateSecret", MINE, False), ("secretsmanager:ListSecrets", "*", False)]
         rows += [("secretsmanager:BatchGetSecretValue", "*", False), ("secretsmanager:GetRandomPassword", "*", False)]
+        bus = f"arn:aws:events:eu-central-1:{ACCOUNT}:event-bus/"
+        rows += [("events:PutEvents", bus + "other", False)]
         rows += [("sqs:SendMessage", queue, True), ("sqs:SendMessage", queue + "-2", False)]
         rows += [("sqs:ReceiveMessage", queue, False), ("sqs:DeleteQueue", queue, False)]
         rows += [("logs:PutLogEvents", log, True), ("logs:PutLogEvents", log.replace("LogGroup", "Other"), False)]
@@ -104,6 +106,8 @@ class Roles(unittest.TestCase):
         for action in ("GetSecretValue", "PutSecretValue"):
             self.check((simulation(policies, f"secretsmanager:{action}", arn, role), expected) for arn, expected in rows)
         self.check([(simulation(policies, "secretsmanager:DeleteSecret", MINE, role), False)])
+        for action in ("BatchGetSecretValue", "ListSecrets"):
+            self.check([(simulation(policies, f"secretsmanager:{action}", "*", role), True)])
 
     def test_with_a_suffix_the_function_may_publish_and_readers_may_read_only_the_published_secret(self):
         stack = Stack(PublishedSuffix="/access")
