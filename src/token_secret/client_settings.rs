@@ -183,3 +183,40 @@ impl ClientSettings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_clients_secret_is_a_time_and_other_values_are_ignored() {
+        for (value, seconds) in [
+            ("1767225600", Some(1_767_225_600)),
+            ("1767225600000", Some(1_767_225_600)),
+            (r#""2026-01-01T00:00:00Z""#, Some(1_767_225_600)),
+            // RFC 7591 section 3.2.1: it does not expire.
+            ("0", None),
+            (r#""never""#, None),
+            ("null", None),
+            ("[]", None),
+        ] {
+            let document = Document::parse(&format!(r#"{{"client_secret_expires_at": {value}}}"#)).unwrap();
+            let settings = ClientSettings::read(&document).unwrap();
+            assert_eq!(settings.client_secret_expires_at.map(|time| time.timestamp()), seconds, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_clients_secret_that_is_not_used_is_ignored() {
+        let end = DateTime::from_timestamp(1_767_225_600, 0);
+        let other = ClientSettings {
+            client_secret: Some("other".into()),
+            client_secret_expires_at: end,
+            ..ClientSettings::default()
+        };
+        for (own_secret, expected) in [(None, end), (Some("own".into()), None)] {
+            let own = ClientSettings { client_secret: own_secret, ..ClientSettings::default() };
+            assert_eq!(own.or(other.clone()).client_secret_expires_at, expected);
+        }
+    }
+}
