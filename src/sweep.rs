@@ -75,7 +75,7 @@ const MAX_DUE: usize = 10_000;
 /// The most checked versions that a process remembers.
 const MAX_CHECKED: usize = 100_000;
 
-/// How long a check holds: from half of this to the whole.
+/// A check holds until the end of the hour of the clock in which it was made.
 const CHECK_SECONDS: i64 = 3600;
 
 /// Runs sweeps. A process has one.
