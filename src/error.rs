@@ -3,6 +3,8 @@
 
 use std::{borrow::Cow, fmt};
 
+use serde::{Serialize, Serializer};
+
 /// The type of an error: `errorType` in Lambda's response, a dimension of the metric `Failed`, what a reader decides by.
 ///
 /// The names are a format (`docs/compatibility.md`): a name may be added, none is changed.
@@ -108,6 +110,13 @@ impl ErrorType {
             | Self::VersionQuota => Remedy::FixSetting,
             Self::InvalidEvent | Self::TokenNotStored | Self::Panicked => Remedy::Report,
         }
+    }
+}
+
+/// By its name.
+impl Serialize for ErrorType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tracing::{error, info, level_filters::LevelFilter, warn};
 use tracing_subscriber::{
     Layer,
@@ -328,7 +328,6 @@ struct Run<'a> {
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Failed<'a> {
-    #[serde(serialize_with = "as_name")]
     error_type: ErrorType,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_id: Option<&'a str>,
@@ -338,11 +337,6 @@ struct Failed<'a> {
     expires_in_seconds: Option<i64>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-pub(super) fn as_name<S: Serializer>(error_type: &ErrorType, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(error_type.as_str())
 }
 
 impl Log {

@@ -1,7 +1,7 @@
 //! The counts and lists of a sweep, in bounded memory. No IO.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::{
     error::ErrorType,
@@ -46,7 +46,6 @@ pub struct Failure {
     /// The secret, or the prefix that could not be searched.
     pub secret_id: String,
     /// The type of the error.
-    #[serde(serialize_with = "as_name")]
     pub error_type: ErrorType,
     /// Its text.
     pub message: String,
@@ -101,11 +100,6 @@ impl TokenState {
         };
         (rank, self.expires_in_seconds, &self.secret_id)
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn as_name<S: Serializer>(error_type: &ErrorType, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(error_type.as_str())
 }
 
 /// What expires when.
