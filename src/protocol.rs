@@ -13,6 +13,7 @@
 //! | promote | the new tokens, current | finds a token that is not due |
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt;
 use tracing::warn;
 
 use crate::{
@@ -29,6 +30,7 @@ use crate::{
 };
 
 mod call;
+mod change;
 mod claim;
 mod client;
 pub mod decision;
@@ -46,10 +48,12 @@ pub mod outcome;
 mod promote;
 mod publish;
 pub mod record;
+mod rotation;
 mod scan;
 mod shared;
 mod stage;
 
+pub use change::AfterChange;
 use claim::{Attempt, ClaimResult};
 use decision::Decision;
 pub use error::Error;
@@ -148,7 +152,7 @@ impl<S: SecretStore> Refresher<S> {
     ///
     /// [`Error`], grouped by remedy. AWSCURRENT is unchanged or holds newer tokens.
     pub async fn run(&self, request: Request<'_>, observation: &Observation) -> Result<Completed, Error> {
-        self.run_with(None, request, observation).await
+        self.run_with(None, request, observation).boxed().await
     }
 
     /// The same for a run in a sweep.
@@ -162,7 +166,7 @@ impl<S: SecretStore> Refresher<S> {
         request: Request<'_>,
         observation: &Observation,
     ) -> Result<Completed, Error> {
-        self.run_with(Some(shared), request, observation).await
+        self.run_with(Some(shared), request, observation).boxed().await
     }
 
     async fn run_with(
@@ -171,8 +175,8 @@ impl<S: SecretStore> Refresher<S> {
         request: Request<'_>,
         observation: &Observation,
     ) -> Result<Completed, Error> {
-        let deadline = decision::deadline(request.deadline, self.clock.now());
-        let Request { secret_id, mode, .. } = request;
+        let Request { secret_id, mode, deadline } = request;
+        let deadline = decision::deadline(deadline, self.clock.now());
         let run = Run { refresher: self, secret_id, mode, deadline, observation, shared };
         if *run.mode == Mode::DryRun {
             return run.dry().await;
@@ -181,7 +185,7 @@ impl<S: SecretStore> Refresher<S> {
         if let Some(completed) = run.store_unstored_tokens().await? {
             return Ok(completed);
         }
-        run.refresh(written).await
+        run.refresh(run.read_current().await?, written).await
     }
 }
 
@@ -198,8 +202,7 @@ struct Run<'a, S> {
 
 impl<S: SecretStore> Run<'_, S> {
     /// `written`: the responses that this run has written, by the tokens that were sent, each with its error.
-    async fn refresh(&self, written: Vec<(TokenKey, Error)>) -> Result<Completed, Error> {
-        let current = self.read_current().await?;
+    async fn refresh(&self, current: TokenVersion, written: Vec<(TokenKey, Error)>) -> Result<Completed, Error> {
         // A person has not seen this error yet, so this run's `force` does not mean it.
         if let Some((_, error)) = written.into_iter().find(|(spent, _)| *spent == current.key()) {
             return Err(error);
@@ -347,6 +350,12 @@ impl<S: SecretStore> Run<'_, S> {
             }),
             Err(problem) => Err(self.invalid(format!("{problem} (version {})", version.id))),
         }
+    }
+
+    /// The error of a run for this version, if it has neither a refresh token nor a `grantType`.
+    fn not_a_token_secret(&self, version: &Version) -> Option<Error> {
+        let is_one = self.parse(version).err().is_none_or(|problem| problem.is_of_token_secret(version.body.expose()));
+        if is_one { None } else { self.token_version(version).err() }
     }
 
     fn parse(&self, version: &Version) -> Result<TokenSecret, SecretProblem> {

@@ -47,7 +47,7 @@ impl fmt::Display for VersionId {
     }
 }
 
-/// The staging labels this program uses. Never `AWSPENDING`: it belongs to rotation, and every ordinary write removes it.
+/// The staging labels this program uses.
 ///
 /// The names are a format (`docs/compatibility.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,9 @@ pub enum Label {
     Ended,
     /// `OAUTH_KEPT`: the newest kept response, whose tokens are in an unknown form.
     Kept,
+    /// `AWSPENDING`: the version of a rotation that has not ended. Secrets Manager puts it, and every ordinary write may remove it. So
+    /// this program only takes it off.
+    Pending,
 }
 
 impl Label {
@@ -77,6 +80,7 @@ impl Label {
             Self::Staged => "OAUTH_STAGED",
             Self::Ended => "OAUTH_ENDED",
             Self::Kept => "OAUTH_KEPT",
+            Self::Pending => "AWSPENDING",
         }
     }
 }
@@ -382,6 +386,14 @@ pub trait SecretStore: Send + Sync {
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
         self.move_label(secret_id, Label::Current, Some(from), to)
     }
+
+    /// Takes a label off a version. [`StoreError::Moved`] when it is not there.
+    fn remove_label(
+        &self,
+        secret_id: &str,
+        label: Label,
+        from: &VersionId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// All versions, unlabelled ones too.
     fn list(&self, secret_id: &str) -> impl Future<Output = Result<Vec<Listed>, StoreError>> + Send;

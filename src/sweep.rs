@@ -16,7 +16,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::sync::Notify;
 
 use crate::{
@@ -151,7 +151,7 @@ impl Sweeper {
         };
         sweep.resume();
         // Boxed: each contains the futures of many calls.
-        tokio::join!(Box::pin(sweep.scan_all()), Box::pin(sweep.run_all()));
+        tokio::join!(sweep.scan_all().boxed(), sweep.run_all().boxed());
         sweep.finish(started_at)
     }
 

@@ -53,6 +53,9 @@ const NO_SECRET: &[&str] = &[
     "protocol::error::ResponseLocation",
     // What the invoker sent: names of secrets and versions.
     "lambda::event::Event",
+    "lambda::event::secrets_manager::LabelUpdate",
+    "lambda::event::secrets_manager::RotationStep",
+    "lambda::event::secrets_manager::Step",
     "protocol::options::Mode",
     "oauth::lifetime::End",
     "oauth::words::Meaning",
@@ -140,7 +143,11 @@ const NO_SECRET: &[&str] = &[
     "sweep::summary::Failure",
     "sweep::targets::Targets",
     "sweep::targets::Many",
+    "sweep::targets::Covering",
     "lambda::report::Response",
+    "lambda::report::EventReport",
+    // A result and an error, which are shown here by themselves.
+    "protocol::change::AfterChange",
     "lambda::report::SweepReport",
     "lambda::log::RunMetrics",
     "lambda::log::SweepEnd",
@@ -221,6 +228,10 @@ impl SecretStore for Full {
     }
 
     async fn move_label(&self, _: &str, _: Label, _: Option<&VersionId>, _: &VersionId) -> Result<(), StoreError> {
+        Err(StoreError::Moved { detail: String::new() })
+    }
+
+    async fn remove_label(&self, _: &str, _: Label, _: &VersionId) -> Result<(), StoreError> {
         Err(StoreError::Moved { detail: String::new() })
     }
 

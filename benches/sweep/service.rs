@@ -317,6 +317,10 @@ impl SecretStore for Service {
         .await
     }
 
+    async fn remove_label(&self, secret_id: &str, label: Label, from: &VersionId) -> Result<(), StoreError> {
+        self.call(WRITE, |state, _| state.secret(secret_id)?.1.remove_label(label.as_str(), from)).await
+    }
+
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         self.call(READ, |state, _| {
             state.seen.calls.lists += 1;

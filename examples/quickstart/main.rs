@@ -162,6 +162,7 @@ impl Demonstration {
             let outcome = match handler.handle(&json!({}), self.deadline()).await {
                 Ok(Response::Sweep(report)) => describe(&report),
                 Ok(Response::Run(report)) => name(&Ok(*report)),
+                Ok(Response::Event(report)) => format!("{report:?}"),
                 Err(error) => name(&Err(error)),
             };
             self.print(step, &outcome, store.calls() - calls, &before, (expected, exchanges)).await?;

@@ -86,6 +86,10 @@ impl SecretStore for WatchedStore {
         self.watched(self.inner.move_label(secret_id, label, from, to)).await
     }
 
+    async fn remove_label(&self, secret_id: &str, label: Label, from: &VersionId) -> Result<(), StoreError> {
+        self.watched(self.inner.remove_label(secret_id, label, from)).await
+    }
+
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         self.watched(self.inner.list(secret_id)).await
     }

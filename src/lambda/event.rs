@@ -1,5 +1,5 @@
 //! The event that starts a run: which secret, and whether the run is scheduled, forced or dry. Accepts the forms in `docs/events.md`
-//! and nothing else; an error names the member that is not understood.
+//! and nothing else; an error names the member that is not understood. The events of Secrets Manager are in [`secrets_manager`].
 
 use serde_json::{Map, Value};
 
@@ -9,13 +9,24 @@ use crate::{
     sweep::targets::{MAX_SECRET_ID_CHARS, Targets},
 };
 
+pub mod secrets_manager;
+
+use secrets_manager::{LabelUpdate, RotationStep};
+
 /// What an event asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// The secret, or the prefix; `None`: those of `SECRET_ID`.
-    pub targets: Option<Targets>,
-    /// How to treat them.
-    pub mode: Mode,
+pub enum Event {
+    /// A run, or a sweep.
+    Run {
+        /// The secret, or the prefix; `None`: those of `SECRET_ID`.
+        targets: Option<Targets>,
+        /// How to treat them.
+        mode: Mode,
+    },
+    /// Secrets Manager has moved a label.
+    LabelUpdated(LabelUpdate),
+    /// Secrets Manager rotates a secret.
+    Rotation(RotationStep),
 }
 
 /// The members of our own events.
@@ -24,9 +35,6 @@ const MEMBERS: [&str; 4] = ["secretId", "force", "ifVersionId", "dryRun"];
 /// The sources of schedules, and the `detail-type` of their events.
 const SCHEDULE_SOURCES: [&str; 2] = ["aws.events", "aws.scheduler"];
 const SCHEDULED: &str = "Scheduled Event";
-
-/// The members of an event that Secrets Manager sends to a rotation function.
-const ROTATION_MEMBERS: [&str; 2] = ["Step", "ClientRequestToken"];
 
 /// `EventBridge` Scheduler's context attributes (`<aws.scheduler.attempt-number>`, …) go into members of these names.
 const SCHEDULER_PREFIX: &str = "scheduler";
@@ -39,7 +47,7 @@ impl Event {
     /// [`Error::InvalidEvent`] names the member that was not understood.
     pub fn parse(event: &Value) -> Result<Self, Error> {
         let members = match event {
-            Value::Null => return Ok(Self { targets: None, mode: Mode::Scheduled }),
+            Value::Null => return Ok(Self::Run { targets: None, mode: Mode::Scheduled }),
             Value::Object(members) => members,
             other => {
                 return Err(invalid(format!("the event is {}, where a JSON object is wanted", kind(other))));
@@ -48,12 +56,8 @@ impl Event {
         if let Some(Value::String(source)) = members.get("source") {
             return Self::from_event_bridge(members, source);
         }
-        if ROTATION_MEMBERS.iter().all(|name| members.contains_key(*name)) {
-            return Err(invalid(
-                "the event is one of Secrets Manager's rotation, which is not supported; turn rotation off for this secret, and \
-                 let a schedule invoke the function"
-                    .to_owned(),
-            ));
+        if RotationStep::is_one(members) {
+            return RotationStep::parse(members).map(Self::Rotation);
         }
         Self::from_members(members)
     }
@@ -67,10 +71,8 @@ impl Event {
             )));
         }
         let shown = sanitize_line(source, 64);
-        if source == "aws.secretsmanager" {
-            return Err(invalid(format!(
-                "the event comes from `{shown}`, which is not supported; let a schedule invoke the function"
-            )));
+        if source == secrets_manager::SOURCE {
+            return LabelUpdate::parse(members).map(Self::LabelUpdated);
         }
         // An object, or its text (the Scheduler).
         let detail = match members.get("detail") {
@@ -86,7 +88,7 @@ impl Event {
         let is_schedule =
             SCHEDULE_SOURCES.contains(&source) || members.get("detail-type").is_some_and(|kind| kind == SCHEDULED);
         match (detail.is_empty(), is_schedule) {
-            (true, true) => Ok(Self { targets: None, mode: Mode::Scheduled }),
+            (true, true) => Ok(Self::Run { targets: None, mode: Mode::Scheduled }),
             (true, false) => Err(invalid(format!(
                 "the event of `{shown}` is not a schedule, and its `detail` is empty; put `secretId` or `force` into `detail`"
             ))),
@@ -124,7 +126,7 @@ impl Event {
         };
         let targets = secret_id.map(|secret_id| Targets::parse_one(&secret_id)).transpose();
         let targets = targets.map_err(|problem| invalid(format!("the event's `secretId` {problem}")))?;
-        Ok(Self { targets, mode })
+        Ok(Self::Run { targets, mode })
     }
 }
 
@@ -227,15 +229,16 @@ mod tests {
             (json!({"secretId": "crm", "dryRun": true}), Some("crm"), Mode::DryRun),
             (json!({"dryRun": false, "force": true}), None, forced(None)),
         ] {
-            let expected = Event { targets: secret_id.map(|name| Targets::One(name.to_owned())), mode };
+            let expected = Event::Run { targets: secret_id.map(|name| Targets::One(name.to_owned())), mode };
             assert_eq!(Event::parse(&event), Ok(expected), "{event}");
         }
     }
 
     #[test]
     fn a_secret_id_may_be_a_prefix() {
-        let event = Event::parse(&json!({"secretId": "myapp/prod/*", "dryRun": true})).unwrap();
-        assert_eq!(event.targets.unwrap().describe(), "myapp/prod/*");
+        let event = Event::parse(&json!({"secretId": "myapp/prod/*", "dryRun": true}));
+        let targets = Some(Targets::parse_one("myapp/prod/*").unwrap());
+        assert_eq!(event, Ok(Event::Run { targets, mode: Mode::DryRun }));
         for (secret_id, problem) in [
             ("a,b", "the event's `secretId` contains a comma"),
             ("*", "the event's `secretId` contains \"*\" alone"),
@@ -329,15 +332,6 @@ mod tests {
             (
                 json!({"source": "com.example", "detail": "now"}),
                 "the event of `com.example` has a `detail` that is not a JSON object",
-            ),
-            (
-                json!({"source": "aws.secretsmanager", "detail-type": "Secret Label Updated", "detail": {"name": "crm"}}),
-                "the event comes from `aws.secretsmanager`, which is not supported; let a schedule invoke the function",
-            ),
-            (
-                json!({"Step": "createSecret", "SecretId": "arn", "ClientRequestToken": "v1"}),
-                "the event is one of Secrets Manager's rotation, which is not supported; turn rotation off for this secret, and \
-                 let a schedule invoke the function",
             ),
             (
                 json!({"source": 5}),

@@ -16,6 +16,7 @@ use aws_sigv4::{
     sign::v4,
 };
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
 use serde::Deserialize;
 use serde_json::json;
 use tracing::{info, warn};
@@ -119,7 +120,7 @@ impl EventBus {
             if time.is_zero() {
                 return Err("no time is left".to_owned());
             }
-            let sent = self.clock.within(time, Box::pin(self.send(notices))).await;
+            let sent = self.clock.within(time, self.send(notices).boxed()).await;
             let problem = match sent.unwrap_or_else(|| Err(Problem::Final("no answer in time".to_owned()))) {
                 Ok(refused) => {
                     let problem = refused.first().map(|refused| format!("EventBridge refused it ({})", refused.code));

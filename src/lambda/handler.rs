@@ -16,7 +16,11 @@ use super::{
 use crate::{
     clock::Clock,
     oauth::exchanger::Exchanger,
-    protocol::{Error, Mode, Refresher, Request, decision, observation::Observation, outcome::Outcome},
+    protocol::{
+        Error, Mode, Refresher, Request, decision,
+        observation::Observation,
+        outcome::{Completed, Outcome},
+    },
     sanitize::sanitize_line,
     store::{SecretStore, paced::PacedStore},
     sweep::{
@@ -24,6 +28,8 @@ use crate::{
         targets::{Many, Targets},
     },
 };
+
+mod secrets_manager;
 
 /// How long notices of a sweep wait after they could not be put.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
@@ -69,32 +75,34 @@ impl<S: SecretStore> Handler<S> {
     pub async fn handle(&self, event: &Value, deadline: DateTime<Utc>) -> Result<Response, Error> {
         // Some emulators send an impossible one.
         let deadline = decision::deadline(deadline, self.clock.now());
-        let (targets, mode) = match Event::parse(event).and_then(|event| self.targets_of(event)) {
-            Ok(found) => found,
-            Err(error) => return Err(self.failed_before_run(error)),
-        };
-        match &targets {
-            Targets::One(secret_id) => {
-                // Boxed, like the sweep: a run's future contains those of all its calls, too much for some stacks in a debug build.
-                let report = Box::pin(self.run(secret_id, &mode, deadline)).await?;
-                Ok(Response::Run(Box::new(report)))
+        match Event::parse(event) {
+            Ok(Event::Run { targets, mode }) => {
+                let targets = self.targets_of(targets, &mode).map_err(|error| self.failed_before_run(error))?;
+                self.run_or_sweep(&targets, &mode, deadline).await
             }
+            Ok(Event::LabelUpdated(update)) => self.label_updated(&update, deadline).await,
+            Ok(Event::Rotation(rotation)) => self.rotate(&rotation, deadline).await,
+            Err(error) => Err(self.failed_before_run(error)),
+        }
+    }
+
+    async fn run_or_sweep(&self, targets: &Targets, mode: &Mode, deadline: DateTime<Utc>) -> Result<Response, Error> {
+        match targets {
+            Targets::One(secret_id) => self.run(secret_id, mode, deadline).await,
             Targets::Many(many) => {
-                let report = Box::pin(self.sweep(many, mode == Mode::DryRun, deadline)).await?;
+                let report = self.sweep(many, *mode == Mode::DryRun, deadline).await?;
                 Ok(Response::Sweep(Box::new(report)))
             }
         }
     }
 
     /// What an event is for: what it names itself, or else what `SECRET_ID` names.
-    fn targets_of(&self, event: Event) -> Result<(Targets, Mode), Error> {
-        let Some(targets) = event.targets.or_else(|| self.default_targets.clone()) else {
-            return Err(Error::InvalidConfiguration {
-                problem: "no secret is named: set SECRET_ID to its name or ARN, or give the event a `secretId`"
-                    .to_owned(),
-            });
+    fn targets_of(&self, named: Option<Targets>, mode: &Mode) -> Result<Targets, Error> {
+        let targets = match named {
+            Some(targets) => targets,
+            None => self.default_targets()?.clone(),
         };
-        if let (Targets::Many(_), Mode::Forced { .. }) = (&targets, &event.mode) {
+        if let (Targets::Many(_), Mode::Forced { .. }) = (&targets, mode) {
             return Err(Error::InvalidEvent {
                 problem: format!(
                     "`force` needs one secret, but `{}` can be several; name one: {{\"secretId\": \"...\", \"force\": true}}",
@@ -102,12 +110,33 @@ impl<S: SecretStore> Handler<S> {
                 ),
             });
         }
-        Ok((targets, event.mode))
+        Ok(targets)
     }
 
-    async fn run(&self, secret_id: &str, mode: &Mode, deadline: DateTime<Utc>) -> Result<Report, Error> {
+    /// What `SECRET_ID` names.
+    fn default_targets(&self) -> Result<&Targets, Error> {
+        self.default_targets.as_ref().ok_or_else(|| Error::InvalidConfiguration {
+            problem: "no secret is named: set SECRET_ID to its name or ARN, or give the event a `secretId`".to_owned(),
+        })
+    }
+
+    async fn run(&self, secret_id: &str, mode: &Mode, deadline: DateTime<Utc>) -> Result<Response, Error> {
         let (started_at, observation) = (self.clock.now(), Observation::default());
         let completed = self.refresher.run(Request { secret_id, mode, deadline }, &observation).await;
+        let metrics = if *mode == Mode::DryRun { RunMetrics::None } else { RunMetrics::OfOne };
+        self.report_run(secret_id, completed, metrics, started_at, &observation, deadline).await
+    }
+
+    /// Logs how a run ended, puts its notice, and returns its report.
+    async fn report_run(
+        &self,
+        secret_id: &str,
+        completed: Result<Completed, Error>,
+        metrics: RunMetrics,
+        started_at: DateTime<Utc>,
+        observation: &Observation,
+        deadline: DateTime<Utc>,
+    ) -> Result<Response, Error> {
         let (ended_at, observed) = (self.clock.now(), observation.observed());
         let notice = Notice::of(secret_id, completed.as_ref(), &observed);
         let result = completed.map(|completed| Report::new(secret_id, completed, ended_at));
@@ -115,7 +144,7 @@ impl<S: SecretStore> Handler<S> {
         log::log_run(&RunEnd {
             result: failure.as_ref().copied(),
             secret_id: Some(secret_id),
-            metrics: if *mode == Mode::DryRun { RunMetrics::None } else { RunMetrics::OfOne },
+            metrics,
             is_quiet: false,
             observed,
             duration: ended_at - started_at,
@@ -127,7 +156,7 @@ impl<S: SecretStore> Handler<S> {
                 warn_of(&notices, &problem);
             }
         }
-        result
+        Ok(Response::Run(Box::new(result?)))
     }
 
     async fn sweep(&self, targets: &Many, dry: bool, deadline: DateTime<Utc>) -> Result<SweepReport, Error> {

@@ -62,6 +62,16 @@ impl Report {
     }
 }
 
+/// The report of an event of Secrets Manager that started no run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum EventReport {
+    /// Nothing had to be done.
+    Ignored,
+    /// A rotation has ended: AWSPENDING is on no version.
+    Finished,
+}
+
 /// What the function returns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -70,6 +80,8 @@ pub enum Response {
     Run(Box<Report>),
     /// The report of a sweep.
     Sweep(Box<SweepReport>),
+    /// The report of an event that started no run.
+    Event(EventReport),
 }
 
 impl Response {
@@ -78,7 +90,7 @@ impl Response {
     pub fn into_report(self) -> Option<Report> {
         match self {
             Self::Run(report) => Some(*report),
-            Self::Sweep(_) => None,
+            Self::Sweep(_) | Self::Event(_) => None,
         }
     }
 }

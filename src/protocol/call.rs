@@ -1,8 +1,9 @@
 //! A run's calls to the store, each within the run's deadline, and what their errors mean.
 
-use std::{future::Future, pin::Pin};
+use std::future::Future;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt;
 
 use super::{Error, Run, decision};
 use crate::{
@@ -39,6 +40,11 @@ impl<S: SecretStore> Run<'_, S> {
         self.in_time(Operation::MoveLabel, moved).await
     }
 
+    pub(super) async fn remove_label(&self, label: Label, from: &VersionId) -> Result<(), StoreError> {
+        let removed = self.refresher.store.remove_label(self.secret_id, label, from);
+        self.in_time(Operation::MoveLabel, removed).await
+    }
+
     pub(super) async fn list(&self) -> Result<Vec<Listed>, StoreError> {
         self.in_time(Operation::List, self.refresher.store.list(self.secret_id)).await
     }
@@ -58,7 +64,8 @@ impl<S: SecretStore> Run<'_, S> {
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         self.observation.call();
-        self.refresher.clock.before(give_up_at, boxed(call)).await.unwrap_or_else(|| {
+        // Boxed: otherwise the futures of a dozen calls, each as large as the SDK makes it, would all be part of the run's own.
+        self.refresher.clock.before(give_up_at, call.boxed()).await.unwrap_or_else(|| {
             let action = self.refresher.store.action(operation);
             Err(StoreError::Unavailable { action, detail: "no answer before the deadline".to_owned() })
         })
@@ -79,9 +86,4 @@ impl<S: SecretStore> Run<'_, S> {
     pub(super) async fn sleep(&self, pause: TimeDelta) {
         self.refresher.clock.sleep(pause.to_std().unwrap_or_default()).await;
     }
-}
-
-/// Boxed: otherwise the futures of a dozen calls, each as large as the SDK makes it, would all be part of the run's own.
-pub(super) fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
-    Box::pin(work)
 }

@@ -1,6 +1,8 @@
 //! The client to exchange with, put together from the places that name it: the token secret, its client's secret, the environment.
 
-use super::{Error, Run, TokenVersion, call::boxed, decision, ids::ClientDigest};
+use futures_util::FutureExt;
+
+use super::{Error, Run, TokenVersion, decision, ids::ClientDigest};
 use crate::{
     oauth::client::{self, Client},
     store::{Label, Operation, SecretStore, Selector, StoreError},
@@ -47,7 +49,7 @@ impl<S: SecretStore> Run<'_, S> {
             // The time that it waits for another run's read counts, too.
             Some(shared) => {
                 let clock = &self.refresher.clock;
-                let read = boxed(shared.client_secret(secret_id, clock, read));
+                let read = shared.client_secret(secret_id, clock, read).boxed();
                 clock.before(self.deadline - decision::RESPONSE, read).await.unwrap_or_else(|| {
                     let action = self.refresher.store.action(Operation::Get);
                     Err(StoreError::Unavailable { action, detail: "no answer before the deadline".to_owned() })

@@ -44,6 +44,9 @@ const MIN_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 /// How often a refresh token is used that expires before the next refresh is due.
 const IDLE_INTERVAL: TimeDelta = TimeDelta::days(1);
 
+/// A rotation does not refresh tokens that are newer: its steps may come again, and the tokens may be from the last try.
+const NEW: TimeDelta = TimeDelta::minutes(10);
+
 /// How long before its end a grant is reported.
 const GRANT_NOTICES: [TimeDelta; 2] = [TimeDelta::days(7), TimeDelta::days(1)];
 
@@ -71,11 +74,16 @@ pub fn decide(
     match mode {
         Mode::Forced { if_version_id: Some(id) } if !known_as(id) => Decision::Skip(Reason::VersionNotCurrent),
         Mode::Forced { .. } => Decision::Refresh(Reason::Forced),
-        Mode::Scheduled | Mode::DryRun => match due_at(token, default_margin) {
+        Mode::Rotation if !is_new(token, now) => Decision::Refresh(Reason::Due),
+        Mode::Scheduled | Mode::DryRun | Mode::Rotation => match due_at(token, default_margin) {
             Some(due_at) if now < due_at && !dies_of_idleness(token, due_at, now) => Decision::Skip(Reason::NotDue),
             _ => Decision::Refresh(Reason::Due),
         },
     }
+}
+
+fn is_new(token: &TokenSecret, now: DateTime<Utc>) -> bool {
+    token.tokens.refreshed_at.is_some_and(|refreshed_at| now - refreshed_at < NEW)
 }
 
 /// Whether the refresh token expires before the access token becomes due, and was not used for a day.
@@ -312,6 +320,27 @@ mod tests {
         for (seconds_left, due) in [(901, false), (900, true), (899, true), (0, true), (-5, true)] {
             assert_eq!(is_due(&format!(r#","expiresAt":{}"#, at(seconds_left))), due, "{seconds_left} s left");
         }
+    }
+
+    #[test]
+    fn a_rotation_refreshes_tokens_that_are_ten_minutes_old_or_due() {
+        for (age, seconds_left, refreshes) in [
+            (599, 3000, false),
+            (600, 3000, true),
+            (-5, 3000, false),
+            (300, 100, true),
+            (599, 300, false),
+            (599, 299, true),
+        ] {
+            let members = format!(r#","refreshedAt":{},"expiresAt":{}"#, at(-age), at(seconds_left));
+            let decision = decide(&token(&members), |_| true, &Mode::Rotation, Duration::from_mins(15), now());
+            let expected = if refreshes { Decision::Refresh(Reason::Due) } else { Decision::Skip(Reason::NotDue) };
+            assert_eq!(decision, expected, "{age} s old, {seconds_left} s left");
+        }
+        // A person put it: its age is unknown.
+        let put_by_a_person = token(&format!(r#","expiresAt":{}"#, at(3000)));
+        let decision = decide(&put_by_a_person, |_| true, &Mode::Rotation, Duration::from_mins(15), now());
+        assert_eq!(decision, Decision::Refresh(Reason::Due));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub enum Mode {
         /// The version that the caller knows to be stale.
         if_version_id: Option<String>,
     },
+    /// Refresh it as if it were due, unless its tokens are new: the first step of a rotation, which may come again.
+    Rotation,
     /// Report what a scheduled run would do.
     DryRun,
 }

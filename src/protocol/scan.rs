@@ -58,9 +58,7 @@ impl<S: SecretStore> Refresher<S> {
         let current = match run.token_version(version) {
             Ok(current) => current,
             Err(error) => {
-                let is_token_secret =
-                    run.parse(version).is_err_and(|problem| problem.is_of_token_secret(version.body.expose()));
-                return if is_token_secret { Err(error) } else { Ok(ScanResult::NotATokenSecret(error)) };
+                return run.not_a_token_secret(version).map_or(Err(error), |it| Ok(ScanResult::NotATokenSecret(it)));
             }
         };
         observation.current(&current.token);

@@ -1,12 +1,11 @@
 //! Staging: writes issued tokens into the store, at an id derived from the tokens they were exchanged for. Moves no label of readers.
 
 use chrono::TimeDelta;
+use futures_util::FutureExt;
 use tracing::{error, warn};
 
 use super::{
-    Error, Run, TokenVersion,
-    call::boxed,
-    decision,
+    Error, Run, TokenVersion, decision,
     ids::TokenKey,
     observation::Observation,
     outcome::{Completed, Outcome, Reason},
@@ -100,7 +99,7 @@ impl<S: SecretStore> Run<'_, S> {
         loop {
             let put = self.refresher.store.put(secret_id, &id, label, body);
             self.observation.call();
-            match self.refresher.clock.before(give_up_at, boxed(put)).await {
+            match self.refresher.clock.before(give_up_at, put.boxed()).await {
                 Some(Err(StoreError::Exists)) if id == *first => {
                     id = second();
                     continue;

@@ -195,6 +195,11 @@ impl SecretStore for DirectoryStore {
         self.change(secret_id, move |versions, _| versions.move_label(label.as_str(), from.as_ref(), &to)).await
     }
 
+    async fn remove_label(&self, secret_id: &str, label: Label, from: &VersionId) -> Result<(), StoreError> {
+        let from = from.clone();
+        self.change(secret_id, move |versions, _| versions.remove_label(label.as_str(), &from)).await
+    }
+
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         self.read(secret_id, |versions| Ok(versions.list(true))).await
     }

@@ -83,6 +83,10 @@ impl SecretStore for NamedStore {
         delegate!(self, store => store.move_label(secret_id, label, from, to).await)
     }
 
+    async fn remove_label(&self, secret_id: &str, label: Label, from: &VersionId) -> Result<(), StoreError> {
+        delegate!(self, store => store.remove_label(secret_id, label, from).await)
+    }
+
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         delegate!(self, store => store.list(secret_id).await)
     }

@@ -227,6 +227,11 @@ impl<S: SecretStore> SecretStore for PacedStore<S> {
         self.writes.note(self.store.move_label(secret_id, label, from, to).await)
     }
 
+    async fn remove_label(&self, secret_id: &str, label: Label, from: &VersionId) -> Result<(), StoreError> {
+        self.writes.turn(urgency(label)).await;
+        self.writes.note(self.store.remove_label(secret_id, label, from).await)
+    }
+
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         self.writes.note(self.store.list(secret_id).await)
     }
@@ -250,7 +255,7 @@ impl<S: SecretStore> SecretStore for PacedStore<S> {
 const fn urgency(label: Label) -> Urgency {
     match label {
         Label::Current | Label::Staged | Label::Kept => Urgency::Urgent,
-        Label::Claim | Label::Ended | Label::Previous => Urgency::CanWait,
+        Label::Claim | Label::Ended | Label::Previous | Label::Pending => Urgency::CanWait,
     }
 }
 

@@ -183,6 +183,15 @@ impl SecretStore for SecretsManager {
         }
     }
 
+    async fn remove_label(&self, secret_id: &str, label: Label, from: &VersionId) -> Result<(), StoreError> {
+        let call = self.client.update_secret_version_stage().secret_id(secret_id).version_stage(label.as_str());
+        let call = call.remove_from_version_id(from.as_str());
+        match signed_again(|| call.clone().send()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(store_error(MOVE, &error, None)),
+        }
+    }
+
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         let mut listed = Vec::new();
         let mut next_token = None;

@@ -136,6 +136,15 @@ impl Versions {
         Ok(())
     }
 
+    /// Takes a label off a version. [`StoreError::Moved`] if it is not there.
+    pub fn remove_label(&mut self, label: &str, from: &VersionId) -> Result<(), StoreError> {
+        if self.labels.get(label) != Some(from) {
+            return Err(StoreError::Moved { detail: format!("the staging label {label} is not on this version") });
+        }
+        self.labels.remove(label);
+        Ok(())
+    }
+
     /// Makes the previous version current again, and returns its id.
     pub fn roll_back(&mut self) -> Result<VersionId, StoreError> {
         let previous = self.holder(PREVIOUS)?.clone();

@@ -75,13 +75,13 @@ async fn an_invalid_event_returns_an_error_that_names_the_problem_and_does_nothi
              into `detail`",
         ),
         (
-            "secrets-manager-rotation",
-            "the event is one of Secrets Manager's rotation, which is not supported; turn rotation off for this secret, and \
-             let a schedule invoke the function",
+            "secrets-manager-other-event",
+            "the event of `aws.secretsmanager` has the `detail-type` \"AWS Service Event via CloudTrail\"; allowed is \
+             \"Secret Label Updated\"",
         ),
         (
-            "secrets-manager-label-updated",
-            "the event comes from `aws.secretsmanager`, which is not supported; let a schedule invoke the function",
+            "secrets-manager-unknown-step",
+            "the event's `Step` is \"rotateSecret\"; allowed are createSecret, setSecret, testSecret and finishSecret",
         ),
     ]);
     assert_eq!(fixtures("events/bad"), expected.keys().copied().collect::<Vec<_>>(), "every fixture");

@@ -16,6 +16,7 @@ mod faults;
 mod log;
 mod notices;
 mod secrets;
+mod service_events;
 mod settings;
 mod shapes;
 mod sweep;

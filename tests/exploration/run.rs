@@ -254,6 +254,10 @@ impl SecretStore for Store {
         }
     }
 
+    async fn remove_label(&self, _: &str, label: Label, _: &VersionId) -> Result<(), StoreError> {
+        unreachable!("a run takes no label off: {label:?}")
+    }
+
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         match self.ask(secret_id, Step::List).await {
             Reply::Listed(listed) => listed,

@@ -3,7 +3,10 @@
 
 use serde_json::{Map, Value};
 use token_refresher::{
-    lambda::event::Event,
+    lambda::event::{
+        Event,
+        secrets_manager::{LabelUpdate, RotationStep, Step},
+    },
     protocol::Mode,
     sweep::targets::{Many, Targets},
 };
@@ -34,10 +37,21 @@ fn expected(event: &Value) -> Option<Event> {
         Value::Null => &no_members,
         event => event.as_object()?,
     };
-    let Some(source) = members.get("source").and_then(Value::as_str) else { return expected_of_ours(members) };
     let has = |name: &str| members.contains_key(name);
-    if source == "aws.secretsmanager" || has("secretId") || has("force") || has("ifVersionId") || has("dryRun") {
+    let has_ours = has("secretId") || has("force") || has("ifVersionId") || has("dryRun");
+    let Some(source) = members.get("source").and_then(Value::as_str) else {
+        let is_rotation = has("Step") || has("ClientRequestToken");
+        return match (is_rotation, has_ours) {
+            (false, _) => expected_of_ours(members),
+            (true, true) => None,
+            (true, false) => expected_rotation(members),
+        };
+    };
+    if has_ours {
         return None;
+    }
+    if source == "aws.secretsmanager" {
+        return expected_label_update(members);
     }
     let detail = detail(members)?;
     let is_schedule = source == "aws.events"
@@ -56,6 +70,35 @@ fn detail(members: &Map<String, Value>) -> Option<Map<String, Value>> {
         Value::String(text) => serde_json::from_str(text).ok(),
         _ => None,
     }
+}
+
+/// A step of a rotation.
+fn expected_rotation(members: &Map<String, Value>) -> Option<Event> {
+    let names = [("create", Step::Create), ("set", Step::Set), ("test", Step::Test), ("finish", Step::Finish)];
+    let given = text(members, "Step")?;
+    let (_, step) =
+        names.into_iter().find(|(verb, _)| given == format!("{verb}Secret") || given == format!("{verb}_secret"))?;
+    let secret_id = text(members, "SecretId")?;
+    let pending = text(members, "ClientRequestToken")?.into();
+    (!secret_id.contains(['*', ','])).then_some(Event::Rotation(RotationStep { step, secret_id, pending }))
+}
+
+/// A label that has moved.
+fn expected_label_update(members: &Map<String, Value>) -> Option<Event> {
+    if text(members, "detail-type")? != "Secret Label Updated" {
+        return None;
+    }
+    let detail = members.get("detail")?.as_object()?;
+    let arn = members.get("resources").and_then(|resources| resources.get(0)).and_then(Value::as_str);
+    let is_current = text(detail, "labelUpdated")? == "AWSCURRENT";
+    Some(Event::LabelUpdated(LabelUpdate { name: text(detail, "name")?, arn: arn.map(str::to_owned), is_current }))
+}
+
+/// A text that is not empty and fits into a line.
+fn text(members: &Map<String, Value>, name: &str) -> Option<String> {
+    let text = members.get(name)?.as_str()?;
+    let fits = text.chars().count() <= 2048 && !text.trim().is_empty() && !text.contains(char::is_control);
+    fits.then(|| text.to_owned())
 }
 
 /// The event that our own members make.
@@ -86,7 +129,7 @@ fn expected_of_ours(members: &Map<String, Value>) -> Option<Event> {
         None => None,
         Some(text) => Some(targets_of(&text)?),
     };
-    Some(Event { targets, mode })
+    Some(Event::Run { targets, mode })
 }
 
 /// A name or ARN without white space and commas, or the beginning of names.
@@ -109,13 +152,15 @@ fn assert_names_a_member(message: &str, event: &Value) {
         return;
     };
     if message.starts_with("the event of `")
-        || message.starts_with("the event is one of ")
-        || message.starts_with("the event comes from ")
+        || message.contains(", which a rotation needs")
+        || message.contains(" of a label's update needs")
     {
         return;
     }
     let detail = detail(members).unwrap_or_default();
-    let members = if message.contains("(in the `detail` of an event of `") { &detail } else { members };
+    let is_of_detail = message.contains("(in the `detail` of an event of `")
+        || members.get("source") == Some(&"aws.secretsmanager".into());
+    let members = if is_of_detail && !message.contains("`detail-type`") { &detail } else { members };
     // Characters of a name that are not printable may be replaced in the message.
     let seen = |name: &String| {
         let name: String = name.chars().take(64).collect();

@@ -320,6 +320,10 @@ impl<S: SecretStore> SecretStore for CountingStore<S> {
         self.script.step(step, self.store.move_label(secret_id, label, from, to), Err).await
     }
 
+    async fn remove_label(&self, secret_id: &str, label: Label, from: &VersionId) -> Result<(), StoreError> {
+        self.script.step(Step::EndClaim, self.store.remove_label(secret_id, label, from), Err).await
+    }
+
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         if let Some(versions) = self.script.stale(Step::List) {
             return self.script.step(Step::List, async { Ok(versions.list(true)) }, Err).await;

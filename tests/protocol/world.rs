@@ -330,6 +330,13 @@ impl SecretStore for Store {
         }
     }
 
+    async fn remove_label(&self, secret_id: &str, label: Label, from: &VersionId) -> Result<(), StoreError> {
+        match self {
+            Self::SecretsManager(store) => store.remove_label(secret_id, label, from).await,
+            Self::Directory(store) => store.remove_label(secret_id, label, from).await,
+        }
+    }
+
     async fn list(&self, secret_id: &str) -> Result<Vec<Listed>, StoreError> {
         match self {
             Self::SecretsManager(store) => store.list(secret_id).await,

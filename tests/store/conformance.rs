@@ -128,6 +128,22 @@ pub async fn a_label_moves_onto_a_version_from_none_and_from_another(peer: impl 
     }
 }
 
+pub async fn a_label_is_taken_off_the_version_that_has_it_and_no_other(peer: impl Peer) {
+    peer.create(NAME, "one").await;
+    let store = peer.store();
+    for number in [2, 3] {
+        store.put(NAME, &peer.id(number), Label::Claim, &text("a claim")).await.unwrap();
+    }
+    store.move_label(NAME, Label::Pending, None, &peer.id(2)).await.unwrap();
+    let elsewhere = store.remove_label(NAME, Label::Pending, &peer.id(3)).await;
+    assert!(matches!(elsewhere, Err(StoreError::Moved { .. })), "{elsewhere:?}");
+    store.remove_label(NAME, Label::Pending, &peer.id(2)).await.unwrap();
+    let labelled = store.list(NAME).await.unwrap();
+    assert!(labelled.iter().all(|version| !version.labels.has(Label::Pending)), "{labelled:?}");
+    let again = store.remove_label(NAME, Label::Pending, &peer.id(2)).await;
+    assert!(matches!(again, Err(StoreError::Moved { .. })), "{again:?}");
+}
+
 pub async fn exactly_one_of_several_concurrent_moves_succeeds(peer: impl Peer) {
     let first = peer.create(NAME, "one").await;
     for number in 2..10 {
@@ -300,6 +316,7 @@ macro_rules! conforms {
             a_put_moves_its_label_and_not_awscurrent,
             a_move_is_compare_and_swap,
             a_label_moves_onto_a_version_from_none_and_from_another,
+            a_label_is_taken_off_the_version_that_has_it_and_no_other,
             exactly_one_of_several_concurrent_moves_succeeds,
             a_missing_secret_version_or_label_is_not_found,
             every_version_is_listed_with_the_time_when_it_was_put,

@@ -728,10 +728,12 @@ impl Held {
     }
 
     fn move_label(&mut self, call: &Call, lost_move: &'static str) -> Result<Value, ErrorResponse> {
-        let (Some(label), Some(to)) = (&call.version_stage, &call.move_to_version_id) else {
-            return error("InvalidParameterException", "this server wants VersionStage and MoveToVersionId");
-        };
         let from = call.remove_from_version_id.as_deref().map(VersionId::from);
+        let (label, to) = match (&call.version_stage, &call.move_to_version_id, &from) {
+            (Some(label), Some(to), _) => (label, to),
+            (Some(label), None, Some(from)) => return self.remove_label(label, from, lost_move),
+            _ => return error("InvalidParameterException", "this server wants VersionStage and a version"),
+        };
         match self.write(|versions| versions.move_label(label, from.as_ref(), &VersionId::from(to))) {
             Ok(()) => Ok(json!({ "ARN": self.versions.arn(), "Name": self.name })),
             Err(StoreError::Moved { .. }) => match (from, self.versions.labels().get(label)) {
@@ -748,6 +750,13 @@ impl Held {
                 let message = format!("Secrets Manager can't find the specified secret value for VersionId: {to}");
                 error("ResourceNotFoundException", message)
             }
+        }
+    }
+
+    fn remove_label(&mut self, label: &str, from: &VersionId, lost_move: &'static str) -> Result<Value, ErrorResponse> {
+        match self.write(|versions| versions.remove_label(label, from)) {
+            Ok(()) => Ok(json!({ "ARN": self.versions.arn(), "Name": self.name })),
+            Err(_) => error(lost_move, format!("The staging label {label} is not on RemoveFromVersionId.")),
         }
     }
 
