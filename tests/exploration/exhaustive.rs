@@ -112,13 +112,24 @@ fn the_later_of_two_responses_and_a_person_lose_nothing() {
 #[test]
 fn forced_runs_lose_nothing() {
     let version = "00000000-0000-4000-8000-000000000001";
-    let modes =
-        [[forced(None), Mode::Scheduled], [forced(None), forced(None)], [forced(Some(version)), forced(Some(version))]];
-    explore_all("two runs, one or both forced", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
-        let plans =
-            with_every_provider(|behaviour| Plan { expires_in: TimeDelta::hours(1), ..Plan::of_runs(2, behaviour) });
-        with_each(plans, &modes, |plan, modes| Plan { runs: modes.into_iter().zip(0..).collect(), ..plan })
-    });
+    let modes = [
+        [forced(None), Mode::Scheduled],
+        [forced(None), forced(None)],
+        [forced(Some(version)), forced(Some(version))],
+        [Mode::Rotation, Mode::Rotation],
+    ];
+    explore_all(
+        "two runs, one or both forced, or two steps of a rotation",
+        &[(1, 0), (0, 1)],
+        &[(1, 1), (2, 0)],
+        || {
+            let plans = with_every_provider(|behaviour| Plan {
+                expires_in: TimeDelta::hours(1),
+                ..Plan::of_runs(2, behaviour)
+            });
+            with_each(plans, &modes, |plan, modes| Plan { runs: modes.into_iter().zip(0..).collect(), ..plan })
+        },
+    );
 }
 
 #[test]

@@ -35,8 +35,10 @@ fn random_plan(rng: &mut fastrand::Rng) -> Plan {
     let runs = rng.usize(4..=12);
     let sweepers: Vec<_> = if rng.bool() { (0..processes).filter(|_| rng.bool()).collect() } else { Vec::new() };
     let neighbour = if rng.bool() { Neighbour::Due } else { Neighbour::None };
-    let mode = |rng: &mut fastrand::Rng| {
-        if rng.u8(..5) == 0 { Mode::Forced { if_version_id: None } } else { Mode::Scheduled }
+    let mode = |rng: &mut fastrand::Rng| match rng.u8(..10) {
+        0 | 1 => Mode::Forced { if_version_id: None },
+        2 => Mode::Rotation,
+        _ => Mode::Scheduled,
     };
     Plan {
         consent_ends_others: rng.bool(),
