@@ -65,7 +65,7 @@ async fn respond<S: SecretStore>(handler: &Handler<S>, event: LambdaEvent<Value>
     log::log_run(&RunEnd {
         result: Err(&failure),
         secret_id: None,
-        metrics: RunMetrics::OfOne,
+        metrics: RunMetrics::OfOne { by_secret: true },
         is_quiet: false,
         observed: Observed::default(),
         duration: TimeDelta::zero(),

@@ -123,8 +123,14 @@ impl<S: SecretStore> Handler<S> {
     async fn run(&self, secret_id: &str, mode: &Mode, deadline: DateTime<Utc>) -> Result<Response, Error> {
         let (started_at, observation) = (self.clock.now(), Observation::default());
         let completed = self.refresher.run(Request { secret_id, mode, deadline }, &observation).await;
-        let metrics = if *mode == Mode::DryRun { RunMetrics::None } else { RunMetrics::OfOne };
+        let metrics = if *mode == Mode::DryRun { RunMetrics::None } else { self.metrics_of_one() };
         self.report_run(secret_id, completed, metrics, started_at, &observation, deadline).await
+    }
+
+    /// A function for many secrets has no metric for each of them: it costs almost as much as the secret.
+    const fn metrics_of_one(&self) -> RunMetrics {
+        let is_for_many = matches!(self.default_targets, Some(Targets::Many(_)));
+        RunMetrics::OfOne { by_secret: !is_for_many || self.metrics_by_secret }
     }
 
     /// Logs how a run ended, puts its notice, and returns its report.
@@ -242,7 +248,7 @@ impl<S: SecretStore> Handler<S> {
         log::log_run(&RunEnd {
             result: Err(&Failure::from(&error)),
             secret_id: None,
-            metrics: RunMetrics::OfOne,
+            metrics: self.metrics_of_one(),
             is_quiet: false,
             observed: Observation::default().observed(),
             duration: TimeDelta::zero(),

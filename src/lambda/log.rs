@@ -95,7 +95,10 @@ pub enum RunMetrics {
     /// None: a dry run.
     None,
     /// Those of a run for one secret.
-    OfOne,
+    OfOne {
+        /// Whether there are metrics for the secret.
+        by_secret: bool,
+    },
     /// Those of a run in a sweep: the sweep's line counts the outcomes.
     InSweep {
         /// Whether there are metrics for each secret.
@@ -505,7 +508,7 @@ mod tests {
         RunEnd {
             result,
             secret_id: Some("crm"),
-            metrics: RunMetrics::OfOne,
+            metrics: RunMetrics::OfOne { by_secret: true },
             is_quiet: false,
             observed,
             duration: TimeDelta::milliseconds(180),

@@ -77,7 +77,7 @@ impl<'a> Metrics<'a> {
     pub(super) fn of(end: &RunEnd<'a>, function_name: &'a str) -> Option<Self> {
         let (counts_outcome, by_secret) = match end.metrics {
             RunMetrics::None => return None,
-            RunMetrics::OfOne => (true, true),
+            RunMetrics::OfOne { by_secret } => (true, by_secret),
             RunMetrics::InSweep { by_secret } => (false, by_secret),
         };
         let mut metrics = Self::new(function_name, end.at);

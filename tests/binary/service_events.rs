@@ -124,6 +124,26 @@ async fn the_functions_own_promotion_costs_one_call_and_starts_no_refresh() {
 }
 
 #[tokio::test]
+async fn a_function_for_many_secrets_has_no_metric_for_each_of_them() {
+    for (settings, by_secret) in [
+        (vec![NAMED], true),
+        (vec![PREFIX], false),
+        (vec![PREFIX, ("METRICS_BY_SECRET", "true")], true),
+        (vec![("SECRET_ID", "myapp/prod/upwork,other")], false),
+    ] {
+        let bench = Bench::new().await;
+        bench.secret(NAME, bench.due_token());
+        let log = ("AWS_LAMBDA_LOG_FORMAT", "JSON");
+        let process = bench.process_with(&[settings.clone(), vec![log]].concat()).await;
+        process.report(&json!({"secretId": NAME, "force": true}).to_string()).await;
+        process.report(&bench.label_updated(NAME, "AWSCURRENT")).await;
+        let output = process.function.output();
+        assert!(output.contains("\"Refreshed\"") && output.contains("\"Skipped\""), "{output}");
+        assert_eq!(output.contains("SecretId"), by_secret, "{settings:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_of_a_few_seconds_is_not_refreshed_again_and_again() {
     let response = r#"{"access_token": "unseen-access-2", "refresh_token": "unseen-refresh-2", "expires_in": 1}"#;
     let bench = Bench::responding(Response::fixed(200, JSON, response)).await;

@@ -7,7 +7,6 @@ use super::Handler;
 use crate::{
     lambda::{
         event::secrets_manager::{LabelUpdate, RotationStep, Step},
-        log::RunMetrics,
         report::{EventReport, Response},
     },
     protocol::{AfterChange, Error, Mode, Request, observation::Observation},
@@ -41,7 +40,7 @@ impl<S: SecretStore> Handler<S> {
             Ok(AfterChange::Completed(completed)) => Ok(completed),
             Ok(AfterChange::NotATokenSecret(error)) | Err(error) => Err(error),
         };
-        self.report_run(&secret_id, completed, RunMetrics::OfOne, started_at, &observation, deadline).await
+        self.report_run(&secret_id, completed, self.metrics_of_one(), started_at, &observation, deadline).await
     }
 
     /// A step of a rotation. The new tokens are current after the first one.
@@ -64,7 +63,7 @@ impl<S: SecretStore> Handler<S> {
                 if let Err(error) = finished {
                     let failed = Err(error);
                     return self
-                        .report_run(&secret_id, failed, RunMetrics::OfOne, started_at, &observation, deadline)
+                        .report_run(&secret_id, failed, self.metrics_of_one(), started_at, &observation, deadline)
                         .await;
                 }
                 info!(secretId = secret_id, "rotation finished");
