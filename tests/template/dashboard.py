@@ -1,7 +1,7 @@
 """Draws the dashboard of schedule.yaml with sample data: python tests/template/dashboard.py [-]   (to docs/dashboard.svg, or stdout)
 
-Positions, titles, colours, annotations and searches come from the template. The samples are one day of three tokens: one provider was
-down for a while, and one consent was withdrawn. The picture is always the same."""
+Positions, titles, colours, annotations, searches and the columns of tables come from the template. The samples are one day of sweeps of
+three tokens: one provider was down for a while, and one consent was withdrawn. The picture is always the same."""
 
 import json
 import math
@@ -33,12 +33,21 @@ PALETTE = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e
 FONT = "font-family=\"'Amazon Ember',Helvetica,Arial,'DejaVu Sans',sans-serif\""
 
 
-def sampled() -> dict:
-    """Values of each metric: (name, value of its second dimension or None) → {seconds of the day: value}."""
+def sampled() -> tuple[dict, list[dict]]:
+    """Values of each metric: (name, error type or None) → {seconds of the day: value}. And the log's lines of failures, in order."""
     random_numbers = random.Random(1)
-    values = defaultdict(dict)
+    values, failures = defaultdict(dict), []
+
+    def observe(name, time, value, choose, second=None):
+        samples = values[name, second]
+        samples[time] = choose(samples[time], value) if time in samples else value
+
+    def add(name, time, second=None):
+        observe(name, time, 1, int.__add__, second)
+
     for time in RUN_TIMES:
         values["Duration", None][time] = 8 + random_numbers.random() * 6
+        values["Secrets", None][time] = len(TOKENS)
     for number, (secret, lifetime, refresh_token_expiry) in enumerate(TOKENS):
         issued_at = -lifetime * (number + 1) // 5
         failing_since = None
@@ -54,23 +63,25 @@ def sampled() -> dict:
                 if failure == "ProviderUnavailable" and runs_since not in (0, 1, 2, 4, 7, 13, 19):
                     outcome = "BackingOff"
                 else:
-                    values["Failed", failure][time] = values["Failed", failure].get(time, 0) + 1
+                    add("Failed", time, failure)
+                    failures.append({"secretId": secret, "errorType": failure, "expiresInSeconds": issued_at + lifetime - time})
             if outcome == "Refreshed":
                 issued_at, failing_since = time, None
                 exchange = 180 + random_numbers.expovariate(1 / 60)
                 values["ExchangeMilliseconds", None][time] = exchange
                 values["Duration", None][time] = exchange + 90
             if outcome != "Failed":
-                values[outcome, None][time] = values[outcome, None].get(time, 0) + 1
-            values["SecondsUntilExpiry", secret][time] = issued_at + lifetime - time
+                add(outcome, time)
+            observe("SecondsUntilExpiry", time, issued_at + lifetime - time, min)
             if refresh_token_expiry:
-                values["SecondsUntilRefreshTokenExpiry", secret][time] = refresh_token_expiry - time
-    return values
+                observe("SecondsUntilRefreshTokenExpiry", time, refresh_token_expiry - time, min)
+    return values, failures
 
 
 class Picture:
     def __init__(self, stack: Stack):
-        self.stack, self.values, self.parts = stack, sampled(), []
+        self.stack, self.parts = stack, []
+        self.values, self.failures = sampled()
         self.body = json.loads(stack.resources["Dashboard"]["Properties"]["DashboardBody"])
         for widget in self.body["widgets"]:
             x, y, width, height = (widget[side] * UNIT + GAP / 2 for side in ("x", "y", "width", "height"))
@@ -93,8 +104,32 @@ class Picture:
         self.text(x + 14, y + 26, widget["properties"]["title"], font_weight="bold", font_size=15)
         if widget["type"] == "alarm":
             self.alarms(widget["properties"]["alarms"], x + 14, y + 42, width - 28)
+        elif widget["type"] == "log":
+            self.table(widget["properties"]["query"], x + 14, y + 50, width - 28)
         else:
             self.chart(widget["properties"], x, y, width, height)
+
+    def table(self, query, x, y, width):
+        """The result of a query of the form `stats FUNCTION(FIELD) as COLUMN, … by FIELD | sort COLUMN asc`, over the failures."""
+        group = re.search(r" by (\w+)", query)[1]
+        columns = [(function, field, name) for function, field, name in re.findall(r"(\w+)\((\*|\w+)\) as (\w+)", query)]
+        (order,) = re.findall(r"sort (\w+) asc", query)
+        lines = defaultdict(list)
+        for each in self.failures:
+            lines[each[group]].append(each)
+        rows = []
+        for value, found in lines.items():
+            results = {"count": len(found)} | {field: each for field, each in found[-1].items()}
+            rows.append({group: value} | {name: results["count" if function == "count" else field] for function, field, name in columns})
+        names = [group, *(name for _, _, name in columns)]
+        step = width / len(names)
+        self.line([(x, y + 8), (x + width, y + 8)], "#aab7b8")
+        for number, name in enumerate(names):
+            self.text(x + number * step, y, name, font_size=12, fill="#545b64")
+        for below, row in enumerate(sorted(rows, key=lambda row: row[order]), 1):
+            for number, name in enumerate(names):
+                self.text(x + number * step, y + 30 * below, row[name])
+            self.line([(x, y + 30 * below + 10), (x + width, y + 30 * below + 10)], "#eaeded")
 
     def alarms(self, arns, x, y, width):
         """The states at the end of the day, computed from the definition of each alarm and the samples."""
@@ -113,9 +148,7 @@ class Picture:
 
     def is_raised(self, alarm) -> bool:
         last = DAY - PERIOD
-        name = {"Errors": "Failed", "Invocations": "Duration", "NumberOfMessagesSent": "Failed"}.get(
-            alarm["MetricName"], alarm["MetricName"]
-        )
+        name = alarm["MetricName"]
         if name in ("ReauthorizationRequired", "TokenNotStored"):
             found = [self.values.get(("Failed", name), {}).get(last)]
         else:
@@ -125,7 +158,7 @@ class Picture:
             return alarm["TreatMissingData"] == "breaching"
         value = sum(found) if alarm["Statistic"] == "Sum" else min(found)
         below = alarm["ComparisonOperator"] == "LessThanThreshold"
-        return value < alarm["Threshold"] if below else value >= alarm["Threshold"]
+        return value < float(alarm["Threshold"]) if below else value >= float(alarm["Threshold"])
 
     def series(self, properties) -> list["Series"]:
         """The series of the widget's rows, each with its own statistic and period."""
@@ -146,7 +179,7 @@ class Picture:
                     samples[time] += count
             statistic = options.get("stat") or properties["stat"]
             on_the_right = options.get("yAxis") == "right"
-            colour = options.get("color", PALETTE[len(found)])
+            colour = options.get("color", PALETTE[len(found) % len(PALETTE)])
             found.append(
                 Series(
                     options.get("label", before[1]), colour, on_the_right, aggregated(samples, statistic, properties["period"])
@@ -267,7 +300,7 @@ def short(value: float) -> str:
 
 
 def drawn() -> str:
-    return Picture(Stack()).svg
+    return Picture(Stack(SecretPrefix="myapp/prod/")).svg
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What the roles may do with which resource: a public IAM simulator evaluates the policies of the template."""
+"""What the roles may do with which resource: a public IAM simulator evaluates the policies of schedule.yaml, and those of the example in
+docs/deploy.md."""
 
 import functools
 import json
@@ -6,10 +7,14 @@ import os
 import subprocess
 import unittest
 
-from template import ACCOUNT, ARN, NAMES, Stack, secret_arn
+import pages
+from template import ACCOUNT, ARN, SECRET, Stack, secret_arn
 
-MINE, OTHERS = secret_arn(NAMES[0]), secret_arn("myapp/test/upwork")
+PREFIX = "myapp/prod/"
+MINE, OTHERS = secret_arn(SECRET), secret_arn("myapp/test/upwork")
+PUBLISHED = secret_arn("myapp/access/upwork")
 CLIENT = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:client-AbCdEf"
+CLIENTS_BELOW = secret_arn("myapp/client")
 KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 OTHER_KEY = KEY.replace("1234abcd", "00000000")
 READER, WRITER, ADMIN = (f"arn:aws:iam::{ACCOUNT}:role/{name}" for name in ("team/reader", "writer", "admin"))
@@ -22,6 +27,17 @@ KEY_POLICY = {
     "Statement": [{"Effect": "Allow", "Principal": {"AWS": ROOT}, "Action": "kms:*", "Resource": "*"}],
 }
 VIA = {"kms:ViaService": "secretsmanager.eu-central-1.amazonaws.com"}
+
+
+FUNCTION = Stack().value_of("FunctionRole", "Arn")
+USED = ["GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage", "ListSecretVersionIds"]
+UNUSED = ["DeleteSecret", "UpdateSecret", "DescribeSecret", "PutResourcePolicy", "DeleteResourcePolicy", "RotateSecret", "TagResource"]
+
+
+def readers(**parameters) -> list[dict]:
+    """The documents of ReaderPolicy."""
+    (policy,) = Stack(**parameters).of_type("AWS::IAM::ManagedPolicy").values()
+    return [policy["PolicyDocument"]]
 
 
 def simulation(policies, action, resource, principal=READER, resource_policy=None, context=None):
@@ -57,78 +73,84 @@ class Roles(unittest.TestCase):
             with self.subTest(**{name: simulated["request"][name] for name in ("principal", "action", "resource")}):
                 self.assertEqual(found, expected)
 
-    def test_the_function_may_use_its_secrets_and_do_nothing_else(self):
+    def check_secrets(self, policies: list[dict], role: str, rows: list[tuple]):
+        """Each row has a secret, and the actions of Secrets Manager that are allowed on it. All others must be denied."""
+        self.check(
+            (simulation(policies, f"secretsmanager:{action}", arn, role), action in allowed)
+            for arn, allowed in rows
+            for action in (*USED, *UNUSED)
+        )
+
+    def test_the_function_may_use_its_secret_and_do_nothing_else(self):
         stack = Stack(ClientCredentialsSecretArn=CLIENT)
+        policies = stack.policies("FunctionRole")
+        # The third and the fourth have names that begin with ours. The random part of an ARN has six characters.
+        rows = [(MINE, USED), (OTHERS, []), (secret_arn(SECRET + "-2"), []), (secret_arn(SECRET + "/2"), [])]
+        self.check_secrets(policies, FUNCTION, [*rows, (CLIENT, ["GetSecretValue"]), (PUBLISHED, [])])
         log = stack.value_of("LogGroup", "Arn").removesuffix("*") + "log-stream:a"
         queue = stack.value_of("DeadLetters", "Arn")
-        used = ["GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage", "ListSecretVersionIds"]
-        unused = [
-            "DeleteSecret",
-            "UpdateSecret",
-            "DescribeSecret",
-            "PutResourcePolicy",
-            "DeleteResourcePolicy",
-            "RotateSecret",
-            "TagResource",
-        ]
-        rows = [(f"secretsmanager:{action}", MINE, True) for action in used]
-        rows += [(f"secretsmanager:{action}", secret_arn(NAMES[1]), True) for action in used]
-        rows += [(f"secretsmanager:{action}", OTHERS, False) for action in used]
-        # A name that begins with one of ours.
-        rows += [(f"secretsmanager:{action}", secret_arn(NAMES[0] + "-2"), False) for action in used]
-        rows += [(f"secretsmanager:{action}", MINE, False) for action in unused]
-        rows += [(f"secretsmanager:{action}", CLIENT, action == "GetSecretValue") for action in used]
-        rows += [("secretsmanager:CreateSecret", MINE, False), ("secretsmanager:ListSecrets", "*", False)]
-        rows += [("secretsmanager:BatchGetSecretValue", "*", False), ("secretsmanager:GetRandomPassword", "*", False)]
         bus = f"arn:aws:events:eu-central-1:{ACCOUNT}:event-bus/"
-        rows += [("events:PutEvents", bus + "other", False)]
+        rows = [("secretsmanager:CreateSecret", MINE, False), ("secretsmanager:ListSecrets", "*", False)]
+        rows += [("secretsmanager:BatchGetSecretValue", "*", False), ("secretsmanager:GetRandomPassword", "*", False)]
         rows += [("sqs:SendMessage", queue, True), ("sqs:SendMessage", queue + "-2", False)]
         rows += [("sqs:ReceiveMessage", queue, False), ("sqs:DeleteQueue", queue, False)]
         rows += [("logs:PutLogEvents", log, True), ("logs:PutLogEvents", log.replace("LogGroup", "Other"), False)]
         rows += [("logs:CreateLogGroup", stack.value_of("LogGroup", "Arn"), False)]
         rows += [("lambda:InvokeFunction", stack.value_of("Function", "Arn"), False), ("kms:Decrypt", KEY, False)]
-        rows += [("iam:PassRole", stack.value_of("FunctionRole", "Arn"), False), ("cloudwatch:PutMetricData", "*", False)]
-        role, policies = stack.value_of("FunctionRole", "Arn"), stack.policies("FunctionRole")
+        rows += [("iam:PassRole", FUNCTION, False), ("cloudwatch:PutMetricData", "*", False)]
         self.check(
-            (simulation(policies, action, resource, role, KEY_POLICY if "kms:" in action else None), expected)
+            (simulation(policies, action, resource, FUNCTION, KEY_POLICY if "kms:" in action else None), expected)
             for action, resource, expected in rows
+        )
+        # Events only on the default bus, and only with its own source.
+        self.check(
+            (simulation(policies, "events:PutEvents", bus + name, FUNCTION, context={"events:source": [source]}), expected)
+            for name, source, expected in [
+                ("default", "token-refresher", True),
+                ("default", "aws.secretsmanager", False),
+                ("other", "token-refresher", False),
+            ]
         )
 
     def test_with_a_prefix_the_function_may_use_all_secrets_below_it(self):
-        stack = Stack(SecretPrefix="myapp/prod/")
-        role, policies = stack.value_of("FunctionRole", "Arn"), stack.policies("FunctionRole")
-        rows = [
-            (MINE, True),
-            (secret_arn("myapp/prod/of/tomorrow"), True),
-            (OTHERS, False),
-            (secret_arn("myapp/production"), False),
-        ]
-        for action in ("GetSecretValue", "PutSecretValue"):
-            self.check((simulation(policies, f"secretsmanager:{action}", arn, role), expected) for arn, expected in rows)
-        self.check([(simulation(policies, "secretsmanager:DeleteSecret", MINE, role), False)])
+        policies = Stack(SecretPrefix=PREFIX).policies("FunctionRole")
+        rows = [(MINE, USED), (secret_arn("myapp/prod/of/tomorrow"), USED), (OTHERS, []), (secret_arn("myapp/production"), [])]
+        self.check_secrets(policies, FUNCTION, rows)
         for action in ("BatchGetSecretValue", "ListSecrets"):
-            self.check([(simulation(policies, f"secretsmanager:{action}", "*", role), True)])
+            self.check([(simulation(policies, f"secretsmanager:{action}", "*", FUNCTION), True)])
 
-    def test_with_a_suffix_the_function_may_publish_and_readers_may_read_only_the_published_secret(self):
-        stack = Stack(PublishedSuffix="/access")
-        role, policies = stack.value_of("FunctionRole", "Arn"), stack.policies("FunctionRole")
-        published, others = secret_arn(NAMES[0] + "/access"), secret_arn("myapp/test/upwork/access")
-        rows = [
-            ("GetSecretValue", True),
-            ("PutSecretValue", True),
-            ("UpdateSecretVersionStage", True),
-            ("ListSecretVersionIds", False),
-        ]
-        self.check((simulation(policies, f"secretsmanager:{action}", published, role), expected) for action, expected in rows)
-        self.check((simulation(policies, f"secretsmanager:{action}", others, role), False) for action, _ in rows)
-        readers = [next(iter(stack.of_type("AWS::IAM::ManagedPolicy").values()))["PolicyDocument"]]
-        rows = [(published, "GetSecretValue", True), (published, "PutSecretValue", False), (MINE, "GetSecretValue", False)]
-        self.check((simulation(readers, f"secretsmanager:{action}", arn), expected) for arn, action, expected in rows)
+    def test_with_published_secrets_the_function_may_also_write_these(self):
+        may = ["GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"]
+        for given in ({}, {"SecretPrefix": PREFIX}):
+            policies = Stack(PublishedPrefix="myapp/access/", **given).policies("FunctionRole")
+            self.check_secrets(policies, FUNCTION, [(MINE, USED), (PUBLISHED, may), (OTHERS, [])])
+
+    def test_a_reader_may_read_its_token_or_the_published_secrets_and_no_other_secret(self):
+        read = ["GetSecretValue"]
+        second, lower = secret_arn("myapp/prod/xero"), secret_arn("myapp/prod/access/upwork")
+        for given, rows in [
+            ({}, [(MINE, read), (second, []), (secret_arn(SECRET + "-2"), []), (PUBLISHED, [])]),
+            ({"PublishedPrefix": "myapp/access/"}, [(MINE, []), (PUBLISHED, read), (OTHERS, [])]),
+            # The names of token secrets begin with the prefix of published ones.
+            ({"PublishedPrefix": "myapp/"}, [(MINE, []), (PUBLISHED, read)]),
+            ({"PublishedPrefix": "myapp/prod/"}, [(MINE, []), (lower, read)]),
+            ({"SecretPrefix": PREFIX, "PublishedPrefix": "myapp/access/"}, [(MINE, []), (second, []), (PUBLISHED, read), (OTHERS, [])]),
+            ({"SecretPrefix": PREFIX, "PublishedPrefix": "myapp/"}, [(MINE, []), (second, []), (PUBLISHED, read)]),
+            # The client's secret, too, below the prefix of published secrets.
+            ({"PublishedPrefix": "myapp/", "ClientCredentialsSecretArn": CLIENTS_BELOW}, [(CLIENTS_BELOW, []), (PUBLISHED, read)]),
+            # Published secrets below the prefix of token secrets: readers are denied.
+            ({"SecretPrefix": PREFIX, "PublishedPrefix": "myapp/prod/access/"}, [(MINE, []), (lower, []), (PUBLISHED, [])]),
+        ]:
+            with self.subTest(given=given):
+                self.check_secrets(readers(**given), READER, rows)
+
+    def test_the_policy_for_readers_denies_token_secrets_to_a_role_that_is_allowed_everything(self):
+        for given in ({"PublishedPrefix": "myapp/access/"}, {"SecretPrefix": PREFIX, "PublishedPrefix": "myapp/"}):
+            policies = EVERYTHING + readers(**given)
+            self.check([(simulation(policies, "secretsmanager:GetSecretValue", arn), arn == PUBLISHED) for arn in (MINE, PUBLISHED)])
 
     def test_the_function_and_readers_may_use_the_key_only_through_secrets_manager(self):
-        stack = Stack(KmsKeyArn=KEY)
-        readers = [next(iter(stack.of_type("AWS::IAM::ManagedPolicy").values()))["PolicyDocument"]]
-        for policies, writes in [(stack.policies("FunctionRole"), True), (readers, False)]:
+        for policies, writes in [(Stack(KmsKeyArn=KEY).policies("FunctionRole"), True), (readers(KmsKeyArn=KEY), False)]:
             use = functools.partial(simulation, policies, resource_policy=KEY_POLICY)
             rows = [
                 (use("kms:Decrypt", KEY, context=VIA), True),
@@ -140,16 +162,6 @@ class Roles(unittest.TestCase):
                 (use("kms:Decrypt", KEY, context={"kms:ViaService": "s3.eu-central-1.amazonaws.com"}), False),
             ]
             self.check(rows)
-
-    def test_a_reader_may_read_its_one_token_and_nothing_else(self):
-        policies = [next(iter(Stack().of_type("AWS::IAM::ManagedPolicy").values()))["PolicyDocument"]]
-        rows = [
-            ("GetSecretValue", MINE, True),
-            ("GetSecretValue", secret_arn(NAMES[1]), False),
-            ("GetSecretValue", OTHERS, False),
-        ]
-        rows += [(action, MINE, False) for action in ("PutSecretValue", "DescribeSecret", "ListSecretVersionIds", "DeleteSecret")]
-        self.check((simulation(policies, f"secretsmanager:{action}", arn), expected) for action, arn, expected in rows)
 
     def test_the_schedule_may_invoke_this_function_and_send_to_its_queue(self):
         stack = Stack()
@@ -165,70 +177,69 @@ class Roles(unittest.TestCase):
         policies = stack.policies("ScheduleRole")
         self.check((simulation(policies, action, resource), expected) for action, resource, expected in rows)
 
-    def test_a_role_can_be_assumed_only_by_its_service_for_this_stack(self):
+    def test_a_role_can_be_assumed_only_by_its_service_for_this_account(self):
         stack = Stack()
-        group = stack.value_of("ScheduleGroup", "Arn")
         mine, other = {"aws:SourceAccount": ACCOUNT}, {"aws:SourceAccount": "999999999999"}
         rows = [
             ("FunctionRole", "lambda.amazonaws.com", mine, True),
             ("FunctionRole", "lambda.amazonaws.com", other, False),
             ("FunctionRole", "scheduler.amazonaws.com", mine, False),
-            ("ScheduleRole", "scheduler.amazonaws.com", mine | {"aws:SourceArn": group}, True),
-            ("ScheduleRole", "scheduler.amazonaws.com", mine | {"aws:SourceArn": group + "-2"}, False),
-            ("ScheduleRole", "scheduler.amazonaws.com", other | {"aws:SourceArn": group}, False),
+            ("ScheduleRole", "scheduler.amazonaws.com", mine, True),
+            ("ScheduleRole", "scheduler.amazonaws.com", other, False),
             ("ScheduleRole", "lambda.amazonaws.com", mine, False),
         ]
         roles = stack.of_type("AWS::IAM::Role")
-        self.check(
-            (
-                simulation(
-                    [], "sts:AssumeRole", stack.value_of(role, "Arn"), service, roles[role]["AssumeRolePolicyDocument"], context
-                ),
-                expected,
-            )
-            for role, service, context, expected in rows
-        )
+        self.assertEqual(roles.keys(), {row[0] for row in rows})
+        for role, service, context, expected in rows:
+            trust = roles[role]["AssumeRolePolicyDocument"]
+            simulated = simulation([], "sts:AssumeRole", stack.value_of(role, "Arn"), service, trust, context)
+            self.check([(simulated, expected)])
 
-    def test_a_secret_of_the_stack_denies_all_but_the_function_and_the_given_roles(self):
+
+class Example(unittest.TestCase):
+    """The secret that the example of the page creates."""
+
+    check = Roles.check
+
+    def stack(self, **given) -> Stack:
+        (text,) = pages.blocks("Create secrets with CloudFormation", "yaml")
+        return Stack(text, SecretName=SECRET, FunctionRoleArn=FUNCTION, **given)
+
+    def test_the_secret_stays_if_the_stack_is_deleted(self):
+        stack = self.stack(ReaderRoleArns=READER, WriterRoleArns=WRITER)
+        (secret,) = (each for each in stack.resources.values() if each["Type"] == "AWS::SecretsManager::Secret")
+        self.assertEqual((secret["DeletionPolicy"], secret["UpdateReplacePolicy"]), ("Retain", "Retain"))
+        self.assertEqual(secret["Properties"]["Name"], SECRET)
+        self.assertEqual((stack.broken_rules(), stack.outputs), ([], {}))
+
+    def policy(self, **given) -> dict:
+        (policy,) = self.stack(**given).of_type("AWS::SecretsManager::ResourcePolicy").values()
+        self.assertEqual((policy["SecretId"], policy["BlockPublicPolicy"]), (MINE, True))
+        self.assertEqual([each["Sid"] for each in policy["ResourcePolicy"]["Statement"]], ["OthersMayNotRead", "OthersMayNotWrite"])
+        return policy["ResourcePolicy"]
+
+    def test_it_denies_all_but_the_function_and_the_given_roles(self):
         # Each principal has a policy that allows everything.
-        function = Stack().value_of("FunctionRole", "Arn")
-        principals = [function, READER, WRITER, ADMIN, ROOT]
-        read = {"secretsmanager:GetSecretValue"}
-        write = {
-            f"secretsmanager:{action}"
-            for action in ("PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "RotateSecret")
-        }
+        principals = [FUNCTION, READER, WRITER, ADMIN, ROOT]
+        read = ["GetSecretValue"]
+        write = ["PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "RotateSecret"]
         # An administrator of the account can still remove the policy.
-        administer = {"secretsmanager:DeleteResourcePolicy", "secretsmanager:PutResourcePolicy", "secretsmanager:DescribeSecret"}
-        everyone, team = set(principals), f"arn:aws:iam::{ACCOUNT}:role/team/*,{ADMIN}"
-        # For each set of parameters: readers and writers of the token secrets, and of the published secrets.
-        for given, tokens, published in [
-            ({}, ({function}, everyone), None),
-            ({"ReaderRoleArns": READER}, ({function, READER}, everyone), None),
-            ({"ReaderRoleArns": team}, ({function, READER, ADMIN}, everyone), None),
-            ({"WriterRoleArns": WRITER}, ({function}, {function, WRITER}), None),
-            ({"ReaderRoleArns": READER, "WriterRoleArns": WRITER}, ({function, READER}, {function, WRITER}), None),
-            ({"PublishedSuffix": "/access"}, ({function}, everyone), ({function}, {function})),
-            ({"PublishedSuffix": "/access", "ReaderRoleArns": READER}, ({function}, everyone), ({function, READER}, {function})),
-            (
-                {"PublishedSuffix": "/access", "WriterRoleArns": WRITER},
-                ({function}, {function, WRITER}),
-                ({function}, {function, WRITER}),
-            ),
+        administer = ["DeleteResourcePolicy", "PutResourcePolicy", "DescribeSecret"]
+        team = f"arn:aws:iam::{ACCOUNT}:role/team/*,{ADMIN}"
+        for readers, writers, may_read, may_write in [
+            (READER, WRITER, {READER}, {WRITER}),
+            (team, WRITER, {READER, ADMIN}, {WRITER}),
+            (f"{READER},{WRITER}", f"{WRITER},{ADMIN}", {READER, WRITER}, {WRITER, ADMIN}),
         ]:
-            stack = Stack(CreateSecrets="yes", **given)
-            rows = []
-            for name, policy in stack.of_type("AWS::SecretsManager::ResourcePolicy").items():
-                arn, document = policy["SecretId"], policy["ResourcePolicy"]
-                may_read, may_write = published if name.startswith("Published") else tokens
-                for principal in principals:
-                    for actions, allowed in [(read, may_read), (write, may_write), (administer, everyone)]:
-                        for action in sorted(actions):
-                            rows.append((simulation(EVERYTHING, action, arn, principal, document), principal in allowed))
-            with self.subTest(given=given):
-                self.check(rows)
+            document = self.policy(ReaderRoleArns=readers, WriterRoleArns=writers)
+            with self.subTest(readers=readers, writers=writers):
+                self.check(
+                    (simulation(EVERYTHING, f"secretsmanager:{action}", MINE, principal, document), principal in allowed)
+                    for actions, allowed in [(read, may_read | {FUNCTION}), (write, may_write | {FUNCTION}), (administer, principals)]
+                    for action in actions
+                    for principal in principals
+                )
 
-    def test_a_secret_of_the_stack_allows_nothing_to_a_role_without_a_policy(self):
-        stack = Stack(CreateSecrets="yes", ReaderRoleArns=READER)
-        document = next(iter(stack.of_type("AWS::SecretsManager::ResourcePolicy").values()))["ResourcePolicy"]
+    def test_it_allows_nothing_to_a_role_without_a_policy(self):
+        document = self.policy(ReaderRoleArns=READER, WriterRoleArns=WRITER)
         self.check([(simulation([], "secretsmanager:GetSecretValue", MINE, READER, document), False)])
