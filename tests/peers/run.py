@@ -14,6 +14,7 @@ The command gets these environment variables. With --tools it gets only the path
     PEER_DOT_NO_REUSE_DETECTION_URL   Django OAuth Toolkit, no grace; a reuse revokes nothing
     PEER_LAMBDA_URL                   cargo-lambda's invoke API. Its functions are token-refresher and function-1 to function-8,
                                       each with its own Runtime API at /.rt/<name>, and the function _ without a name at /.rt
+    PEER_MINISTACK_URL                ministack: deploys schedule.yaml, starts the function in it, and sends it events
     PEER_AGENT_URL                    aws-secretsmanager-agent in front of moto; PEER_AGENT_TOKEN is the token that it accepts
     PEER_CARGO_LAMBDA, PEER_CFN_LINT, PEER_CHECKOV, PEER_SAM, PEER_AWS  the paths of these programs
     PEER_PYTHON                       a Python with moto, botocore, cfn-lint and the OAuth libraries of requirements.txt
@@ -44,7 +45,7 @@ ROOT = HERE.parent.parent
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "peers"
 VENV, NODE, AGENT, LOG = TARGET / "venv", TARGET / "node", TARGET / "agent", TARGET / "log"
 # In their own environments: they need other versions of the same libraries than the peers.
-CHECKOV, SAM = TARGET / "checkov", TARGET / "sam"
+CHECKOV, SAM, MINISTACK = TARGET / "checkov", TARGET / "sam", TARGET / "ministack"
 
 HOST = "127.0.0.1"
 AGENT_TOKEN = "token-of-the-agent"
@@ -218,6 +219,28 @@ def cargo_lambda(port: int) -> list:
     return [VENV / "bin/cargo-lambda", *watch]
 
 
+def ministack(folder: Path) -> Callable[..., list]:
+    """ministack gives its whole environment to the functions that it starts. So it gets only what they may see."""
+    temporary = folder / "ministack"
+    temporary.mkdir()
+
+    def command(port: int) -> list:
+        environment = {
+            "PATH": os.defpath, "HOME": temporary, "TMPDIR": temporary,
+            "BIND_HOST": HOST, "MINISTACK_HOST": HOST, "GATEWAY_PORT": port, "MINISTACK_REGION": "eu-central-1",
+            # Policies are enforced, for the function with its own role.
+            "AUTH": "true",
+            # It would listen on the ports of these two services.
+            "SFTP_ENABLED": 0, "IOT_MTLS_ENABLED": 0,
+            # For the functions: where AWS is, and what Lambda sets from LoggingConfig and ministack does not.
+            "AWS_ENDPOINT_URL": f"http://{HOST}:{port}", "AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "INFO",
+        }  # fmt: skip
+        assignments = [f"{name}={value}" for name, value in environment.items()]
+        return ["env", "-i", *assignments, MINISTACK / "bin/ministack"]
+
+    return command
+
+
 def secretsmanager_agent(folder: Path, moto: str) -> Peer:
     """AWS's own agent. It needs moto at its start, because it calls STS."""
 
@@ -253,6 +276,7 @@ def peers(folder: Path) -> list[Peer]:
         Peer("dot-no-reuse-detection", ["PEER_DOT_NO_REUSE_DETECTION_URL"], django_oauth_toolkit("0", "off"), "/health"),
         # No health path: any GET would be queued as an event for the function.
         Peer("lambda", ["PEER_LAMBDA_URL"], cargo_lambda, None, cwd=lambda_package(folder)),
+        Peer("ministack", ["PEER_MINISTACK_URL"], ministack(folder), "/_ministack/ready", cwd=folder),
     ]
 
 
@@ -260,7 +284,8 @@ def install_all() -> dict[str, str]:
     """Installs all peers that are not installed yet. Returns the variables with paths."""
     shutil.rmtree(LOG, ignore_errors=True)
     LOG.mkdir(parents=True)
-    for venv, requirements in [(VENV, "requirements.txt"), (CHECKOV, "checkov.txt"), (SAM, "sam.txt")]:
+    pins = {VENV: "requirements.txt", CHECKOV: "checkov.txt", SAM: "sam.txt", MINISTACK: "ministack.txt"}
+    for venv, requirements in pins.items():
         install_python(venv, HERE / requirements)
     node_sources = [HERE / "package.json", HERE / "package-lock.json"]
     install(NODE, node_sources, [["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]])
