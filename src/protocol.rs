@@ -53,7 +53,7 @@ mod scan;
 mod shared;
 mod stage;
 
-pub use change::AfterChange;
+pub use change::ChangeResult;
 use claim::{Attempt, ClaimResult};
 use decision::Decision;
 pub use error::Error;
@@ -152,6 +152,8 @@ impl<S: SecretStore> Refresher<S> {
     ///
     /// [`Error`], grouped by remedy. AWSCURRENT is unchanged or holds newer tokens.
     pub async fn run(&self, request: Request<'_>, observation: &Observation) -> Result<Completed, Error> {
+        // Boxed here and in the other entry points: a run's future contains those of all its calls, too much for some stacks in a
+        // debug build.
         self.run_with(None, request, observation).boxed().await
     }
 
@@ -175,9 +177,7 @@ impl<S: SecretStore> Refresher<S> {
         request: Request<'_>,
         observation: &Observation,
     ) -> Result<Completed, Error> {
-        let Request { secret_id, mode, deadline } = request;
-        let deadline = decision::deadline(deadline, self.clock.now());
-        let run = Run { refresher: self, secret_id, mode, deadline, observation, shared };
+        let run = self.start(shared, request, observation);
         if *run.mode == Mode::DryRun {
             return run.dry().await;
         }
@@ -186,6 +186,17 @@ impl<S: SecretStore> Refresher<S> {
             return Ok(completed);
         }
         run.refresh(run.read_current().await?, written).await
+    }
+
+    fn start<'a>(
+        &'a self,
+        shared: Option<&'a Shared>,
+        request: Request<'a>,
+        observation: &'a Observation,
+    ) -> Run<'a, S> {
+        let Request { secret_id, mode, deadline } = request;
+        let deadline = decision::deadline(deadline, self.clock.now());
+        Run { refresher: self, secret_id, mode, deadline, observation, shared }
     }
 }
 
@@ -352,10 +363,9 @@ impl<S: SecretStore> Run<'_, S> {
         }
     }
 
-    /// The error of a run for this version, if it has neither a refresh token nor a `grantType`.
-    fn not_a_token_secret(&self, version: &Version) -> Option<Error> {
-        let is_one = self.parse(version).err().is_none_or(|problem| problem.is_of_token_secret(version.body.expose()));
-        if is_one { None } else { self.token_version(version).err() }
+    /// Whether this version is a token secret, right or wrong: it has a refresh token or a `grantType`.
+    fn is_token_secret(&self, version: &Version) -> bool {
+        self.parse(version).err().is_none_or(|problem| problem.is_of_token_secret(version.body.expose()))
     }
 
     fn parse(&self, version: &Version) -> Result<TokenSecret, SecretProblem> {

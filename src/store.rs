@@ -64,8 +64,8 @@ pub enum Label {
     Ended,
     /// `OAUTH_KEPT`: the newest kept response, whose tokens are in an unknown form.
     Kept,
-    /// `AWSPENDING`: the version of a rotation that has not ended. Secrets Manager puts it, and every ordinary write may remove it. So
-    /// this program only takes it off.
+    /// `AWSPENDING`: the version of a rotation that has not ended. Secrets Manager sets it, and a put may remove it. This program only
+    /// removes it, at the end of a rotation.
     Pending,
 }
 
@@ -387,7 +387,7 @@ pub trait SecretStore: Send + Sync {
         self.move_label(secret_id, Label::Current, Some(from), to)
     }
 
-    /// Takes a label off a version. [`StoreError::Moved`] when it is not there.
+    /// Removes a label from a version. [`StoreError::Moved`] when it is not there.
     fn remove_label(
         &self,
         secret_id: &str,

@@ -54,7 +54,7 @@ const NO_SECRET: &[&str] = &[
     // What the invoker sent: names of secrets and versions.
     "lambda::event::Event",
     "lambda::event::secrets_manager::LabelUpdate",
-    "lambda::event::secrets_manager::RotationStep",
+    "lambda::event::secrets_manager::Rotation",
     "lambda::event::secrets_manager::Step",
     "protocol::options::Mode",
     "oauth::lifetime::End",
@@ -143,11 +143,11 @@ const NO_SECRET: &[&str] = &[
     "sweep::summary::Failure",
     "sweep::targets::Targets",
     "sweep::targets::Many",
-    "sweep::targets::Covering",
+    "sweep::targets::Included",
     "lambda::report::Response",
     "lambda::report::EventReport",
     // A result and an error, which are shown here by themselves.
-    "protocol::change::AfterChange",
+    "protocol::change::ChangeResult",
     "lambda::report::SweepReport",
     "lambda::log::RunMetrics",
     "lambda::log::SweepEnd",

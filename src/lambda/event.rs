@@ -11,7 +11,7 @@ use crate::{
 
 pub mod secrets_manager;
 
-use secrets_manager::{LabelUpdate, RotationStep};
+use secrets_manager::{LabelUpdate, Rotation};
 
 /// What an event asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub enum Event {
     },
     /// Secrets Manager has moved a label.
     LabelUpdated(LabelUpdate),
-    /// Secrets Manager rotates a secret.
-    Rotation(RotationStep),
+    /// Secrets Manager rotates a secret: one step of it.
+    Rotation(Rotation),
 }
 
 /// The members of our own events.
@@ -56,8 +56,8 @@ impl Event {
         if let Some(Value::String(source)) = members.get("source") {
             return Self::from_event_bridge(members, source);
         }
-        if RotationStep::is_one(members) {
-            return RotationStep::parse(members).map(Self::Rotation);
+        if Rotation::is_sent_as(members) {
+            return Rotation::parse(members).map(Self::Rotation);
         }
         Self::from_members(members)
     }

@@ -122,9 +122,9 @@ impl<S: SecretStore> Handler<S> {
 
     async fn run(&self, secret_id: &str, mode: &Mode, deadline: DateTime<Utc>) -> Result<Response, Error> {
         let (started_at, observation) = (self.clock.now(), Observation::default());
-        let completed = self.refresher.run(Request { secret_id, mode, deadline }, &observation).await;
-        let metrics = if *mode == Mode::DryRun { RunMetrics::None } else { self.metrics_of_one() };
-        self.report_run(secret_id, completed, metrics, started_at, &observation, deadline).await
+        let request = Request { secret_id, mode, deadline };
+        let completed = self.refresher.run(request, &observation).await;
+        self.report_run(request, completed, started_at, &observation).await
     }
 
     /// A function for many secrets has no metric for each of them: it costs almost as much as the secret.
@@ -136,13 +136,12 @@ impl<S: SecretStore> Handler<S> {
     /// Logs how a run ended, puts its notice, and returns its report.
     async fn report_run(
         &self,
-        secret_id: &str,
+        request: Request<'_>,
         completed: Result<Completed, Error>,
-        metrics: RunMetrics,
         started_at: DateTime<Utc>,
         observation: &Observation,
-        deadline: DateTime<Utc>,
     ) -> Result<Response, Error> {
+        let Request { secret_id, mode, deadline } = request;
         let (ended_at, observed) = (self.clock.now(), observation.observed());
         let notice = Notice::of(secret_id, completed.as_ref(), &observed);
         let result = completed.map(|completed| Report::new(secret_id, completed, ended_at));
@@ -150,7 +149,7 @@ impl<S: SecretStore> Handler<S> {
         log::log_run(&RunEnd {
             result: failure.as_ref().copied(),
             secret_id: Some(secret_id),
-            metrics,
+            metrics: if *mode == Mode::DryRun { RunMetrics::None } else { self.metrics_of_one() },
             is_quiet: false,
             observed,
             duration: ended_at - started_at,

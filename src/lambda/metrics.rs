@@ -135,6 +135,9 @@ impl<'a> Metrics<'a> {
             ("Ignored", report.ignored),
             ("NotReached", report.not_reached),
             ("ExpiredTokens", end.expired),
+            // Each failure is counted in its own line. Without this 0, a sweep without failures would have no value, and an alarm on
+            // several sweeps would take those of earlier ones.
+            ("Failed", 0),
         ] {
             metrics.add(BY_FUNCTION, name, Unit::Count, i64::try_from(count).unwrap_or(i64::MAX));
         }

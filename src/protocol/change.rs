@@ -3,22 +3,22 @@
 use futures_util::FutureExt;
 
 use super::{
-    Error, Observation, Refresher, Request, Run,
-    decision::{self, Decision},
+    Error, Observation, Refresher, Request,
+    decision::Decision,
     outcome::{Completed, Outcome},
 };
 use crate::store::{Label, SecretStore, Selector, StoreError};
 
 /// The result of a run after a change.
 #[derive(Debug)]
-pub enum AfterChange {
+pub enum ChangeResult {
     /// That of a scheduled run.
     Completed(Completed),
     /// The secret is not a token secret. The error of a run for it.
     NotATokenSecret(Error),
-    /// The token is due, but this program wrote the version. The next scheduled run refreshes it: a run here would change the secret
-    /// again, and would start the next one, without end.
-    OwnVersion,
+    /// The token is due, but this program wrote the version. A refresh would change the secret again and start the next run, without
+    /// end. So the next scheduled run refreshes it.
+    LeftToSchedule,
 }
 
 impl<S: SecretStore> Refresher<S> {
@@ -31,37 +31,36 @@ impl<S: SecretStore> Refresher<S> {
         &self,
         request: Request<'_>,
         observation: &Observation,
-    ) -> Result<AfterChange, Error> {
+    ) -> Result<ChangeResult, Error> {
         self.after_change(request, observation).boxed().await
     }
 
-    async fn after_change(&self, request: Request<'_>, observation: &Observation) -> Result<AfterChange, Error> {
-        let Request { secret_id, mode, deadline } = request;
-        let deadline = decision::deadline(deadline, self.clock.now());
-        let run = Run { refresher: self, secret_id, mode, deadline, observation, shared: None };
+    async fn after_change(&self, request: Request<'_>, observation: &Observation) -> Result<ChangeResult, Error> {
+        let run = self.start(None, request, observation);
         let written = run.store_unstored_responses().await?;
         if let Some(completed) = run.store_unstored_tokens().await? {
-            return Ok(AfterChange::Completed(completed));
+            return Ok(ChangeResult::Completed(completed));
         }
         let version = match run.get(Selector::Label(Label::Current)).await {
             Ok(version) => version,
             // Without a value, deleted meanwhile, or bytes.
             Err(error @ (StoreError::NotFound { .. } | StoreError::Binary)) => {
-                return Ok(AfterChange::NotATokenSecret(run.store_error(error)));
+                return Ok(ChangeResult::NotATokenSecret(run.store_error(error)));
             }
             Err(error) => return Err(run.store_error(error)),
         };
-        if let Some(error) = run.not_a_token_secret(&version) {
-            return Ok(AfterChange::NotATokenSecret(error));
-        }
-        let current = run.token_version(&version)?;
+        let current = match run.token_version(&version) {
+            Ok(current) => current,
+            Err(error) if run.is_token_secret(&version) => return Err(error),
+            Err(error) => return Ok(ChangeResult::NotATokenSecret(error)),
+        };
         observation.current(&current.token);
         if !current.has_staged_label {
-            return run.refresh(current, written).await.map(AfterChange::Completed);
+            return run.refresh(current, written).await.map(ChangeResult::Completed);
         }
         Ok(match run.decide(&current) {
-            Decision::Skip(reason) => AfterChange::Completed(run.completed(Outcome::Skipped, &current, reason)),
-            Decision::Refresh(_) => AfterChange::OwnVersion,
+            Decision::Skip(reason) => ChangeResult::Completed(run.completed(Outcome::Skipped, &current, reason)),
+            Decision::Refresh(_) => ChangeResult::LeftToSchedule,
         })
     }
 }

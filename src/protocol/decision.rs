@@ -44,8 +44,8 @@ const MIN_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 /// How often a refresh token is used that expires before the next refresh is due.
 const IDLE_INTERVAL: TimeDelta = TimeDelta::days(1);
 
-/// A rotation does not refresh tokens that are newer: its steps may come again, and the tokens may be from the last try.
-const NEW: TimeDelta = TimeDelta::minutes(10);
+/// The minimum age of tokens that a rotation refreshes. Secrets Manager may send `createSecret` again after it succeeded.
+const MIN_ROTATION_AGE: TimeDelta = TimeDelta::minutes(10);
 
 /// How long before its end a grant is reported.
 const GRANT_NOTICES: [TimeDelta; 2] = [TimeDelta::days(7), TimeDelta::days(1)];
@@ -74,7 +74,7 @@ pub fn decide(
     match mode {
         Mode::Forced { if_version_id: Some(id) } if !known_as(id) => Decision::Skip(Reason::VersionNotCurrent),
         Mode::Forced { .. } => Decision::Refresh(Reason::Forced),
-        Mode::Rotation if !is_new(token, now) => Decision::Refresh(Reason::Due),
+        Mode::Rotation if !is_too_young_to_rotate(token, now) => Decision::Refresh(Reason::Due),
         Mode::Scheduled | Mode::DryRun | Mode::Rotation => match due_at(token, default_margin) {
             Some(due_at) if now < due_at && !dies_of_idleness(token, due_at, now) => Decision::Skip(Reason::NotDue),
             _ => Decision::Refresh(Reason::Due),
@@ -82,8 +82,9 @@ pub fn decide(
     }
 }
 
-fn is_new(token: &TokenSecret, now: DateTime<Utc>) -> bool {
-    token.tokens.refreshed_at.is_some_and(|refreshed_at| now - refreshed_at < NEW)
+fn is_too_young_to_rotate(token: &TokenSecret, now: DateTime<Utc>) -> bool {
+    // Not longer in the future than clocks differ.
+    token.tokens.refreshed_at.is_some_and(|refreshed_at| (now - refreshed_at).abs() < MIN_ROTATION_AGE)
 }
 
 /// Whether the refresh token expires before the access token becomes due, and was not used for a day.
@@ -328,6 +329,7 @@ mod tests {
             (599, 3000, false),
             (600, 3000, true),
             (-5, 3000, false),
+            (-86_400, 3000, true),
             (300, 100, true),
             (599, 300, false),
             (599, 299, true),

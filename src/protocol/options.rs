@@ -47,7 +47,7 @@ pub enum Mode {
 }
 
 /// One run to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The secret's name or ARN.
     pub secret_id: &'a str,

@@ -57,9 +57,8 @@ impl<S: SecretStore> Refresher<S> {
         let run = self.reading_run(secret_id, &mode, observation, None, DateTime::<Utc>::MIN_UTC);
         let current = match run.token_version(version) {
             Ok(current) => current,
-            Err(error) => {
-                return run.not_a_token_secret(version).map_or(Err(error), |it| Ok(ScanResult::NotATokenSecret(it)));
-            }
+            Err(error) if run.is_token_secret(version) => return Err(error),
+            Err(error) => return Ok(ScanResult::NotATokenSecret(error)),
         };
         observation.current(&current.token);
         if let Decision::Refresh(_) = run.decide(&current) {

@@ -72,7 +72,8 @@ fn not_found(detail: &str, secret_id: &str, region: &str) -> Advice {
         return Advice::new(format!("restore it: `aws secretsmanager restore-secret --secret-id {secret_id}`"));
     }
     let place = if region.is_empty() { "the Region".to_owned() } else { format!("the Region ({region})") };
-    let mut advice = format!("check the name, {place} and the account, and give the secret a value");
+    let mut advice =
+        format!("check the name, {place} and the account, and give the secret a value (a published secret needs none)");
     if !secret_id.starts_with("arn:") {
         if let Some((name, suffix)) = random_suffix(secret_id) {
             advice = format!("{advice}; if `-{suffix}` is the end of its ARN, its name is `{name}`");
@@ -289,13 +290,13 @@ mod tests {
             (
                 &missing,
                 "crm",
-                "check the name, the Region (eu-west-1) and the account, and give the secret a value; a secret of another account needs its whole ARN",
+                "check the name, the Region (eu-west-1) and the account, and give the secret a value (a published secret needs none); a secret of another account needs its whole ARN",
             ),
             (&missing, "crm/oauth-AbC1eF", "if `-AbC1eF` is the end of its ARN, its name is `crm/oauth`"),
             (
                 &missing,
                 "arn:aws:secretsmanager:eu-west-1:1:secret:crm-AbCdEf",
-                "check the name, the Region (eu-west-1) and the account, and give the secret a value",
+                "check the name, the Region (eu-west-1) and the account, and give the secret a value (a published secret needs none)",
             ),
             (&deleted, "crm", "restore it: `aws secretsmanager restore-secret --secret-id crm`"),
         ] {

@@ -136,7 +136,7 @@ impl Versions {
         Ok(())
     }
 
-    /// Takes a label off a version. [`StoreError::Moved`] if it is not there.
+    /// Removes a label from a version. [`StoreError::Moved`] if it is not there.
     pub fn remove_label(&mut self, label: &str, from: &VersionId) -> Result<(), StoreError> {
         if self.labels.get(label) != Some(from) {
             return Err(StoreError::Moved { detail: format!("the staging label {label} is not on this version") });

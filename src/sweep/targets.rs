@@ -65,16 +65,19 @@ impl Targets {
         parsed.map_err(|problem| format!("{problem}; allowed is {ALLOWED_IN_EVENT}"))
     }
 
-    /// The name of a secret as these targets have it, if they include the secret. `arn`: `None` if it is not known.
+    /// How these targets include a secret; `None`: they do not. `arn`: `None` if it is not known.
     #[must_use]
-    pub fn covering(&self, name: &str, arn: Option<&str>) -> Option<Covering> {
+    pub fn include(&self, name: &str, arn: Option<&str>) -> Option<Included> {
         // An ARN may be given without the six characters at its end, or in full.
         let is_it = |given: &str| given == name || arn.is_some_and(|arn| arn == given || without_suffix(arn) == given);
         match self {
-            Self::One(given) => is_it(given).then(|| Covering::Name(given.clone())),
+            Self::One(given) => is_it(given).then(|| Included::ByName(given.clone())),
             Self::Many(Many { names, prefixes }) => match names.iter().find(|given| is_it(given)) {
-                Some(given) => Some(Covering::Name(given.clone())),
-                None => prefixes.iter().any(|prefix| name.starts_with(prefix)).then_some(Covering::Prefix),
+                Some(given) => Some(Included::ByName(given.clone())),
+                None => {
+                    let has_prefix = prefixes.iter().any(|prefix| name.starts_with(prefix));
+                    has_prefix.then(|| Included::ByPrefix(name.to_owned()))
+                }
             },
         }
     }
@@ -94,18 +97,21 @@ impl Targets {
 
 /// How targets include a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Covering {
-    /// By its name or ARN, as it was given.
-    Name(String),
-    /// By the start of its name.
-    Prefix,
+pub enum Included {
+    /// By this name or ARN, as it was given.
+    ByName(String),
+    /// By the start of this name.
+    ByPrefix(String),
 }
 
-/// The name in the ARN of a secret: without the hyphen and the six characters at its end.
-#[must_use]
-pub fn name_in_arn(arn: &str) -> Option<&str> {
-    let (before, name) = without_suffix(arn).split_once(":secret:")?;
-    (before.starts_with("arn:") && !name.is_empty()).then_some(name)
+impl Included {
+    /// The secret, as runs name it.
+    #[must_use]
+    pub fn secret_id(&self) -> &str {
+        match self {
+            Self::ByName(secret_id) | Self::ByPrefix(secret_id) => secret_id,
+        }
+    }
 }
 
 /// An ARN without the hyphen and the six characters that Secrets Manager adds to the name.
@@ -203,37 +209,24 @@ mod tests {
     #[test]
     fn a_secret_is_included_by_its_name_its_arn_or_a_prefix() {
         const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app/crm-AbCdEf";
-        let name = |name: &str| Some(Covering::Name(name.to_owned()));
-        for (list, covering) in [
+        let name = |name: &str| Some(Included::ByName(name.to_owned()));
+        let prefix = || Some(Included::ByPrefix("app/crm".to_owned()));
+        for (list, included) in [
             ("app/crm", name("app/crm")),
             ("app/cr", None),
             ("app/crm2", None),
             (ARN, name(ARN)),
             (&ARN[..ARN.len() - 7], name(&ARN[..ARN.len() - 7])),
             (&ARN.replace("eu-west-1", "us-east-1"), None),
-            ("app/*", Some(Covering::Prefix)),
-            ("app/crm*", Some(Covering::Prefix)),
+            ("app/*", prefix()),
+            ("app/crm*", prefix()),
             ("other/*,app/crm", name("app/crm")),
             ("app/*,app/crm", name("app/crm")),
             ("other/*,other", None),
         ] {
-            assert_eq!(Targets::parse(list).unwrap().covering("app/crm", Some(ARN)), covering, "{list}");
+            assert_eq!(Targets::parse(list).unwrap().include("app/crm", Some(ARN)), included, "{list}");
         }
-        assert_eq!(Targets::parse("app/crm").unwrap().covering("app/crm", None), name("app/crm"));
-        assert_eq!(Targets::parse(ARN).unwrap().covering("app/crm", None), None);
-    }
-
-    #[test]
-    fn an_arn_has_the_name_without_the_six_characters() {
-        for (arn, name) in [
-            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:app/crm-AbCdEf", Some("app/crm")),
-            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:a-b-c-AbCdEf", Some("a-b-c")),
-            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:app", Some("app")),
-            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:", None),
-            ("app/crm", None),
-            ("crm-\u{fc}", None),
-        ] {
-            assert_eq!(name_in_arn(arn), name, "{arn}");
-        }
+        assert_eq!(Targets::parse("app/crm").unwrap().include("app/crm", None), name("app/crm"));
+        assert_eq!(Targets::parse(ARN).unwrap().include("app/crm", None), None);
     }
 }

@@ -35,7 +35,7 @@ async fn a_missing_secret_is_not_found() {
     for (event, name) in [("{}", SECRET), (r#"{"secretId":"no/such","force":true}"#, "no/such")] {
         let expected = format!(
             "secret `{name}` was not found (ResourceNotFoundException: Secrets Manager can't find the specified secret.); \
-             check the name, the Region (eu-west-1) and the account, and give the secret a value; a secret of another account \
+             check the name, the Region (eu-west-1) and the account, and give the secret a value (a published secret needs none); a secret of another account \
              needs its whole ARN"
         );
         assert_eq!(process.error(event).await, ("SecretNotFound".to_owned(), expected));

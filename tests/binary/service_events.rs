@@ -162,7 +162,7 @@ async fn a_token_of_a_few_seconds_is_not_refreshed_again_and_again() {
 }
 
 #[tokio::test]
-async fn other_labels_other_secrets_and_what_is_no_token_secret_are_ignored() {
+async fn other_labels_other_secrets_and_secrets_that_are_not_token_secrets_are_ignored() {
     let bench = Bench::new().await;
     bench.secret(NAME, bench.due_token());
     bench.secret("other/prod/upwork", bench.due_token());
@@ -223,7 +223,7 @@ async fn a_rotation_refreshes_once_and_leaves_awspending_on_no_version() {
             bench.secret(NAME, bench.old_token());
             let process = bench.process_with(&[setting]).await;
             let pending = bench.start_rotation(NAME);
-            let secret_id = if setting.1.is_empty() { bench.sm.arn(NAME) } else { NAME.to_owned() };
+            let secret_id = bench.sm.arn(NAME);
 
             let report = process.report(&bench.step(NAME, steps[0], &pending)).await;
             assert_eq!((outcome_of(&report), &report["secretId"]), (("refreshed", "due"), &json!(secret_id)));
@@ -251,7 +251,22 @@ async fn a_rotation_refreshes_once_and_leaves_awspending_on_no_version() {
 }
 
 #[tokio::test]
-async fn a_rotation_heeds_a_recorded_refusal_and_fails_with_it() {
+async fn a_rotation_of_a_secret_with_the_same_name_in_another_account_or_region_is_not_for_this_one() {
+    let bench = Bench::new().await;
+    bench.secret(NAME, bench.old_token());
+    let process = bench.process_with(&[NAMED]).await;
+    let pending = bench.start_rotation(NAME);
+    for (from, to) in [("123456789012", "999999999999"), ("eu-west-1", "eu-west-2")] {
+        for step in ["createSecret", "finishSecret"] {
+            let event = bench.step(NAME, step, &pending).replace(from, to);
+            assert_eq!(process.error(&event).await.0, "SecretNotFound", "{event}");
+        }
+    }
+    assert_eq!((bench.provider.exchanges(), bench.pending(NAME)), (0, Some(pending)));
+}
+
+#[tokio::test]
+async fn a_rotation_returns_a_recorded_refusal_as_its_error() {
     let bench = Bench::responding(Response::fixed(400, JSON, r#"{"error": "invalid_grant"}"#)).await;
     bench.secret(NAME, bench.old_token());
     let process = bench.process_with(&[NAMED]).await;
@@ -289,7 +304,7 @@ async fn awspending_on_another_version_belongs_to_another_rotation() {
 }
 
 #[tokio::test]
-async fn awspending_that_cannot_be_taken_off_is_an_error() {
+async fn awspending_that_cannot_be_removed_is_an_error() {
     let bench = Bench::new().await;
     bench.secret(NAME, bench.old_token());
     let process = bench.process_with(&[NAMED]).await;
@@ -304,7 +319,7 @@ async fn awspending_that_cannot_be_taken_off_is_an_error() {
     bench.sm.fault(Fault::on(LIST, Effect::StaleRead(1)));
     let (error_type, message) = process.error(&bench.step(NAME, "finishSecret", &pending)).await;
     assert_eq!(error_type, "StoreUnavailable");
-    assert!(message.contains("AWSPENDING cannot be taken off"), "{message}");
+    assert!(message.contains("AWSPENDING was not removed"), "{message}");
 
     let (error_type, _) = process.error(&bench.step(NAME, "finishSecret", &pending).replace("upwork", "gone")).await;
     assert_eq!(error_type, "SecretNotFound");

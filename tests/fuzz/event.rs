@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use token_refresher::{
     lambda::event::{
         Event,
-        secrets_manager::{LabelUpdate, RotationStep, Step},
+        secrets_manager::{LabelUpdate, Rotation, Step},
     },
     protocol::Mode,
     sweep::targets::{Many, Targets},
@@ -80,7 +80,7 @@ fn expected_rotation(members: &Map<String, Value>) -> Option<Event> {
         names.into_iter().find(|(verb, _)| given == format!("{verb}Secret") || given == format!("{verb}_secret"))?;
     let secret_id = text(members, "SecretId")?;
     let pending = text(members, "ClientRequestToken")?.into();
-    (!secret_id.contains(['*', ','])).then_some(Event::Rotation(RotationStep { step, secret_id, pending }))
+    (!secret_id.contains(['*', ','])).then_some(Event::Rotation(Rotation { step, secret_id, pending }))
 }
 
 /// A label that has moved.
@@ -152,8 +152,8 @@ fn assert_names_a_member(message: &str, event: &Value) {
         return;
     };
     if message.starts_with("the event of `")
-        || message.contains(", which a rotation needs")
-        || message.contains(" of a label's update needs")
+        || message.starts_with("the rotation event has no ")
+        || message.contains("the event \"Secret Label Updated\"")
     {
         return;
     }

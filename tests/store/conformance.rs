@@ -128,7 +128,7 @@ pub async fn a_label_moves_onto_a_version_from_none_and_from_another(peer: impl 
     }
 }
 
-pub async fn a_label_is_taken_off_the_version_that_has_it_and_no_other(peer: impl Peer) {
+pub async fn a_label_is_removed_from_the_version_that_has_it_and_no_other(peer: impl Peer) {
     peer.create(NAME, "one").await;
     let store = peer.store();
     for number in [2, 3] {
@@ -316,7 +316,7 @@ macro_rules! conforms {
             a_put_moves_its_label_and_not_awscurrent,
             a_move_is_compare_and_swap,
             a_label_moves_onto_a_version_from_none_and_from_another,
-            a_label_is_taken_off_the_version_that_has_it_and_no_other,
+            a_label_is_removed_from_the_version_that_has_it_and_no_other,
             exactly_one_of_several_concurrent_moves_succeeds,
             a_missing_secret_version_or_label_is_not_found,
             every_version_is_listed_with_the_time_when_it_was_put,

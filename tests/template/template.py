@@ -1,7 +1,7 @@
 """A CloudFormation template with its functions replaced by values, for given parameters, by CloudFormation's own rules.
 
-No public tool is used for this. In a loop, cfn-lint and the SAM CLI replace `&{Name}` in values; CloudFormation leaves it there, and refuses
-the stack. So here a transform, and each reference that nothing replaces, raises Refused. Names and ARNs that only a deployment knows are
+cfn-lint and the SAM CLI accept references that CloudFormation rejects, such as `&{Name}` in the values of a loop. So this module is stricter: a
+transform, and each reference that nothing replaces, raises Refused. Names and ARNs that only a deployment knows are
 invented. Makes no network call and writes nothing."""
 
 import functools
@@ -43,7 +43,7 @@ VALUES = {
 }
 
 # Besides Ref, Fn::GetAtt and Fn::Sub.
-FUNCTIONS = {f"Fn::{name}" for name in ("And", "Equals", "If", "Join", "Not", "Or", "Select", "Split")}
+FUNCTIONS = {f"Fn::{name}" for name in ("And", "Equals", "If", "Not", "Or", "Split")}
 NO_VALUE = object()
 VARIABLE = re.compile(r"\$\{(!?)(.*?)\}")
 
@@ -223,14 +223,8 @@ class Stack:
                 return self.substituted(text)
             case {"Fn::If": [condition, yes, no]}:
                 return self.resolve(yes if self.holds({"Condition": condition}) else no)
-            case {"Fn::Select": [index, items]}:
-                items = self.resolve(items)
-                require(0 <= int(index) < len(items), f"Fn::Select of {index} in {items}")
-                return items[int(index)]
             case {"Fn::Split": [separator, text]}:
                 return self.resolve(text).split(separator)
-            case {"Fn::Join": [separator, items]}:
-                return separator.join(self.resolve(items))
             case dict():
                 require(not any(key.startswith("Fn::") for key in item), f"a function in the wrong place or form: {item}")
                 resolved = {key: self.resolve(value) for key, value in item.items()}
@@ -249,8 +243,5 @@ class Stack:
 
     def broken_rules(self) -> list[str]:
         """The messages with which CloudFormation would reject these parameters."""
-        broken = []
-        for rule in self.template.get("Rules", {}).values():
-            if "RuleCondition" not in rule or self.holds(rule["RuleCondition"]):
-                broken += [each["AssertDescription"] for each in rule["Assertions"] if not self.holds(each["Assert"])]
-        return broken
+        assertions = [each for rule in self.template.get("Rules", {}).values() for each in rule["Assertions"]]
+        return [each["AssertDescription"] for each in assertions if not self.holds(each["Assert"])]

@@ -115,12 +115,6 @@ class Parameters(unittest.TestCase):
         self.assertGreater(default["RefreshMarginSeconds"], default["ExpiryAlarmSeconds"])
         self.assertEqual(datetime.timedelta(seconds=default["RefreshTokenExpiryAlarmSeconds"]).days, 7)
 
-    def test_cloudwatch_accepts_three_times_every_period(self):
-        for seconds in PERIODS:
-            self.assertEqual(seconds % 60, 0)
-            # EvaluationPeriods × Period may be one day, or seven days if the period is an hour or more (PutMetricAlarm).
-            self.assertLessEqual(3 * seconds, 604_800 if seconds >= 3600 else 86_400)
-
     def test_a_rule_rejects_contradicting_parameters_and_its_message_says_what_to_change(self):
         for given, words in REJECTED:
             with self.subTest(given=given):

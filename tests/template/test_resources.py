@@ -199,9 +199,12 @@ class Invocation(unittest.TestCase):
             rule = stack.resources["SecretChanged"]["Properties"]
             # https://docs.aws.amazon.com/secretsmanager/latest/userguide/event-detail-secret-label-updated-secretsmanager.html
             expected = {"source": ["aws.secretsmanager"], "detail-type": ["Secret Label Updated"]}
+            expected |= {"account": [ACCOUNT], "region": ["eu-central-1"]}
             self.assertEqual(rule["EventPattern"], expected | {"detail": {"labelUpdated": ["AWSCURRENT"], "name": [name]}})
             # The function reads the event itself: no Input replaces it.
-            self.assertEqual(rule["Targets"], [{"Id": "function", "Arn": stack.value_of("Function", "Arn")}])
+            (target,) = rule["Targets"]
+            self.assertEqual(target.keys(), {"Id", "Arn", "RetryPolicy"})
+            self.assertEqual(target["Arn"], stack.value_of("Function", "Arn"))
         without = Stack(RunWhenSecretChanges="no").resources
         self.assertFalse({"SecretChanged", "InvokeWhenSecretChanges"} & without.keys())
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{MEMBERS, invalid, kind, text};
+use super::{MEMBERS, invalid, text};
 use crate::{
     protocol::Error,
     sanitize::sanitize_line,
@@ -42,13 +42,10 @@ impl LabelUpdate {
                 sanitize_line(&detail_type, 64)
             )));
         }
-        let in_detail = |name: &str| match members.get("detail") {
-            Some(Value::Object(detail)) => required(detail, name, "the `detail` of a label's update"),
-            other => Err(invalid(format!(
-                "the event of `{SOURCE}` has a `detail` that is {}, where an object is wanted",
-                other.map_or("missing", kind)
-            ))),
+        let Some(Value::Object(detail)) = members.get("detail") else {
+            return Err(invalid(format!("the event \"{LABEL_UPDATED}\" has no object `detail`")));
         };
+        let in_detail = |name: &str| required(detail, name, "the `detail` of the event \"Secret Label Updated\"");
         let resources = members.get("resources").and_then(Value::as_array);
         let arn = resources.and_then(|resources| resources.first()).and_then(Value::as_str);
         Ok(Self {
@@ -62,7 +59,7 @@ impl LabelUpdate {
 /// A step of a rotation:
 /// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html>
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RotationStep {
+pub struct Rotation {
     /// Which one.
     pub step: Step,
     /// The secret's ARN.
@@ -84,9 +81,9 @@ pub enum Step {
     Finish,
 }
 
-impl RotationStep {
-    /// Whether an event is a step of a rotation. No other event has these members.
-    pub(super) fn is_one(members: &Map<String, Value>) -> bool {
+impl Rotation {
+    /// Whether an event has the members of a rotation's. No other event has them.
+    pub(super) fn is_sent_as(members: &Map<String, Value>) -> bool {
         members.contains_key("Step") || members.contains_key("ClientRequestToken")
     }
 
@@ -96,11 +93,11 @@ impl RotationStep {
     ///
     /// [`Error::InvalidEvent`] names the member that is missing, wrong or not Secrets Manager's.
     pub(super) fn parse(members: &Map<String, Value>) -> Result<Self, Error> {
-        const OF: &str = "a rotation";
+        const EVENT: &str = "the rotation event";
         if let Some(name) = MEMBERS.iter().find(|name| members.contains_key(**name)) {
-            return Err(invalid(format!("the event has both `Step` (of a rotation) and `{name}`; take one out")));
+            return Err(invalid(format!("the event has both `Step` (of a rotation) and `{name}`; remove one")));
         }
-        let step = required(members, "Step", OF)?;
+        let step = required(members, "Step", EVENT)?;
         let step = match step.as_str() {
             "createSecret" | "create_secret" => Step::Create,
             "setSecret" | "set_secret" => Step::Set,
@@ -113,19 +110,19 @@ impl RotationStep {
                 )));
             }
         };
-        let secret_id = required(members, "SecretId", OF)?;
+        let secret_id = required(members, "SecretId", EVENT)?;
         if secret_id.contains(['*', ',']) {
             return Err(invalid(
                 "the event's `SecretId` is a list or a prefix; a rotation is for one secret".to_owned(),
             ));
         }
-        Ok(Self { step, secret_id, pending: required(members, "ClientRequestToken", OF)?.into() })
+        Ok(Self { step, secret_id, pending: required(members, "ClientRequestToken", EVENT)?.into() })
     }
 }
 
-fn required(members: &Map<String, Value>, name: &str, of: &str) -> Result<String, Error> {
-    text(members, name, MAX_SECRET_ID_CHARS)?
-        .ok_or_else(|| invalid(format!("the event has no `{name}`, which {of} needs")))
+/// A member that must be there. `place`: where, for the message.
+fn required(members: &Map<String, Value>, name: &str, place: &str) -> Result<String, Error> {
+    text(members, name, MAX_SECRET_ID_CHARS)?.ok_or_else(|| invalid(format!("{place} has no `{name}`")))
 }
 
 #[cfg(test)]
@@ -168,7 +165,7 @@ mod tests {
         ] {
             for name in names {
                 let event = json!({"Step": name, "SecretId": ARN, "ClientRequestToken": TOKEN, "RotationToken": "r"});
-                let expected = RotationStep { step, secret_id: ARN.to_owned(), pending: TOKEN.into() };
+                let expected = Rotation { step, secret_id: ARN.to_owned(), pending: TOKEN.into() };
                 assert_eq!(Event::parse(&event), Ok(Event::Rotation(expected)), "{name}");
             }
         }
@@ -194,36 +191,30 @@ mod tests {
             ),
             (
                 label_updated("detail", json!({"labelUpdated": "AWSCURRENT"})),
-                "the event has no `name`, which the `detail` of a label's update needs",
+                "the `detail` of the event \"Secret Label Updated\" has no `name`",
             ),
             (
                 label_updated("detail", json!({"name": "crm"})),
-                "the event has no `labelUpdated`, which the `detail` of a label's update needs",
+                "the `detail` of the event \"Secret Label Updated\" has no `labelUpdated`",
             ),
             (
                 label_updated("detail", json!({"name": "a\nb", "labelUpdated": "AWSCURRENT"})),
                 "the event's `name` has a control character in it",
             ),
-            (
-                label_updated("detail", json!([])),
-                "the event of `aws.secretsmanager` has a `detail` that is an array, where an object is wanted",
-            ),
+            (label_updated("detail", json!([])), "the event \"Secret Label Updated\" has no object `detail`"),
             (
                 step("Step", json!("createsecret")),
                 "the event's `Step` is \"createsecret\"; allowed are createSecret, setSecret, testSecret and finishSecret",
             ),
             (step("Step", json!(1)), "the event's `Step` is a number, where a string is wanted"),
-            (json!({"Step": "createSecret"}), "the event has no `SecretId`, which a rotation needs"),
-            (json!({"ClientRequestToken": TOKEN}), "the event has no `Step`, which a rotation needs"),
-            (
-                json!({"Step": "createSecret", "SecretId": ARN}),
-                "the event has no `ClientRequestToken`, which a rotation needs",
-            ),
+            (json!({"Step": "createSecret"}), "the rotation event has no `SecretId`"),
+            (json!({"ClientRequestToken": TOKEN}), "the rotation event has no `Step`"),
+            (json!({"Step": "createSecret", "SecretId": ARN}), "the rotation event has no `ClientRequestToken`"),
             (
                 step("SecretId", json!("myapp/*")),
                 "the event's `SecretId` is a list or a prefix; a rotation is for one secret",
             ),
-            (step("force", json!(true)), "the event has both `Step` (of a rotation) and `force`; take one out"),
+            (step("force", json!(true)), "the event has both `Step` (of a rotation) and `force`; remove one"),
         ] {
             let error = Event::parse(&event).unwrap_err();
             assert_eq!((error.error_type().as_str(), error.to_string().as_str()), ("InvalidEvent", problem), "{event}");

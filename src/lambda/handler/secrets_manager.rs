@@ -6,13 +6,13 @@ use tracing::info;
 use super::Handler;
 use crate::{
     lambda::{
-        event::secrets_manager::{LabelUpdate, RotationStep, Step},
+        event::secrets_manager::{LabelUpdate, Rotation, Step},
         report::{EventReport, Response},
     },
-    protocol::{AfterChange, Error, Mode, Request, observation::Observation},
+    protocol::{ChangeResult, Error, Mode, Request, observation::Observation},
     sanitize::sanitize_line,
     store::SecretStore,
-    sweep::targets::{Covering, name_in_arn},
+    sweep::targets::Included,
 };
 
 impl<S: SecretStore> Handler<S> {
@@ -27,47 +27,39 @@ impl<S: SecretStore> Handler<S> {
             return ignored("the label is not AWSCURRENT");
         }
         let targets = self.default_targets().map_err(|error| self.failed_before_run(error))?;
-        let (secret_id, is_named) = match targets.covering(&update.name, update.arn.as_deref()) {
-            Some(Covering::Name(secret_id)) => (secret_id, true),
-            Some(Covering::Prefix) => (update.name.clone(), false),
-            None => return ignored("SECRET_ID does not include the secret"),
+        let Some(included) = targets.include(&update.name, update.arn.as_deref()) else {
+            return ignored("SECRET_ID does not include the secret");
         };
         let (started_at, observation) = (self.clock.now(), Observation::default());
-        let request = Request { secret_id: &secret_id, mode: &Mode::Scheduled, deadline };
-        let completed = match self.refresher.run_after_change(request, &observation).await {
-            Ok(AfterChange::NotATokenSecret(_)) if !is_named => return ignored("it is not a token secret"),
-            Ok(AfterChange::OwnVersion) => return ignored("the next scheduled run refreshes the token"),
-            Ok(AfterChange::Completed(completed)) => Ok(completed),
-            Ok(AfterChange::NotATokenSecret(error)) | Err(error) => Err(error),
+        let request = Request { secret_id: included.secret_id(), mode: &Mode::Scheduled, deadline };
+        let completed = match (self.refresher.run_after_change(request, &observation).await, &included) {
+            (Ok(ChangeResult::NotATokenSecret(_)), Included::ByPrefix(_)) => {
+                return ignored("the secret is not a token secret");
+            }
+            (Ok(ChangeResult::LeftToSchedule), _) => return ignored("the next scheduled run refreshes the token"),
+            (Ok(ChangeResult::Completed(completed)), _) => Ok(completed),
+            (Ok(ChangeResult::NotATokenSecret(error)) | Err(error), _) => Err(error),
         };
-        self.report_run(&secret_id, completed, self.metrics_of_one(), started_at, &observation, deadline).await
+        self.report_run(request, completed, started_at, &observation).await
     }
 
     /// A step of a rotation. The new tokens are current after the first one.
-    pub(super) async fn rotate(&self, rotation: &RotationStep, deadline: DateTime<Utc>) -> Result<Response, Error> {
-        let arn = rotation.secret_id.as_str();
-        // By the name that other runs use, so that its metrics are in one place.
-        let name = name_in_arn(arn).unwrap_or(arn);
-        let secret_id = match self.default_targets.as_ref().and_then(|targets| targets.covering(name, Some(arn))) {
-            Some(Covering::Name(secret_id)) => secret_id,
-            Some(Covering::Prefix) => name.to_owned(),
-            None => arn.to_owned(),
-        };
+    pub(super) async fn rotate(&self, rotation: &Rotation, deadline: DateTime<Utc>) -> Result<Response, Error> {
+        // By its ARN: a secret of another account or Region can have the same name.
+        let secret_id = rotation.secret_id.as_str();
         match rotation.step {
-            Step::Create => self.run(&secret_id, &Mode::Rotation, deadline).await,
+            Step::Create => self.run(secret_id, &Mode::Rotation, deadline).await,
             Step::Set | Step::Test => Ok(Response::Event(EventReport::Ignored)),
             Step::Finish => {
                 let (started_at, observation) = (self.clock.now(), Observation::default());
-                let finished =
-                    self.refresher.finish_rotation(&secret_id, &rotation.pending, deadline, &observation).await;
-                if let Err(error) = finished {
-                    let failed = Err(error);
-                    return self
-                        .report_run(&secret_id, failed, self.metrics_of_one(), started_at, &observation, deadline)
-                        .await;
+                let request = Request { secret_id, mode: &Mode::Rotation, deadline };
+                match self.refresher.finish_rotation(request, &rotation.pending, &observation).await {
+                    Ok(()) => {
+                        info!(secretId = secret_id, "rotation finished");
+                        Ok(Response::Event(EventReport::Finished))
+                    }
+                    Err(error) => self.report_run(request, Err(error), started_at, &observation).await,
                 }
-                info!(secretId = secret_id, "rotation finished");
-                Ok(Response::Event(EventReport::Finished))
             }
         }
     }
