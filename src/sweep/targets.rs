@@ -72,13 +72,11 @@ impl Targets {
         let is_it = |given: &str| given == name || arn.is_some_and(|arn| arn == given || without_suffix(arn) == given);
         match self {
             Self::One(given) => is_it(given).then(|| Included::ByName(given.clone())),
-            Self::Many(Many { names, prefixes }) => match names.iter().find(|given| is_it(given)) {
-                Some(given) => Some(Included::ByName(given.clone())),
-                None => {
-                    let has_prefix = prefixes.iter().any(|prefix| name.starts_with(prefix));
-                    has_prefix.then(|| Included::ByPrefix(name.to_owned()))
-                }
-            },
+            Self::Many(Many { names, prefixes }) => {
+                let by_name = names.iter().find(|given| is_it(given)).cloned().map(Included::ByName);
+                let by_prefix = || prefixes.iter().any(|prefix| name.starts_with(prefix));
+                by_name.or_else(|| by_prefix().then(|| Included::ByPrefix(name.to_owned())))
+            }
         }
     }
 
