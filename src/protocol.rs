@@ -48,6 +48,7 @@ pub mod outcome;
 mod promote;
 mod publish;
 pub mod record;
+mod repeatable;
 mod rotation;
 mod scan;
 mod shared;
@@ -99,7 +100,7 @@ struct TokenVersion {
 
 impl TokenVersion {
     fn key(&self) -> TokenKey {
-        TokenKey::of(&self.arn, &Grant::of(&self.token), &self.token.tokens)
+        TokenKey::of(&self.arn, &self.token.tokens, &self.token.client)
     }
 }
 
@@ -243,7 +244,7 @@ impl<S: SecretStore> Run<'_, S> {
         let sent_at = self.now();
         if self.deadline - sent_at < self.time_for_writes() {
             self.end_claim(&due, &attempt).await;
-            return Err(self.too_little_time("to send the refresh token and write the new tokens"));
+            return Err(self.too_little_time("to request new tokens and write them"));
         }
         let exchange = Exchange {
             client: due.client.clone(),
@@ -284,7 +285,7 @@ impl<S: SecretStore> Run<'_, S> {
     async fn due<'a>(&self, current: &'a TokenVersion) -> Result<Due<'a>, Error> {
         let client = self.client(current).await?;
         let client_digest = ClientDigest::of(&client);
-        Ok(Due { current, key: current.key(), grant: Grant::of(&current.token), client, client_digest })
+        Ok(Due { current, key: current.key(), grant: current.token.tokens.grant.clone(), client, client_digest })
     }
 
     fn check_size(&self, current: &TokenVersion) -> Result<(), Error> {
@@ -328,11 +329,14 @@ impl<S: SecretStore> Run<'_, S> {
         if body.expose().len() > limit {
             return Err(self.keep_refresh_token(due, attempt, &new, body.expose().len()).await);
         }
+        if !due.grant.is_single_use() {
+            return self.store_repeatable(current, &due.grant, &body, reason).await;
+        }
         let in_memory = self.refresher.unstored_tokens.hold(UnstoredTokens {
             secret_id: self.secret_id.to_owned(),
             arn: current.arn.clone(),
             spent: due.key,
-            spent_refresh_token: current.token.tokens.refresh_token.clone(),
+            spent_grant: current.token.tokens.grant.clone(),
             body,
         });
         let staged = self.stage(in_memory.item()).await?;

@@ -35,6 +35,9 @@ use time_form::TimeForm;
 /// The lifetime of an access token if neither the provider nor the secret names one.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_hours(1);
 
+/// The grant type that needs a refresh token.
+const REFRESH_TOKEN: &str = "refresh_token";
+
 /// A token secret as read.
 #[derive(Clone, Debug)]
 pub struct TokenSecret {
@@ -57,11 +60,21 @@ pub struct TokenSecret {
     pub client: ClientSettings,
 }
 
+/// What is exchanged for tokens (RFC 6749 section 1.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// A refresh token (RFC 6749 section 6).
+    RefreshToken(Secret),
+    /// A grant that is not single-use, by its type, such as `client_credentials` (RFC 6749 section 4.4). Empty: the request has no
+    /// `grant_type`.
+    Other(String),
+}
+
 /// The values that change with each refresh. The refresher derives version ids from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
-    /// The current refresh token.
-    pub refresh_token: Secret,
+    /// The current refresh token, or another grant.
+    pub grant: Grant,
     /// The current access token; missing before the first refresh.
     pub access_token: Option<Secret>,
     /// When these tokens were obtained; later after each refresh. Missing before the first one.
@@ -100,6 +113,48 @@ pub enum RefreshTokenExpiry {
     At(DateTime<Utc>),
 }
 
+impl Tokens {
+    /// The refresh token, if the grant is one.
+    #[must_use]
+    pub const fn refresh_token(&self) -> Option<&Secret> {
+        match &self.grant {
+            Grant::RefreshToken(refresh_token) => Some(refresh_token),
+            Grant::Other(_) => None,
+        }
+    }
+}
+
+/// The grant of a document.
+fn read_grant(layout: &Layout) -> Result<Grant, SecretProblem> {
+    let refresh_token = Member::RefreshToken.credential(layout)?;
+    let grant_type = match &refresh_token {
+        None => Member::GrantType.grant_type(layout)?,
+        // Programs keep the parameters of their first request, which brought the refresh token.
+        Some(_) => Member::GrantType.grant_type(layout).ok().flatten().filter(|name| !brings_refresh_tokens(name)),
+    };
+    match (refresh_token, grant_type) {
+        (_, Some(grant_type)) if grant_type != REFRESH_TOKEN => Ok(Grant::Other(grant_type)),
+        (Some(refresh_token), _) => Ok(Grant::RefreshToken(refresh_token)),
+        (None, grant_type) => Err(SecretProblem::NoRefreshToken {
+            member: layout.place_of(Member::RefreshToken),
+            is_named: layout.has_named_refresh_token,
+            has_grant_type: grant_type.is_some(),
+            similar: problem::similar_tokens(&layout.document),
+        }),
+    }
+}
+
+/// Whether the first request of a person's consent has this grant type, in any style of writing. An empty one is a field of a form
+/// that was not filled in.
+fn brings_refresh_tokens(grant_type: &str) -> bool {
+    let letters: String = grant_type.chars().filter(char::is_ascii_alphanumeric).collect();
+    let letters = letters.to_ascii_lowercase();
+    matches!(
+        letters.as_str(),
+        "" | "refreshtoken" | "authorizationcode" | "password" | "urnietfparamsoauthgranttypedevicecode"
+    )
+}
+
 impl TokenSecret {
     /// Reads a token secret.
     ///
@@ -117,15 +172,13 @@ impl TokenSecret {
     /// [`SecretProblem`] names the member that is missing or wrong.
     pub fn parse_with(text: &str, names: &MemberNames) -> Result<Self, SecretProblem> {
         let document = Document::parse(text).map_err(SecretProblem::NotADocument)?;
-        let layout = Layout::of_tokens(document, names)?;
-        let refresh_token = Member::RefreshToken.credential(&layout)?.ok_or_else(|| SecretProblem::NoRefreshToken {
-            member: layout.place_of(Member::RefreshToken),
-            is_named: layout.has_named_refresh_token,
-            similar: problem::similar_tokens(&layout.document),
-        })?;
+        let mut layout = Layout::of_tokens(document, names)?;
+        let grant = read_grant(&layout)?;
+        layout.writes_refresh_token = matches!(grant, Grant::RefreshToken(_));
         let refreshed_at = Member::RefreshedAt.time(&layout)?;
         let own_expiry = Member::ExpiresAt.time(&layout)?;
-        let refresh_token_expiry = Member::RefreshTokenExpiresAt.time(&layout)?;
+        let refresh_token_expiry =
+            Member::RefreshTokenExpiresAt.time(&layout)?.filter(|_| matches!(grant, Grant::RefreshToken(_)));
         // The refresher only writes these. A value of another type is not the refresher's: the parse fails, so the value is not
         // overwritten.
         Member::TokenType.text(&layout)?;
@@ -142,7 +195,7 @@ impl TokenSecret {
             own_expiry_form: own_expiry.and_then(shown),
             refresh_token_expiry_form: refresh_token_expiry.and_then(shown),
             tokens: Tokens {
-                refresh_token,
+                grant,
                 access_token: Member::AccessToken.credential(&layout)?,
                 refreshed_at: refreshed_at.map(|(time, _)| time),
             },
@@ -172,10 +225,19 @@ mod tests {
             ("", "it is empty"),
             ("hunter2", "it is not JSON (from line 1, column 1 on)"),
             ("[]", "it is an array, where a JSON object is wanted"),
-            ("{}", "its member `refreshToken` is missing or empty"),
-            (r#"{"refreshToken":null}"#, "its member `refreshToken` is missing or empty"),
-            (r#"{"refreshToken":""}"#, "its member `refreshToken` is missing or empty"),
-            (r#"{"access_token":"a"}"#, "its member `refresh_token` is missing or empty"),
+            ("{}", "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none"),
+            (
+                r#"{"refreshToken":null}"#,
+                "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none",
+            ),
+            (
+                r#"{"refreshToken":""}"#,
+                "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none",
+            ),
+            (
+                r#"{"access_token":"a"}"#,
+                "its member `refresh_token` is missing or empty, and there is no `grantType` that needs none",
+            ),
             (r#"{"refreshToken":5}"#, "its member `refreshToken` is a number, where a string is wanted"),
             (
                 r#"{"refreshToken":"r","refresh_token":"s"}"#,

@@ -290,7 +290,7 @@ fn refreshed(document: &str, rest: &str) -> String {
     let new = NewTokens { token_type: None, rest: Document::parse(rest).unwrap(), ..new_tokens() };
     let text = secret.with_new_tokens(&new, usize::MAX).expose().to_owned();
     let again = TokenSecret::parse(&text).unwrap_or_else(|problem| panic!("{text}: {problem}"));
-    assert_eq!(again.tokens.refresh_token.expose(), "r2", "{text}");
+    assert_eq!(again.tokens.refresh_token().unwrap().expose(), "r2", "{text}");
     assert!((again.expires_at.unwrap() - new.expires_at).abs() < TimeDelta::seconds(1), "{text}");
     text
 }
@@ -441,7 +441,7 @@ fn messages_show_no_long_name_and_no_line_break_and_warnings_are_few() {
     let found = problem(&format!(r#"{{"{long}":{{"refresh_tok":"r-long"}}}}"#));
     assert_eq!(
         found,
-        "its member `refreshToken` is missing or empty; there is `….refresh_tok`: if that is it, rename it, or add `memberNames`"
+        "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none; there is `….refresh_tok`: if that is it, rename it, or add `memberNames`"
     );
     let found = problem(r#"{"a\n[ERROR] b":{"refresh_token":"r"},"c":{"refresh_token":"r"}}"#);
     assert!(!found.contains('\n') && found.contains("`c.refresh_token`"), "{found}");

@@ -153,6 +153,31 @@ async fn a_public_client_needs_no_secret() {
 
 #[tokio::test]
 #[ignore = "needs the real peers: run tests/run"]
+async fn a_client_gets_tokens_for_itself_from_both_providers() {
+    for (provider, name, scope) in [
+        (Provider::oidc("basic").machine(), "peers/machine-of-oidc-provider", "orders.read"),
+        (Provider::toolkit_with_grace().machine(), "peers/machine-of-toolkit", "read"),
+    ] {
+        let secrets = Secrets::connect();
+        secrets.create(name, &provider.secret_of_client(scope)).await;
+        let lambda = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+        let mut access_tokens = Vec::new();
+        for versions in 2..4 {
+            let report = lambda.invoke(r#"{"force": true}"#).await.expect("a report");
+            assert_eq!((&report["outcome"], &report["secretId"]), (&"refreshed".into(), &name.into()));
+            let current = secrets.current(name).await;
+            access_tokens.push(text(&current, "accessToken"));
+            assert_eq!((current.get("refreshToken"), current["scope"].as_str()), (None, Some(scope)), "{name}");
+            assert_eq!(secrets.versions(name).await.len(), versions, "{name}");
+        }
+        assert_ne!(access_tokens[0], access_tokens[1]);
+        assert_eq!(lambda.invoke("{}").await.expect("a report")["outcome"], "skipped");
+        lambda.assert_no_secret_shown(&secrets.all_ever_held(name).await);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
 async fn a_provider_can_return_the_same_refresh_token_every_time() {
     let (secrets, provider) = (Secrets::connect(), Provider::oidc_echo("basic"));
     let tokens = provider.log_in().await;

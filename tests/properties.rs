@@ -28,7 +28,7 @@ const FIRST_MILLISECONDS: i64 = 100_000_000_000;
 
 /// The key of tokens that are exchanged by their refresh token.
 fn key_of(arn: &str, tokens: &Tokens) -> TokenKey {
-    TokenKey::of(arn, &Grant::RefreshToken(tokens.refresh_token.clone()), tokens)
+    TokenKey::of(arn, tokens, &ClientSettings::default())
 }
 
 fn config() -> ProptestConfig {
@@ -126,7 +126,7 @@ fn any_tokens() -> impl Strategy<Value = (String, Tokens)> {
     let refreshed_at = proptest::option::of((0..3_i64).prop_map(|ms| DateTime::from_timestamp_millis(ms).unwrap()));
     (text(), text(), proptest::option::of(text()), refreshed_at).prop_map(|(arn, refresh, access, refreshed_at)| {
         let access_token = access.map(Into::into);
-        (arn, Tokens { refresh_token: refresh.as_str().into(), access_token, refreshed_at })
+        (arn, Tokens { grant: Grant::RefreshToken(refresh.as_str().into()), access_token, refreshed_at })
     })
 }
 
@@ -179,7 +179,8 @@ fn keys_differ_if_the_same_bytes_are_split_differently() {
     for arn in texts {
         for refresh_token in texts {
             for access_token in texts.into_iter().map(|text| Some(text.into())).chain([None]) {
-                let tokens = Tokens { refresh_token: refresh_token.into(), access_token, refreshed_at: None };
+                let tokens =
+                    Tokens { grant: Grant::RefreshToken(refresh_token.into()), access_token, refreshed_at: None };
                 keys.insert(key_of(arn, &tokens).to_string());
             }
         }

@@ -24,7 +24,6 @@ use token_refresher::{
     oauth::{
         client::Client,
         exchanger::{Exchange, Exchanger},
-        grant::Grant,
         response::{self, IssuedTokens, TokenResponse},
     },
     protocol::{
@@ -269,7 +268,7 @@ async fn shown() -> BTreeMap<&'static str, String> {
     let client = Client::new(token.client.clone()).unwrap();
     let exchange = Exchange {
         client: client.clone(),
-        grant: Grant::of(&token),
+        grant: token.tokens.grant.clone(),
         access_token: token.tokens.access_token.clone(),
         deadline: now(),
     };
@@ -287,7 +286,7 @@ async fn shown() -> BTreeMap<&'static str, String> {
     all.add("oauth::response::UnreadableTokens", kept);
     all.add("oauth::response::TokenResponse", &[TokenResponse::Issued(issued()), unreadable]);
     all.add("oauth::client::Client", &client);
-    all.add("oauth::grant::Grant", &Grant::of(&token));
+    all.add("token_secret::Grant", &token.tokens.grant);
     all.add("oauth::exchanger::Exchange", &exchange);
     all.add("store::Version", &version());
     let found = Found { secret_id: "a".to_owned(), version: Some(version()) };
@@ -299,7 +298,7 @@ async fn shown() -> BTreeMap<&'static str, String> {
     all.add("store::versions::StoredVersion", &versions);
 
     // What is derived from them.
-    let key = TokenKey::of("arn", &Grant::of(&token), &token.tokens);
+    let key = TokenKey::of("arn", &token.tokens, &token.client);
     let digest = ClientDigest::of(&client);
     let claim = Claim { attempt: 0, lease_ends_at: now(), client_settings: Some(digest.to_string()) };
     all.add("protocol::ids::TokenKey", &key);
@@ -308,7 +307,7 @@ async fn shown() -> BTreeMap<&'static str, String> {
 
     // What is said of them: by a provider that echoes what it was sent, and of texts that are not what they should be.
     let secrets: Vec<&Secret> =
-        client.secrets().chain([&token.tokens.refresh_token]).chain(token.tokens.access_token.as_ref()).collect();
+        client.secrets().chain(token.tokens.refresh_token()).chain(token.tokens.access_token.as_ref()).collect();
     let echo = json!({"error": "no unseen-secret", "error_description": "unseen-refresh unseen-access unseen-header"});
     let echoed = |status| response::read(status, None, echo.to_string().as_bytes(), now(), &secrets);
     let TokenResponse::Refused(refusal) = echoed(400) else { panic!("not refused") };

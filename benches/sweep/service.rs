@@ -288,7 +288,7 @@ impl SecretStore for Service {
             secret.put(id, body, Some(&[label.as_str().to_owned()]), now)?;
             if label == Label::Staged {
                 let token = TokenSecret::parse(body.expose()).expect("a token secret");
-                state.staged[index] = tokens::number_of(token.tokens.refresh_token.expose());
+                state.staged[index] = tokens::number_of(token.tokens.refresh_token().expect("a refresh token").expose());
             }
             Ok(())
         })

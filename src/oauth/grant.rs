@@ -1,35 +1,29 @@
 //! The grant: what is exchanged for tokens (RFC 6749 section 1.3). It answers what its form contains, what identifies it, whether it
 //! is single-use, and what to do when it is refused. Opens no socket; see `docs/adding-a-grant.md`.
 
-use crate::{error::Advice, secret::Secret, token_secret::TokenSecret};
+use std::borrow::Cow;
 
-/// What is exchanged for tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Grant {
-    /// A refresh token (RFC 6749 section 6).
-    RefreshToken(Secret),
-}
+pub use crate::token_secret::Grant;
+use crate::{error::Advice, secret::Secret};
 
 impl Grant {
-    /// The grant of a token secret.
-    #[must_use]
-    pub fn of(token: &TokenSecret) -> Self {
-        Self::RefreshToken(token.tokens.refresh_token.clone())
-    }
-
     /// Its parameters in the form.
     #[must_use]
     pub fn form(&self) -> Vec<(&'static str, &str)> {
         match self {
             Self::RefreshToken(token) => vec![("grant_type", "refresh_token"), ("refresh_token", token.expose())],
+            Self::Other(name) if name.is_empty() => Vec::new(),
+            Self::Other(name) => vec![("grant_type", name)],
         }
     }
 
     /// What tells it from another grant of the same secret: part of the version ids.
     #[must_use]
-    pub fn identity(&self) -> &str {
+    pub fn identity(&self) -> Cow<'_, str> {
         match self {
-            Self::RefreshToken(token) => token.expose(),
+            Self::RefreshToken(token) => token.expose().into(),
+            // No refresh token begins with a line break.
+            Self::Other(name) => format!("\n{name}").into(),
         }
     }
 
@@ -40,13 +34,15 @@ impl Grant {
         match self {
             // Not all providers rotate refresh tokens, but none announces it.
             Self::RefreshToken(_) => true,
+            Self::Other(_) => false,
         }
     }
 
     /// What the provider knows of it and must not make us print.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         match self {
-            Self::RefreshToken(token) => std::iter::once(token),
+            Self::RefreshToken(token) => Some(token).into_iter(),
+            Self::Other(_) => None.into_iter(),
         }
     }
 
@@ -55,6 +51,9 @@ impl Grant {
     pub fn advice(&self) -> Advice {
         match self {
             Self::RefreshToken(_) => Advice::new("a person must consent again and put the new tokens into the secret"),
+            Self::Other(_) => {
+                Advice::new("correct the client's settings in the secret, or its permissions at the provider")
+            }
         }
     }
 }

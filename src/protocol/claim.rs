@@ -100,7 +100,7 @@ impl<S: SecretStore> Run<'_, S> {
             return Ok(ClaimResult::Refused(refusal));
         }
         self.check_room(inventory, due)?;
-        if !due.current.has_staged_label {
+        if self.versions_needed(due) > 1 {
             match self.put_claim(due, 0).await {
                 Ok(()) => {}
                 // An earlier run was here, and the list may lag behind.
@@ -189,8 +189,9 @@ impl<S: SecretStore> Run<'_, S> {
     /// How many versions a refresh puts.
     pub(super) fn versions_needed(&self, due: &Due<'_>) -> usize {
         // The label is on a version that this program wrote: then writing works. On another one a claim proves it (IAM, KMS, a
-        // replica) before the token is spent.
-        if self.needs_claim(due) || !due.current.has_staged_label { 2 } else { 1 }
+        // replica) before a one-time token is spent.
+        let is_first = !due.current.has_staged_label;
+        if self.needs_claim(due) || (is_first && due.grant.is_single_use()) { 2 } else { 1 }
     }
 
     async fn put_claim(&self, due: &Due<'_>, attempt: u32) -> Result<(), StoreError> {

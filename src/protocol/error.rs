@@ -151,6 +151,8 @@ pub enum ResponseLocation {
     },
     /// Nowhere: it has no new refresh token.
     NotNeeded,
+    /// Nowhere: the grant brings another response at any time.
+    Repeatable,
 }
 
 /// What happened before a refusal.
@@ -284,7 +286,7 @@ impl Error {
                          version {version_id}"
                     ),
                     (ResponseLocation::Lost { problem }, _) => format!("; THE RESPONSE IS LOST ({problem})"),
-                    (ResponseLocation::NotNeeded, _) => String::new(),
+                    (ResponseLocation::NotNeeded | ResponseLocation::Repeatable, _) => String::new(),
                 };
                 format!("secret `{secret_id}`: {endpoint} {detail}{location}")
             }
@@ -379,6 +381,11 @@ impl Error {
             }
             Self::Unusable { response: ResponseLocation::NotNeeded, .. } => {
                 "let the provider issue shorter tokens (fewer scopes or claims); the next run asks again after a back-off".into()
+            }
+            Self::Unusable { response: ResponseLocation::Repeatable, .. } => {
+                "look in the provider's documentation for a parameter or a header with which it answers as RFC 6749 says \
+                 (extraParameters, extraHeaders); the next run asks again"
+                    .into()
             }
             Self::ProviderUnavailable { maybe_spent, .. } => match (audience, maybe_spent) {
                 (Audience::Function, false) => "the next run tries again".into(),

@@ -15,19 +15,20 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    oauth::{client::Client, grant::Grant},
+    oauth::client::Client,
     secret::Secret,
     store::VersionId,
     token_secret::{
         Tokens,
-        client_settings::{TokenEndpointAuthMethod, TokenRequestFormat},
+        client_settings::{ClientSettings, TokenEndpointAuthMethod, TokenRequestFormat},
     },
 };
 
 /// How long a recorded refusal holds. It ends by itself, so that an incident at the provider needs no person.
 const REFUSAL_WINDOW_SECONDS: i64 = 6 * 3600;
 
-/// One state of a token, as a number: SHA-256 over the secret's ARN, the grant, the access token and `refreshedAt`.
+/// One state of a token, as a number: SHA-256 over the secret's ARN, the grant, the access token and `refreshedAt`. If the grant is
+/// not single-use, also over the client's settings in the token secret: a token that was obtained with other ones is another token.
 ///
 /// Not over the version id: a person who edits another member, or pastes an old copy back, makes a new version with the same
 /// single-use token. Not over the expiry: people set it to 0 to have a token refreshed.
@@ -35,16 +36,21 @@ const REFUSAL_WINDOW_SECONDS: i64 = 6 * 3600;
 pub struct TokenKey([u8; 32]);
 
 impl TokenKey {
-    /// The key of these tokens in this secret.
+    /// The key of these tokens in this secret. `client`: the client's settings in the token secret.
     #[must_use]
-    pub fn of(arn: &str, grant: &Grant, tokens: &Tokens) -> Self {
+    pub fn of(arn: &str, tokens: &Tokens, client: &ClientSettings) -> Self {
         let refreshed_at = tokens.refreshed_at.map(|time| time.to_rfc3339_opts(SecondsFormat::Nanos, true));
-        Self(digest(&[
+        let identity = tokens.grant.identity();
+        let mut parts = vec![
             Some(arn),
-            Some(grant.identity()),
+            Some(&*identity),
             tokens.access_token.as_ref().map(Secret::expose),
             refreshed_at.as_deref(),
-        ]))
+        ];
+        if !tokens.grant.is_single_use() {
+            parts.extend(settings_parts(client));
+        }
+        Self(digest(&parts))
     }
 
     /// The id of the n-th claim on these tokens, counted from 0.
@@ -136,22 +142,15 @@ impl ClientDigest {
     /// The digest of a client's settings.
     #[must_use]
     pub fn of(client: &Client) -> Self {
-        // Part of a stored format: never change one of these texts.
-        let method = match client.auth_method {
-            TokenEndpointAuthMethod::ClientSecretPost => "ClientSecretPost",
-            TokenEndpointAuthMethod::ClientSecretBasic => "ClientSecretBasic",
-            TokenEndpointAuthMethod::ClientSecretBasicRaw => "ClientSecretBasicRaw",
-            TokenEndpointAuthMethod::None => "None",
-        };
         let mut parts = vec![
             Some(client.token_endpoint.as_str()),
             Some(client.client_id.expose()),
             client.client_secret.as_ref().map(Secret::expose),
-            Some(method),
+            Some(method_text(client.auth_method)),
         ];
         for extras in [&client.extra_parameters, &client.extra_headers] {
             parts.push(None);
-            parts.extend(extras.iter().flat_map(|(name, value)| [Some(name.as_str()), Some(value.expose())]));
+            parts.extend(extras_parts(extras));
         }
         // A later setting is a part only where it is set: other clients keep their digest.
         if client.request_format == TokenRequestFormat::Json {
@@ -166,6 +165,39 @@ impl std::fmt::Display for ClientDigest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:08x}", u32::from_be_bytes(self.0))
     }
+}
+
+/// Part of a stored format: never change one of these texts.
+const fn method_text(method: TokenEndpointAuthMethod) -> &'static str {
+    match method {
+        TokenEndpointAuthMethod::ClientSecretPost => "ClientSecretPost",
+        TokenEndpointAuthMethod::ClientSecretBasic => "ClientSecretBasic",
+        TokenEndpointAuthMethod::ClientSecretBasicRaw => "ClientSecretBasicRaw",
+        TokenEndpointAuthMethod::None => "None",
+    }
+}
+
+fn extras_parts(extras: &[(String, Secret)]) -> impl Iterator<Item = Option<&str>> {
+    extras.iter().flat_map(|(name, value)| [Some(name.as_str()), Some(value.expose())])
+}
+
+/// What a token is requested with, as far as the token secret says it. Part of a stored format.
+fn settings_parts(client: &ClientSettings) -> Vec<Option<&str>> {
+    let mut parts = vec![
+        client.token_endpoint.as_ref().map(Secret::expose),
+        client.client_id.as_ref().map(Secret::expose),
+        client.client_secret.as_ref().map(Secret::expose),
+        client.token_endpoint_auth_method.map(method_text),
+        client.client_credentials_secret_id.as_deref(),
+    ];
+    for extras in [&client.extra_parameters, &client.extra_headers] {
+        parts.push(None);
+        parts.extend(extras.iter().flat_map(|extras| extras_parts(extras)));
+    }
+    if client.token_request_format == Some(TokenRequestFormat::Json) {
+        parts.extend([None, Some("Json")]);
+    }
+    parts
 }
 
 /// SHA-256 over a list of texts and gaps, each text preceded by its length, so that no two lists have the same input.
@@ -195,11 +227,11 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::token_secret::client_settings::ClientSettings;
+    use crate::oauth::grant::Grant;
 
     fn tokens() -> Tokens {
         Tokens {
-            refresh_token: "refresh".into(),
+            grant: Grant::RefreshToken("refresh".into()),
             access_token: Some("access".into()),
             refreshed_at: DateTime::from_timestamp_millis(1_767_225_600_000),
         }
@@ -216,7 +248,7 @@ mod tests {
     }
 
     fn key_of(arn: &str, tokens: &Tokens) -> TokenKey {
-        TokenKey::of(arn, &Grant::RefreshToken(tokens.refresh_token.clone()), tokens)
+        TokenKey::of(arn, tokens, &ClientSettings::default())
     }
 
     #[test]
@@ -224,15 +256,22 @@ mod tests {
         let keys = [
             key_of("arn", &tokens()),
             key_of("arn2", &tokens()),
-            key_of("arn", &Tokens { refresh_token: "other".into(), ..tokens() }),
+            key_of("arn", &Tokens { grant: Grant::RefreshToken("other".into()), ..tokens() }),
             key_of("arn", &Tokens { access_token: Some("other".into()), ..tokens() }),
             key_of("arn", &Tokens { access_token: None, ..tokens() }),
             key_of("arn", &Tokens { access_token: Some("".into()), ..tokens() }),
             key_of("arn", &Tokens { refreshed_at: None, ..tokens() }),
             key_of("arn", &Tokens { refreshed_at: DateTime::from_timestamp_millis(1_767_225_600_001), ..tokens() }),
             // The same letters, shared out otherwise.
-            key_of("arnr", &Tokens { refresh_token: "efresh".into(), ..tokens() }),
-            key_of("arn", &Tokens { refresh_token: "refresha".into(), access_token: Some("ccess".into()), ..tokens() }),
+            key_of("arnr", &Tokens { grant: Grant::RefreshToken("efresh".into()), ..tokens() }),
+            key_of(
+                "arn",
+                &Tokens {
+                    grant: Grant::RefreshToken("refresha".into()),
+                    access_token: Some("ccess".into()),
+                    ..tokens()
+                },
+            ),
         ];
         let different: HashSet<String> = keys.iter().map(ToString::to_string).collect();
         assert_eq!(different.len(), keys.len());

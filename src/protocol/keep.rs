@@ -67,6 +67,9 @@ impl<S: SecretStore> Run<'_, S> {
         };
         let detail =
             format!("answered {} with what looks like tokens and cannot be understood ({members})", response.status);
+        if !due.grant.is_single_use() {
+            return self.unusable(due, detail, ResponseLocation::Repeatable, History::First);
+        }
         let whole = self.unstored_response(due, attempt, detail.clone(), &response.text);
         if self.fits(&whole) || response.tokens.is_empty() {
             return self.keep_response(due, attempt, whole).await;
@@ -89,8 +92,9 @@ impl<S: SecretStore> Run<'_, S> {
         let limit = self.refresher.store.limits().version_bytes;
         let detail =
             format!("issued tokens that are too long: the secret would have {bytes} bytes, and {limit} are allowed");
-        let spent = &due.current.token.tokens.refresh_token;
-        let Some(refresh_token) = new.refresh_token.as_ref().filter(|token| *token != spent) else {
+        let spent = due.current.token.tokens.refresh_token();
+        let Some(refresh_token) = new.refresh_token.as_ref().filter(|token| spent.is_some_and(|spent| *token != spent))
+        else {
             self.end_claim(due, attempt).await;
             return self.unusable(due, detail, ResponseLocation::NotNeeded, History::First);
         };

@@ -40,7 +40,7 @@ impl<S: SecretStore> Run<'_, S> {
         let may_be_removed =
             decision::records_may_be_removed(&current.token, self.refresher.store.limits(), self.now());
         let can_be_judged = may_be_removed && !says_nothing && inventory.version_with(Label::Staged).is_some();
-        if current.has_staged_label || !can_be_judged {
+        if current.has_staged_label || !can_be_judged || !due.grant.is_single_use() {
             return Ok(OldCopy::No);
         }
         let staged = match self.get(Selector::Label(Label::Staged)).await {
@@ -51,7 +51,7 @@ impl<S: SecretStore> Run<'_, S> {
         // A document that is not a token secret shows nothing.
         let Ok(staged) = self.token_version(&staged) else { return Ok(OldCopy::No) };
         let Some(staged_at) = staged.token.tokens.refreshed_at else { return Ok(OldCopy::No) };
-        if staged.token.tokens.refresh_token == tokens.refresh_token {
+        if staged.token.tokens.grant == tokens.grant {
             return Ok(OldCopy::No);
         }
         match decision::age_of_copy(tokens.refreshed_at, expires_at, staged_at, staged.token.expires_at) {

@@ -9,14 +9,14 @@ use super::{
     stage::{FIRST_PAUSE, StagedTokens, UnstoredTokens},
 };
 use crate::{
-    secret::Secret,
+    oauth::grant::Grant,
     store::{Label, SecretStore, Selector, StoreError},
 };
 
 /// The tokens that a promotion replaces.
-struct Replaced {
-    keys: Vec<TokenKey>,
-    refresh_token: Secret,
+pub(super) struct Replaced {
+    pub(super) keys: Vec<TokenKey>,
+    pub(super) grant: Grant,
 }
 
 impl Replaced {
@@ -24,8 +24,7 @@ impl Replaced {
     /// refresh token that is spent.
     fn contains(&self, found: &TokenVersion, staged: &TokenVersion) -> bool {
         self.keys.contains(&found.key())
-            || (found.token.tokens.refresh_token == self.refresh_token
-                && staged.token.tokens.refresh_token != self.refresh_token)
+            || (found.token.tokens.grant == self.grant && staged.token.tokens.grant != self.grant)
     }
 }
 
@@ -62,7 +61,7 @@ impl<S: SecretStore> Run<'_, S> {
         let StagedTokens { ours, others } = staged;
         let mut keys = vec![unstored.spent];
         keys.extend(others.as_ref().map(TokenVersion::key));
-        let replaced = Replaced { keys, refresh_token: unstored.spent_refresh_token.clone() };
+        let replaced = Replaced { keys, grant: unstored.spent_grant.clone() };
         if !replaced.contains(&current, &ours) {
             let outcome = if current.token.tokens == ours.token.tokens { outcome } else { Outcome::Superseded };
             return Ok(self.completed(outcome, &current, reason).into());
@@ -116,23 +115,24 @@ impl<S: SecretStore> Run<'_, S> {
         reason: Reason,
     ) -> Result<Completed, Error> {
         let newest = self.newest_staged(staged).await?;
-        let replaced =
-            Replaced { keys: vec![current.key()], refresh_token: current.token.tokens.refresh_token.clone() };
+        let replaced = Replaced { keys: vec![current.key()], grant: current.token.tokens.grant.clone() };
         self.promote(current, newest, &replaced, reason, Outcome::Recovered).await?.into_result()
     }
 
     /// Publishes staged tokens and moves AWSCURRENT to them, together with what a person edits meanwhile. If somebody puts other
     /// tokens into the secret, those remain current. `replaced`: the tokens that they replace.
-    async fn promote(
+    pub(super) async fn promote(
         &self,
         mut current: TokenVersion,
-        staged: TokenVersion,
+        mut staged: TokenVersion,
         replaced: &Replaced,
         reason: Reason,
-        outcome: Outcome,
+        mut outcome: Outcome,
     ) -> Result<Promoted, Error> {
-        let published = self.publish(&staged).await;
-        let safe = |error| Error::of_store(&self.refresher.store, self.secret_id, error, Some(&staged.id));
+        let mut published = self.publish(&staged).await;
+        let safe = |error, staged: &TokenVersion| {
+            Error::of_store(&self.refresher.store, self.secret_id, error, Some(&staged.id))
+        };
         let give_up_at = (self.now() + decision::MAX_PROMOTION).min(self.deadline - decision::RESPONSE);
         let mut pause = FIRST_PAUSE;
         loop {
@@ -143,7 +143,7 @@ impl<S: SecretStore> Run<'_, S> {
                     match self.put(&id, Label::Staged, &body).await {
                         // Another run has put it: the id is derived from the two versions, and so is the text.
                         Ok(()) | Err(StoreError::Exists) => id,
-                        Err(error) => return Err(safe(error)),
+                        Err(error) => return Err(safe(error, &staged)),
                     }
                 }
             };
@@ -160,7 +160,7 @@ impl<S: SecretStore> Run<'_, S> {
                     | StoreError::Throttled { .. }
                     | StoreError::Unavailable { .. }),
                 ) => error,
-                Err(error) => return Err(safe(error)),
+                Err(error) => return Err(safe(error, &staged)),
             };
             match self.get(Selector::Label(Label::Current)).await {
                 Err(_) => {}
@@ -177,10 +177,18 @@ impl<S: SecretStore> Run<'_, S> {
                         return Ok(Promoted { completed, published });
                     }
                     current = found;
+                    // Later tokens of another run may have been current meanwhile, and a person's edit put the replaced ones back.
+                    if !replaced.grant.is_single_use() {
+                        let newest = self.newest_staged(staged.clone()).await?;
+                        if newest.id != staged.id {
+                            published = self.publish(&newest).await;
+                            (staged, outcome) = (newest, Outcome::Superseded);
+                        }
+                    }
                 }
             }
             if self.now() + pause >= give_up_at {
-                return Err(safe(lost));
+                return Err(safe(lost, &staged));
             }
             self.sleep(pause).await;
             pause = pause * 2;

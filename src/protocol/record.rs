@@ -191,11 +191,11 @@ mod tests {
 
     fn key_of(arn: &str) -> TokenKey {
         let tokens = Tokens {
-            refresh_token: "refresh".into(),
+            grant: Grant::RefreshToken("refresh".into()),
             access_token: Some("access".into()),
             refreshed_at: DateTime::from_timestamp_millis(1_767_225_600_000),
         };
-        TokenKey::of(arn, &Grant::RefreshToken(tokens.refresh_token.clone()), &tokens)
+        TokenKey::of(arn, &tokens, &crate::token_secret::client_settings::ClientSettings::default())
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::{
     outcome::{Completed, Outcome, Reason},
 };
 use crate::{
+    oauth::grant::Grant,
     secret::Secret,
     store::{Label, Labels, SecretStore, StoreError, Version, VersionId},
 };
@@ -27,8 +28,8 @@ pub(super) struct UnstoredTokens {
     pub(super) arn: String,
     /// The tokens they were exchanged for.
     pub(super) spent: TokenKey,
-    /// The refresh token that was exchanged.
-    pub(super) spent_refresh_token: Secret,
+    /// The grant that was exchanged.
+    pub(super) spent_grant: Grant,
     /// The whole text of the version that is to become current.
     pub(super) body: Secret,
 }
@@ -53,7 +54,7 @@ pub(super) struct StagedTokens {
 }
 
 impl<S: SecretStore> Run<'_, S> {
-    /// Writes issued tokens.
+    /// Writes issued tokens of a single-use grant. Nothing that was issued is dropped.
     pub(super) async fn stage(&self, unstored: &UnstoredTokens) -> Result<StagedTokens, Error> {
         let UnstoredTokens { secret_id, spent, body, .. } = unstored;
         let staged_id = spent.staged();
@@ -70,10 +71,13 @@ impl<S: SecretStore> Run<'_, S> {
             let others = self.staged(&unstored.spent).await?;
             Some(others.ok_or_else(|| self.store_error(StoreError::Exists))?)
         };
+        Ok(StagedTokens { ours: self.staged_version(&unstored.arn, id, &unstored.body)?, others })
+    }
+
+    /// The version that a put with the label makes.
+    pub(super) fn staged_version(&self, arn: &str, id: VersionId, body: &Secret) -> Result<TokenVersion, Error> {
         let labels = Labels::from([Label::Staged]);
-        let version =
-            Version { arn: unstored.arn.clone(), id, created: self.now(), labels, body: unstored.body.clone() };
-        Ok(StagedTokens { ours: self.token_version(&version)?, others })
+        self.token_version(&Version { arn: arn.to_owned(), id, created: self.now(), labels, body: body.clone() })
     }
 
     /// Puts what was issued. Retries until the deadline, and for a moment more if that passed while the machine slept. If `first`

@@ -268,10 +268,11 @@ impl Found {
         }
     }
 
-    /// The style of the refresh token's name, or else of the access token's. Camel case if there is neither.
+    /// The style of the refresh token's name, or else of the access token's or of the grant type's. Camel case if there is none.
     pub(super) fn style(&self) -> Style {
         let place = |member: Member| self.places.iter().find(|(other, _)| *other == member).map(|(_, place)| place);
-        let place = place(Member::RefreshToken).or_else(|| place(Member::AccessToken));
+        let place =
+            place(Member::RefreshToken).or_else(|| place(Member::AccessToken)).or_else(|| place(Member::GrantType));
         if place.is_some_and(|place| place.last_name().contains('_')) { Style::SnakeCase } else { Style::CamelCase }
     }
 }

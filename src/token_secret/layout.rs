@@ -36,6 +36,8 @@ pub(super) struct Layout {
     pub is_all_text: bool,
     /// Whether `memberNames` says where the refresh token is.
     pub has_named_refresh_token: bool,
+    /// Whether a refresh replaces the refresh token. If not, it is a member like any other.
+    pub writes_refresh_token: bool,
 }
 
 impl Layout {
@@ -53,6 +55,7 @@ impl Layout {
             style: Style::CamelCase,
             is_all_text: false,
             has_named_refresh_token: false,
+            writes_refresh_token: false,
         }
     }
 
@@ -98,6 +101,7 @@ impl Layout {
             style,
             is_all_text: found.is_all_text,
             has_named_refresh_token,
+            writes_refresh_token: true,
         })
     }
 
@@ -144,9 +148,15 @@ impl Layout {
         self.issue_time.as_ref().filter(|_| !self.lifetimes.is_empty())
     }
 
+    /// The members of ours that a refresh writes.
+    pub(super) fn written_members(&self) -> impl Iterator<Item = Member> {
+        let of_refresh_token = |member| matches!(member, Member::RefreshToken | Member::RefreshTokenExpiresAt);
+        Member::WRITTEN.into_iter().filter(move |member| self.writes_refresh_token || !of_refresh_token(*member))
+    }
+
     /// All places that a refresh writes.
     pub(super) fn written_places(&self) -> impl Iterator<Item = Place> {
-        let members = Member::WRITTEN.into_iter().map(|member| self.place_of(member));
+        let members = self.written_members().map(|member| self.place_of(member));
         let expiries = self.expiries.iter().map(|time| time.place.clone());
         let issue_time = self.issue_time().map(|time| time.place.clone());
         let lifetimes = self.lifetimes.iter().map(|lifetime| lifetime.place.clone());

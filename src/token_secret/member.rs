@@ -53,6 +53,8 @@ pub enum Member {
     LifetimeSeconds,
     /// The format of the request's body.
     TokenRequestFormat,
+    /// How tokens are obtained.
+    GrantType,
     /// `token_type` of the last response.
     TokenType,
     /// `scope` of the last response.
@@ -111,6 +113,7 @@ impl Member {
             Self::DefaultLifetimeSeconds => ("defaultLifetimeSeconds", "default_lifetime_seconds"),
             Self::LifetimeSeconds => ("lifetimeSeconds", "lifetime_seconds"),
             Self::TokenRequestFormat => ("tokenRequestFormat", "token_request_format"),
+            Self::GrantType => ("grantType", "grant_type"),
             Self::TokenType => ("tokenType", "token_type"),
             Self::Scope => ("scope", "scope"),
             Self::RefreshTokenExpiresAt => ("refreshTokenExpiresAt", "refresh_token_expires_at"),
@@ -121,7 +124,7 @@ impl Member {
     }
 
     /// All members.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::ExpiresAt,
@@ -138,6 +141,7 @@ impl Member {
         Self::DefaultLifetimeSeconds,
         Self::LifetimeSeconds,
         Self::TokenRequestFormat,
+        Self::GrantType,
         Self::TokenType,
         Self::Scope,
         Self::RefreshTokenExpiresAt,
@@ -181,6 +185,7 @@ impl Member {
             Self::DefaultLifetimeSeconds => "defaultlifetimeseconds",
             Self::LifetimeSeconds => "lifetimeseconds",
             Self::TokenRequestFormat => "tokenrequestformat",
+            Self::GrantType => "granttype",
             Self::TokenType => "tokentype",
             Self::Scope => "scope",
             Self::RefreshTokenExpiresAt => "refreshtokenexpiresat",
@@ -326,6 +331,14 @@ impl Member {
     pub(super) fn secret_id(self, layout: &Layout) -> Result<Option<String>, SecretProblem> {
         self.parsed_string(layout, "a string of printable characters", |id| {
             id.chars().all(|c| c == ' ' || is_visible(c)).then(|| id.to_owned())
+        })
+    }
+
+    /// A grant type: a text that may be empty, without white space.
+    pub(super) fn grant_type(self, layout: &Layout) -> Result<Option<String>, SecretProblem> {
+        self.read(layout, "a string of visible ASCII characters, such as \"client_credentials\"", |json| {
+            let text = serde_json::from_str::<String>(json).ok()?;
+            text.chars().all(|c| c.is_ascii_graphic()).then_some(text)
         })
     }
 

@@ -5,10 +5,11 @@ use super::{TokenSecret, document::letters, layout::Layout, member::Member};
 use crate::sanitize::sanitize_line;
 
 /// Names that other programs use and that are almost ours, in lower case without separators.
-const KNOWN_NAMES: [&str; 5] = [
+const KNOWN_NAMES: [&str; 6] = [
     "scopes",                // google-auth, oauth2client, Nango
     "refreshtokenexpiresin", // GitHub, HubSpot
     "tokentypes",            // RFC 8693's lists
+    "granttypes",            // RFC 7591
     "clientids",
     "clientsecrets",
 ];

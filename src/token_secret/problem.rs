@@ -22,6 +22,8 @@ pub enum SecretProblem {
         member: Place,
         /// Whether `memberNames` or the setting `MEMBER_NAMES` names that place.
         is_named: bool,
+        /// Whether a `grantType` says that it is needed.
+        has_grant_type: bool,
         /// Members that look like it.
         similar: Vec<SimilarTokens>,
     },
@@ -147,10 +149,13 @@ impl fmt::Display for SecretProblem {
                 write!(f, "it is {found}, where a JSON object is wanted")
             }
             Self::Binary => write!(f, "it is binary, where text (SecretString) is wanted"),
-            Self::NoRefreshToken { member, is_named, similar } => {
+            Self::NoRefreshToken { member, is_named, has_grant_type, similar } => {
                 write!(f, "its member `{member}` is missing or empty")?;
                 if *is_named {
                     write!(f, ", which `memberNames` or the setting MEMBER_NAMES names")?;
+                }
+                if !has_grant_type {
+                    write!(f, ", and there is no `grantType` that needs none")?;
                 }
                 let Some(first) = similar.first() else { return Ok(()) };
                 let names: Vec<String> = similar.iter().map(|similar| similar.refresh_token.to_string()).collect();

@@ -39,19 +39,21 @@ impl TokenSecret {
     /// The `tokenResponse` of a publication, with the members of responses that the secret has in other places.
     fn published_response(&self) -> Option<String> {
         let layout = &self.layout;
+        // Also one that the grant does not use.
+        let refresh_token = Member::RefreshToken.credential(layout).ok().flatten();
         let own = layout.get(Member::TokenResponse);
         let elsewhere =
             layout.response_members.iter().filter_map(|(name, place)| Some((name, place.get(&layout.document)?)));
         let elsewhere: Vec<_> = elsewhere.filter(|(_, value)| !is_nothing(value)).collect();
         if elsewhere.is_empty() {
-            return own.map(|own| response_without_secrets(&own, &self.tokens.refresh_token));
+            return own.map(|own| response_without_secrets(&own, refresh_token.as_ref()));
         }
         let mut response = Member::TokenResponse.object(layout).ok().flatten().unwrap_or_default();
         for (name, value) in elsewhere {
             response.set(name, value.to_string());
         }
         let response = layout.in_document_type(response.to_text().expose().to_owned());
-        Some(response_without_secrets(&response, &self.tokens.refresh_token))
+        Some(response_without_secrets(&response, refresh_token.as_ref()))
     }
 
     /// The member's name in a publication: that in the secret if it is ours, or else ours in the secret's style.
@@ -81,7 +83,7 @@ pub fn check_publication(text: &str) -> Result<(), String> {
 const MAX_DEPTH: usize = 16;
 
 /// The JSON text of a `tokenResponse` without its secrets. In a document of strings it is a string.
-pub(super) fn response_without_secrets(json: &str, refresh_token: &Secret) -> String {
+pub(super) fn response_without_secrets(json: &str, refresh_token: Option<&Secret>) -> String {
     match lenient_object(json) {
         Some(response) if json.starts_with('"') => {
             json_string(&without_secrets(response.to_text().expose(), refresh_token))
@@ -92,12 +94,12 @@ pub(super) fn response_without_secrets(json: &str, refresh_token: &Secret) -> St
 
 /// The JSON text without members that look like a refresh token or a secret by their name, and without values that are the refresh
 /// token. Text without such members is returned as it is.
-fn without_secrets(json: &str, refresh_token: &Secret) -> String {
+fn without_secrets(json: &str, refresh_token: Option<&Secret>) -> String {
     filtered(json, refresh_token, MAX_DEPTH).unwrap_or_else(|| "null".to_owned())
 }
 
 /// The filtered text; `None` if the value itself must not be published.
-fn filtered(json: &str, refresh_token: &Secret, depth: usize) -> Option<String> {
+fn filtered(json: &str, refresh_token: Option<&Secret>, depth: usize) -> Option<String> {
     let json = json.trim();
     let depth = depth.checked_sub(1)?;
     match json.as_bytes().first()? {
@@ -124,7 +126,8 @@ fn filtered(json: &str, refresh_token: &Secret, depth: usize) -> Option<String> 
         b'"' => {
             let text = Zeroizing::new(serde_json::from_str::<String>(json).ok()?);
             // An empty token would be found in every text.
-            let is_token = !refresh_token.expose().is_empty() && text.contains(refresh_token.expose());
+            let is_token =
+                refresh_token.is_some_and(|token| !token.expose().is_empty() && text.contains(token.expose()));
             (!is_token).then(|| json.to_owned())
         }
         _ => Some(json.to_owned()),
@@ -165,7 +168,7 @@ mod tests {
             (r#"{"webhookSecret":"s","Password":"p","private_key":"k"}"#, "{}"),
             (r#"{ "kept" : [ 1, 2 ] }"#, r#"{ "kept" : [ 1, 2 ] }"#),
         ] {
-            assert_eq!(without_secrets(response, &"the-refresh-token".into()), published, "{response}");
+            assert_eq!(without_secrets(response, Some(&"the-refresh-token".into())), published, "{response}");
         }
     }
 
@@ -173,7 +176,7 @@ mod tests {
     fn a_value_that_is_nested_too_deeply_is_not_published() {
         let nested = |depth: usize| format!(r#"{{"a":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth));
         for (depth, is_kept) in [(MAX_DEPTH - 2, true), (MAX_DEPTH - 1, false)] {
-            let published = without_secrets(&nested(depth), &"r".into());
+            let published = without_secrets(&nested(depth), Some(&"r".into()));
             assert_eq!(published == nested(depth), is_kept, "{depth}: {published}");
         }
     }

@@ -25,7 +25,9 @@ impl TokenSecret {
         let mut set = |place: &Place, value: String| place.set(&mut document, layout.in_document_type(value));
         let place = |member: Member| layout.place_of(member);
         set(&place(Member::AccessToken), json_string(new.access_token.expose()));
-        if let Some(refresh_token) = &new.refresh_token {
+        // A refresh token that another grant brings is not used (RFC 6749 section 4.4.3: there should be none).
+        let new_refresh_token = new.refresh_token.as_ref().filter(|_| self.tokens.refresh_token().is_some());
+        if let Some(refresh_token) = new_refresh_token {
             set(&place(Member::RefreshToken), json_string(refresh_token.expose()));
         }
         for (place, value) in self.expiries_at(new.refreshed_at, new.expires_at) {
@@ -40,8 +42,9 @@ impl TokenSecret {
         }
         let refreshed_at = self.time_form.write_later(new.refreshed_at, self.tokens.refreshed_at);
         set(&place(Member::RefreshedAt), refreshed_at);
-        let rotated = new.refresh_token.as_ref().is_some_and(|token| *token != self.tokens.refresh_token);
+        let rotated = new_refresh_token.is_some() && new_refresh_token != self.tokens.refresh_token();
         match new.refresh_token_expires_at {
+            _ if self.tokens.refresh_token().is_none() => {}
             RefreshTokenExpiry::At(time) => {
                 let form = self.refresh_token_expiry_form.unwrap_or(self.time_form);
                 set(&place(Member::RefreshTokenExpiresAt), form.write(time));
@@ -124,7 +127,7 @@ impl TokenSecret {
             return None;
         }
         let mut document = self.layout.document.clone();
-        for member in Member::WRITTEN {
+        for member in self.layout.written_members() {
             let place = self.layout.place_of(member);
             match other.layout.get(member) {
                 Some(value) => place.set(&mut document, value.to_string()),

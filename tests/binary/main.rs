@@ -13,6 +13,7 @@ mod documents;
 mod events;
 mod exchanges;
 mod faults;
+mod grants;
 mod log;
 mod notices;
 mod secrets;

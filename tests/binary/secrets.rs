@@ -226,7 +226,9 @@ async fn a_refresh_token_that_is_missing_null_or_empty_is_missing() {
         let bench = Bench::new().await;
         bench.hide("unseen-correct-horses");
         let version = bench.secret(SECRET, &token);
-        let expected = invalid(format!("its member `{name}` is missing or empty (version {version})"));
+        let expected = invalid(format!(
+            "its member `{name}` is missing or empty, and there is no `grantType` that needs none (version {version})"
+        ));
         assert_eq!(error_without_effect(&bench, name).await, expected, "{token}");
     }
 }

@@ -227,7 +227,7 @@ impl World {
 
     /// The current refresh token, such as `refresh-2`.
     pub fn generation(&self) -> String {
-        self.current().tokens.refresh_token.expose().to_owned()
+        self.current().tokens.refresh_token().expect("a refresh token").expose().to_owned()
     }
 
     /// Fails unless only the owner has access to the folder and its files, and the folder holds no other file.

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use token_refresher::{
-    oauth::grant::Grant,
     protocol::{
         Error,
         error::ResponseLocation,
@@ -79,10 +78,10 @@ fn check_refresh_an_hour_later(world: &mut World) -> Result<(), BrokenPromise> {
         usize::from(!is_staged && has_times && world.versions.labels().contains_key(Label::Staged.as_str()));
     let proves_writing = usize::from(!is_staged);
     let run = world.later_run(Some(0))?;
-    let (calls, versions) = if world.plan.claim == ClaimMode::Never {
-        (4 + reads_staged + proves_writing, 1 + proves_writing)
-    } else {
-        (5 + reads_staged, 2)
+    let (calls, versions) = match world.plan.claim {
+        _ if !world.provider.behaviour.issues_refresh_tokens() => (4, 1),
+        ClaimMode::Never => (4 + reads_staged + proves_writing, 1 + proves_writing),
+        ClaimMode::Always => (5 + reads_staged, 2),
     };
     let published = usize::from(world.plan.publishes());
     let tracked = &world.runs[run];
@@ -105,6 +104,7 @@ fn check_refresh_an_hour_later(world: &mut World) -> Result<(), BrokenPromise> {
         format!("an hour later, calls and versions: {cost:?}")
     })?;
     check_publication(world)?;
+    check_latest_is_current(world)?;
     check_liveness(world)?;
     Ok(())
 }
@@ -171,6 +171,7 @@ fn run_until_done(world: &mut World) -> Result<bool, BrokenPromise> {
                     continue;
                 }
                 check_publication(world)?;
+                check_latest_is_current(world)?;
                 check_liveness(world)?;
                 return Ok(true);
             }
@@ -230,7 +231,7 @@ fn has_first_tokens(world: &World) -> bool {
 fn is_claimed(world: &World) -> bool {
     let current = world.versions.get(None, None).expect("a current version");
     let token = TokenSecret::parse(current.body.expose()).expect("a token secret");
-    let key = TokenKey::of(&current.arn, &Grant::of(&token), &token.tokens);
+    let key = TokenKey::of(&current.arn, &token.tokens, &token.client);
     world.versions.get(Some(&key.claim(0)), None).is_ok()
 }
 
@@ -268,6 +269,21 @@ fn check_publication(world: &World) -> Result<(), BrokenPromise> {
     })
 }
 
+/// Where all tokens stay valid, those of all stored ones are current that were asked for last.
+fn check_latest_is_current(world: &World) -> Result<(), BrokenPromise> {
+    let asked_at = |text: &str| {
+        let (refresh, access) = tokens(text)?;
+        world.provider.asked_at(world.provider.find(&refresh, &access)?)
+    };
+    let listed = world.versions.list(true);
+    let versions = listed.iter().map(|listed| world.versions.get(Some(&listed.id), None).expect("a listed version"));
+    let stored = versions.filter(|version| stored_tokens(version.body.expose()).is_some());
+    let latest = stored.filter_map(|version| asked_at(version.body.expose())).max();
+    ensure(asked_at(&world.current_text()) >= latest, || {
+        "AWSCURRENT does not hold the stored tokens that were asked for last".to_owned()
+    })
+}
+
 fn wait(
     world: &World,
     retry_at: Option<DateTime<Utc>>,
@@ -298,9 +314,8 @@ fn check_liveness(world: &World) -> Result<bool, BrokenPromise> {
             let lost = granted_requests.any(|request| {
                 Some(request.pair) == newest && !matches!(request.location, TokenLocation::Stored { .. })
             });
-            let interrupted =
-                world.jumps() > 1 || world.runs.iter().any(|tracked| tracked.got_tokens && tracked.faults > 0);
-            world.sent_again_after_loss.contains(&consent) && (lost || interrupted || world.plan.other_versions > 0)
+            world.sent_again_after_loss.contains(&consent)
+                && (lost || world.may_be_interrupted() || world.plan.other_versions > 0)
         }
         _ => false,
     } || world.grant_ended_by_person(consent)

@@ -6,7 +6,10 @@ use token_refresher::protocol::{Mode, options::ClaimMode};
 use crate::{
     explorer::{Counts, explore, print_line},
     person::UserAction,
-    plan::{Difference, Neighbour, PAST_A_DAY, PAST_THE_LEASE, Plan, Readers, Responses, SWEEP_NEARLY_OVER, Search},
+    plan::{
+        A_SECOND, Difference, NEARLY_OVER, Neighbour, PAST_A_DAY, PAST_THE_LEASE, Plan, Readers, Responses,
+        SWEEP_NEARLY_OVER, Search,
+    },
     provider::Behaviour,
     run::Pacing,
 };
@@ -495,5 +498,102 @@ fn sweeps_keep_responses_that_are_not_understood() {
             ..Plan::of_sweeps(1, behaviour)
         };
         KEPT.map(of_kind).to_vec()
+    });
+}
+
+/// Worlds of a client that needs no refresh token. A jump of a second makes the second of two requests the later one.
+fn of_client(runs: usize) -> Plan {
+    Plan {
+        jump_lengths: vec![A_SECOND, NEARLY_OVER, PAST_THE_LEASE],
+        ..Plan::of_runs(runs, Behaviour::ClientCredentials)
+    }
+}
+
+/// The first document has no token; a refreshed one has, and AWSPREVIOUS the first one.
+fn refreshed_or_not(plan: Plan) -> Vec<Plan> {
+    with_each(vec![plan], &[false, true], |plan, refreshed_before| Plan { refreshed_before, ..plan })
+}
+
+#[test]
+fn two_runs_without_a_one_time_token_lose_nothing() {
+    explore_all("two runs without a one-time token", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        refreshed_or_not(of_client(2))
+    });
+    let what = "two runs without a one-time token, one of which may be a second later";
+    explore_all(what, &[(1, 1), (2, 0)], &[(1, 2), (2, 1)], || {
+        vec![Plan { jump_lengths: vec![A_SECOND], ..of_client(2) }]
+    });
+}
+
+#[test]
+fn forced_runs_without_a_one_time_token_lose_nothing() {
+    let version = "00000000-0000-4000-8000-000000000001";
+    let modes = [
+        [forced(None), Mode::Scheduled],
+        [forced(None), forced(None)],
+        [forced(Some(version)), forced(Some(version))],
+        [Mode::Rotation, Mode::Rotation],
+    ];
+    let what = "two runs without a one-time token, one or both forced, or two steps of a rotation";
+    explore_all(what, &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        with_each(vec![of_client(2)], &modes, |plan, modes| Plan { runs: modes.into_iter().zip(0..).collect(), ..plan })
+    });
+}
+
+#[test]
+fn two_runs_without_a_one_time_token_and_stale_reads_lose_nothing() {
+    explore_all("two runs without a one-time token, with stale reads", &[(1, 0)], &[(1, 1), (2, 0)], || {
+        refreshed_or_not(Plan { stale_reads: true, ..of_client(2) })
+    });
+}
+
+#[test]
+fn two_runs_without_a_one_time_token_that_publish_lose_nothing() {
+    explore_all("two runs without a one-time token that publish", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        vec![Plan { readers: Readers::OfPublishedSecret, jump_lengths: vec![A_SECOND], ..of_client(2) }]
+    });
+}
+
+#[test]
+fn a_run_without_a_one_time_token_and_a_person_lose_nothing() {
+    let what = "a run without a one-time token and a person with two actions";
+    explore_all(what, &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+        let plan = Plan { refreshed_before: true, jump_lengths: vec![PAST_THE_LEASE], ..of_client(1) };
+        let plans = with_each(vec![plan], &UserAction::WITHOUT_CONSENT, |plan, first| Plan {
+            user_actions: vec![first],
+            ..plan
+        });
+        with_each(plans, &UserAction::WITHOUT_CONSENT, |plan, second| Plan {
+            user_actions: vec![plan.user_actions[0], second],
+            ..plan
+        })
+    });
+}
+
+#[test]
+fn two_runs_without_a_one_time_token_and_a_person_lose_nothing() {
+    let what = "two runs without a one-time token and a person with one action";
+    explore_all(what, &[(0, 0)], &[(0, 1), (1, 0)], || {
+        let plans = refreshed_or_not(Plan { jump_lengths: vec![A_SECOND], ..of_client(2) });
+        with_each(plans, &UserAction::WITHOUT_CONSENT, |plan, action| Plan { user_actions: vec![action], ..plan })
+    });
+}
+
+#[test]
+fn three_runs_without_a_one_time_token_lose_nothing() {
+    explore_all("three runs without a one-time token", &[(0, 0)], &[(0, 1), (1, 0)], || vec![of_client(3)]);
+}
+
+#[test]
+fn two_runs_of_one_process_and_one_of_another_without_a_one_time_token_lose_nothing() {
+    let what = "two runs of one process and one of another, without a one-time token";
+    explore_all(what, &[(1, 0), (0, 1)], &[(1, 1)], || vec![Plan { runs: scheduled([0, 0, 1]), ..of_client(2) }]);
+}
+
+#[test]
+fn sweeps_without_a_one_time_token_lose_nothing() {
+    explore_all("two sweeps without a one-time token", &[(1, 0), (0, 1)], &[(1, 1)], || {
+        let sweeps = Plan::of_sweeps(2, Behaviour::ClientCredentials);
+        vec![Plan { jump_lengths: vec![A_SECOND, SWEEP_NEARLY_OVER, PAST_THE_LEASE], ..sweeps }]
     });
 }

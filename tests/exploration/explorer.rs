@@ -133,7 +133,9 @@ pub fn explore(plan: &Plan) -> Counts {
 /// Panics with the steps of a schedule that breaks a promise.
 pub fn fail_with_schedule(plan: &Arc<Plan>, path: &[Event], broken: &BrokenPromise, living_processes_first: bool) -> ! {
     BROKEN_PROMISE_FOUND.store(true, Ordering::Relaxed);
-    let mut world = World::new(plan).expect("the first version");
+    let Ok(mut world) = World::new(plan) else {
+        panic!("PROMISE BROKEN: {}\nbefore the first step\nin {plan:?}", broken.0)
+    };
     world.log = Some(Vec::new());
     let replay = path.iter().try_for_each(|event| world.apply(*event));
     let end = world.log.as_ref().map_or(0, Vec::len);

@@ -84,7 +84,7 @@ impl OtherSecret {
 
     pub fn exchange(&mut self, exchange: &Exchange, now: DateTime<Utc>) -> TokenResponse {
         self.exchanges += 1;
-        let (status, body, _) = self.provider.exchange(exchange.grant.identity());
+        let (status, body, _) = self.provider.exchange(&exchange.grant.identity());
         response::read(status, None, body.as_bytes(), now, &[])
     }
 

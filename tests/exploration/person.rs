@@ -16,6 +16,9 @@ pub enum UserAction {
 
 impl UserAction {
     pub const ALL: [Self; 4] = [Self::Edit, Self::Consent, Self::SaveOldCopy, Self::RollBack];
+
+    /// Those that make sense without a refresh token.
+    pub const WITHOUT_CONSENT: [Self; 3] = [Self::Edit, Self::SaveOldCopy, Self::RollBack];
 }
 
 /// A person with a list of actions.

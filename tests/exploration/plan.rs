@@ -11,6 +11,9 @@ pub const TIMEOUT: TimeDelta = TimeDelta::seconds(60);
 /// A clock jump that leaves half a second to a run that started just before it.
 pub const NEARLY_OVER: TimeDelta = TimeDelta::milliseconds(59_500);
 
+/// A clock jump that makes the next request a later one.
+pub const A_SECOND: TimeDelta = TimeDelta::seconds(1);
+
 /// Clock jumps in a sweep that started just before: too little time to begin a run, too little to send a token, half a second for the
 /// run.
 pub const TOO_LATE_TO_BEGIN: TimeDelta = TimeDelta::milliseconds(55_500);

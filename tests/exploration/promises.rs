@@ -9,13 +9,13 @@ use token_refresher::{
         outcome::{Completed, Outcome},
     },
     secret::Secret,
-    store::{Limits, VersionId},
+    store::{Label, Limits, VersionId},
     token_secret::TokenSecret,
 };
 
 use crate::{
     end, neighbour,
-    plan::{Neighbour, Responses},
+    plan::{Neighbour, Plan, Responses},
     provider::{Behaviour, TokenLocation},
     run::{End, NAME, PATTERN, Pacing, RunState, Step},
     world::{World, stored_tokens, tokens},
@@ -160,6 +160,30 @@ pub fn check_exchange(world: &mut World, run: usize, refresh: &str, access: Opti
     Ok(())
 }
 
+/// Without a refresh token no run puts a claim, nor a refusal: the provider refuses nothing.
+pub fn check_put(world: &World, run: usize, label: Label) -> Result<(), BrokenPromise> {
+    ensure(world.provider.behaviour.issues_refresh_tokens() || label == Label::Staged, || {
+        format!("run {run} puts a version under {}, although nothing has to be claimed", label.as_str())
+    })
+}
+
+/// A run never replaces tokens by others that were asked for earlier, where all stay valid.
+pub fn check_tokens_are_not_older(
+    world: &World,
+    run: usize,
+    from: Option<&VersionId>,
+    to: &VersionId,
+) -> Result<(), BrokenPromise> {
+    let asked_at = |id: &VersionId| {
+        let version = world.versions.get(Some(id), None).ok()?;
+        let (refresh, access) = tokens(version.body.expose())?;
+        world.provider.asked_at(world.provider.find(&refresh, &access)?)
+    };
+    ensure(asked_at(to) >= from.and_then(asked_at), || {
+        format!("run {run} replaces the current tokens by others that were asked for earlier")
+    })
+}
+
 /// A run never moves a label to the version that has it.
 pub fn check_move(run: usize, from: Option<&VersionId>, to: &VersionId) -> Result<(), BrokenPromise> {
     ensure(from != Some(to), || format!("run {run} moves a label to the version that has it"))
@@ -167,16 +191,21 @@ pub fn check_move(run: usize, from: Option<&VersionId>, to: &VersionId) -> Resul
 
 /// The largest numbers of calls and of new versions of a run with this outcome, whatever other runs do.
 /// `end::check_refresh_an_hour_later` checks the exact numbers of a run alone.
-fn max_cost(outcome: Outcome, publishes: bool) -> (usize, usize) {
+fn max_cost(outcome: Outcome, plan: &Plan, is_alone: bool) -> (usize, usize) {
     // The published secret: read, put, move; twice if other tokens have become current. A skipped token: once, and before the put a
     // read of the staged version and one of AWSCURRENT.
     let publication = match outcome {
-        _ if !publishes => 0,
+        _ if !plan.publishes() => 0,
         Outcome::Skipped => 5,
         Outcome::Refreshed | Outcome::Recovered | Outcome::Superseded => 7,
         _ => 0,
     };
-    let (calls, versions) = max_cost_without_publication(outcome);
+    let others = if is_alone { 0 } else { plan.runs.len() - 1 + plan.user_actions.len() };
+    let (calls, versions) = if plan.behaviour.issues_refresh_tokens() {
+        max_cost_without_publication(outcome)
+    } else {
+        max_cost_without_claims(outcome, others)
+    };
     (calls + publication, versions)
 }
 
@@ -190,6 +219,17 @@ fn max_cost_without_publication(outcome: Outcome) -> (usize, usize) {
         // Read, list, claim, staged version, refusal, newest claim, the refusal of an ended claim, and a put of the next claim that
         // fails.
         Outcome::InProgress | Outcome::BackingOff => (9, 0),
+    }
+}
+
+/// The same without a refresh token: no claim is put or read. `others`: how many runs and actions of a person are at the same time.
+fn max_cost_without_claims(outcome: Outcome, others: usize) -> (usize, usize) {
+    match outcome {
+        // Read, list, put, move. For each other run, 3 for a failed promotion, and 3 if it has staged a response to the same tokens.
+        // For each failed promotion, a merged version, and a look for later tokens.
+        Outcome::Refreshed => (4 + 7 * others, 1 + others),
+        Outcome::Recovered | Outcome::Superseded => (6 + 6 + 7 * others, 2 + others),
+        outcome => max_cost_without_publication(outcome),
     }
 }
 
@@ -262,7 +302,8 @@ pub fn check_run_end(world: &World, run: usize, result: &Result<Completed, Error
     let tracked = &world.runs[run];
     match result {
         Ok(report) => {
-            let (calls, versions) = max_cost(report.outcome, world.plan.publishes());
+            let is_alone = run >= world.plan.runs.len();
+            let (calls, versions) = max_cost(report.outcome, &world.plan, is_alone);
             // The batch, and one for the published secrets.
             let calls = if tracked.sweep.is_some() { calls + 2 } else { calls };
             let promoted = matches!(report.outcome, Outcome::Refreshed | Outcome::Recovered);

@@ -1,7 +1,9 @@
 //! Simulated authorization servers: how each kind responds to a refresh token, and where the tokens of every response are. Does not
 //! know the store.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use token_refresher::oauth::grant::Grant;
 
 use crate::plan::Responses;
 
@@ -22,9 +24,20 @@ pub enum Behaviour {
     RepeatAll,
     /// The same refresh token, and a new access token that revokes the one before.
     EndsOldAccess,
+    /// No refresh token: the client's own credentials are enough, as often as it asks. A new access token each time. All stay valid.
+    ClientCredentials,
+}
+
+/// The `grantType` of `ClientCredentials`.
+pub const GRANT_TYPE: &str = "client_credentials";
+
+/// What the runs send in place of a refresh token.
+pub fn identity_of(grant_type: &str) -> String {
+    Grant::Other(grant_type.to_owned()).identity().into_owned()
 }
 
 impl Behaviour {
+    /// All that issue refresh tokens.
     pub const ALL: [Self; 7] = [
         Self::ReuseEndsGrant,
         Self::GraceRepeats,
@@ -38,12 +51,18 @@ impl Behaviour {
     pub fn rotates(self) -> bool {
         matches!(self, Self::ReuseEndsGrant | Self::GraceRepeats | Self::GraceIssuesMore | Self::GraceReplaces)
     }
+
+    pub fn issues_refresh_tokens(self) -> bool {
+        self != Self::ClientCredentials
+    }
 }
 
 /// A refresh token and an access token that were issued together.
 #[derive(Clone, Debug, Hash)]
 pub struct TokenPair {
+    /// With `ClientCredentials`, the identity of the grant.
     pub refresh: String,
+    /// With `ClientCredentials`, empty in the first pair: the client's document has no token.
     pub access: String,
     /// The consent that they come from, counted from 0.
     pub consent: usize,
@@ -73,6 +92,8 @@ pub struct GrantedRequest {
     refresh: String,
     access: Option<String>,
     pub pair: usize,
+    /// When the run asked, with `ClientCredentials`: its tokens all stay valid, and the time decides which become current.
+    asked_at: Option<DateTime<Utc>>,
     pub location: TokenLocation,
 }
 
@@ -101,6 +122,8 @@ impl Provider {
     }
 
     /// A person consents. Returns the index of the new pair.
+    ///
+    /// With `ClientCredentials` nobody consents. The first pair is what the client's document has.
     pub fn consent(&mut self) -> usize {
         let consent = self.pairs.iter().map(|pair| pair.consent + 1).max().unwrap_or(0);
         if self.consent_ends_others {
@@ -111,12 +134,15 @@ impl Provider {
 
     fn issue_pair(&mut self, consent: usize) -> usize {
         let n = self.pairs.iter().filter(|pair| pair.consent == consent).count();
-        let refresh =
-            if self.behaviour.rotates() { format!("refresh-{consent}.{n}") } else { format!("refresh-{consent}") };
-        let access = if self.behaviour == Behaviour::RepeatAll {
-            format!("access-{consent}")
-        } else {
-            format!("access-{consent}.{n}")
+        let refresh = match self.behaviour {
+            Behaviour::ClientCredentials => identity_of(GRANT_TYPE),
+            behaviour if behaviour.rotates() => format!("refresh-{consent}.{n}"),
+            _ => format!("refresh-{consent}"),
+        };
+        let access = match self.behaviour {
+            Behaviour::RepeatAll => format!("access-{consent}"),
+            Behaviour::ClientCredentials if n == 0 => String::new(),
+            _ => format!("access-{consent}.{n}"),
         };
         self.pairs.push(TokenPair { refresh, access, consent, exchanged_for: None, replaced: false });
         self.pairs.len() - 1
@@ -125,7 +151,10 @@ impl Provider {
     /// The response with a pair: status and body.
     fn response(&self, pair: usize) -> (u16, String) {
         let TokenPair { refresh, access, .. } = &self.pairs[pair];
-        let tokens = json!({"access_token": access, "refresh_token": refresh, "expires_in": 3600});
+        let mut tokens = json!({"access_token": access, "expires_in": 3600});
+        if self.behaviour.issues_refresh_tokens() {
+            tokens["refresh_token"] = json!(refresh);
+        }
         let body = match self.responses {
             Responses::Understood => tokens,
             Responses::Kept => json!({"issued": [tokens]}),
@@ -187,9 +216,15 @@ impl Provider {
         self.pairs.iter().rposition(|pair| pair.refresh == refresh && pair.access == access)
     }
 
-    /// Whether the refresh token is still accepted, and, with `EndsOldAccess`, the access token too.
+    /// When the tokens of a pair were asked for, with `ClientCredentials`.
+    pub fn asked_at(&self, pair: usize) -> Option<DateTime<Utc>> {
+        self.granted_requests.iter().find(|request| request.pair == pair)?.asked_at
+    }
+
+    /// Whether the refresh token is still accepted, and, with `EndsOldAccess`, the access token too. With `ClientCredentials`, whether
+    /// it is a token.
     pub fn is_alive(&self, pair: usize) -> bool {
-        let TokenPair { consent, exchanged_for, replaced, .. } = &self.pairs[pair];
+        let TokenPair { access, consent, exchanged_for, replaced, .. } = &self.pairs[pair];
         let newest = || self.pairs.iter().rposition(|other| other.consent == *consent) == Some(pair);
         !self.revoked_consents.contains(consent)
             && match self.behaviour {
@@ -199,6 +234,7 @@ impl Provider {
                 | Behaviour::GraceReplaces => exchanged_for.is_none() && !replaced,
                 Behaviour::Echo | Behaviour::RepeatAll => true,
                 Behaviour::EndsOldAccess => newest(),
+                Behaviour::ClientCredentials => !access.is_empty(),
             }
     }
 
@@ -208,15 +244,17 @@ impl Provider {
             sent.refresh == refresh && (self.behaviour.rotates() || sent.access.as_deref() == access)
         };
         match self.behaviour {
-            // Its responses cannot be distinguished.
-            Behaviour::RepeatAll => Vec::new(),
+            // The responses of the one cannot be distinguished. The other may be asked again, whatever happened before.
+            Behaviour::RepeatAll | Behaviour::ClientCredentials => Vec::new(),
             _ => self.granted_requests.iter().filter(same).map(|sent| sent.location).collect(),
         }
     }
 
-    pub fn record(&mut self, refresh: &str, access: Option<&str>, pair: usize, location: TokenLocation) {
-        let (refresh, access) = (refresh.to_owned(), access.map(str::to_owned));
-        self.granted_requests.push(GrantedRequest { refresh, access, pair, location });
+    /// Records a request of a run that was granted.
+    pub fn record(&mut self, refresh: &str, access: Option<&str>, pair: usize, run: usize, asked_at: DateTime<Utc>) {
+        let (refresh, access, location) = (refresh.to_owned(), access.map(str::to_owned), TokenLocation::InRun { run });
+        let asked_at = (self.behaviour == Behaviour::ClientCredentials).then_some(asked_at);
+        self.granted_requests.push(GrantedRequest { refresh, access, pair, asked_at, location });
     }
 
     /// Records that the tokens are in the store.

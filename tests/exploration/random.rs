@@ -40,10 +40,13 @@ fn random_plan(rng: &mut fastrand::Rng) -> Plan {
         2 => Mode::Rotation,
         _ => Mode::Scheduled,
     };
+    let behaviours = [&Behaviour::ALL[..], &[Behaviour::ClientCredentials]].concat();
+    let behaviour = behaviours[rng.usize(..behaviours.len())];
+    let actions: &[_] = if behaviour.issues_refresh_tokens() { &UserAction::ALL } else { &UserAction::WITHOUT_CONSENT };
     Plan {
         consent_ends_others: rng.bool(),
         runs: (0..runs).map(|_| (mode(rng), rng.usize(..processes))).collect(),
-        user_actions: (0..rng.usize(0..=4)).map(|_| UserAction::ALL[rng.usize(..4)]).collect(),
+        user_actions: (0..rng.usize(0..=4)).map(|_| actions[rng.usize(..actions.len())]).collect(),
         faults: rng.usize(0..=6),
         jumps: rng.usize(0..=12),
         jump_lengths: vec![NEARLY_OVER, PAST_THE_LEASE, TimeDelta::minutes(5), TimeDelta::hours(1)],
@@ -56,7 +59,7 @@ fn random_plan(rng: &mut fastrand::Rng) -> Plan {
         // The neighbour's writes are done at once.
         pacing: if neighbour == Neighbour::None && rng.bool() { Pacing::ByStore } else { Pacing::None },
         sweepers,
-        ..Plan::of_runs(processes, Behaviour::ALL[rng.usize(..Behaviour::ALL.len())])
+        ..Plan::of_runs(processes, behaviour)
     }
 }
 

@@ -95,7 +95,7 @@ pub fn describe(step: &Step) -> String {
         }
         Step::Move { label, from: None, to } => format!("moves {} to {}", label.as_str(), short(to)),
         Step::List => "lists the versions".to_owned(),
-        Step::Exchange(_) => "sends the refresh token".to_owned(),
+        Step::Exchange(_) => "asks the provider for tokens".to_owned(),
         Step::OnPublished(step) => format!("{} (published secret)", describe(step)),
     }
 }

@@ -73,6 +73,8 @@ pub struct TrackedRun {
     pub got_tokens: bool,
     /// Whether it has sent a refresh token.
     pub has_sent: bool,
+    /// When it reached its exchange.
+    pub asked_at: Option<DateTime<Utc>>,
     pub has_claimed: bool,
     /// Whether its result for the token secret is known. A sweep may end later.
     pub has_result: bool,
@@ -102,6 +104,7 @@ impl TrackedRun {
             faults: 0,
             got_tokens: false,
             has_sent: false,
+            asked_at: None,
             has_claimed: false,
             has_result: false,
         }

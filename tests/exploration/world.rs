@@ -22,7 +22,7 @@ use crate::{
     person::{Person, PersonStep},
     plan::{Difference, Neighbour, PAST_A_DAY, Plan, Search, TIMEOUT},
     promises::{self, BrokenPromise},
-    provider::{Provider, TokenLocation},
+    provider::{GRANT_TYPE, Provider, TokenLocation, identity_of},
     replies::{denied_reply, describe, digest, digest_of, read_reply, throttled_reply, unavailable_reply},
     run::{PUBLISHED_NAME, Process, Reply, Run, RunState, Step, Time, WaitingStep},
     tracked_run::{Event, Fault, Progress, TrackedRun},
@@ -83,13 +83,17 @@ impl World {
         let expires = if plan.refreshed_before { obtained } else { now + plan.expires_in };
         let mut document = json!({
             "note": "as created",
-            "accessToken": pair.access,
-            "refreshToken": pair.refresh,
-            "expiresAt": expires.timestamp_millis(),
             "tokenEndpoint": "https://id.example/token",
             "clientId": "client",
             "clientSecret": "the client's secret",
         });
+        if plan.behaviour.issues_refresh_tokens() {
+            document["accessToken"] = json!(pair.access);
+            document["refreshToken"] = json!(pair.refresh);
+            document["expiresAt"] = json!(expires.timestamp_millis());
+        } else {
+            document["grantType"] = json!(GRANT_TYPE);
+        }
         if plan.publishes() {
             document["publishTo"] = json!(PUBLISHED_NAME);
         }
@@ -368,6 +372,11 @@ impl World {
             if let RunState::Waits { result: Some(result), .. } = &state {
                 self.check_result(run, result)?;
             }
+            if let RunState::Waits { steps, .. } = &state
+                && steps.iter().any(|step| matches!(step.step, Step::Exchange(_)))
+            {
+                self.runs[run].asked_at.get_or_insert(self.time.now());
+            }
             self.runs[run].progress = Progress::Running(state);
             return Ok(());
         };
@@ -396,6 +405,17 @@ impl World {
         let process = tracked.process;
         let holds_tokens =
             self.provider.granted_requests.iter().any(|request| request.location == TokenLocation::InRun { run });
+        if !self.plan.behaviour.issues_refresh_tokens() {
+            // It may drop tokens: if it fails, or if another run's were asked for later.
+            let is_new = result
+                .as_ref()
+                .is_ok_and(|completed| completed.outcome == token_refresher::protocol::outcome::Outcome::Refreshed);
+            if holds_tokens && is_new {
+                return Err(BrokenPromise::new(format!("run {run} ended `refreshed`, but did not store its tokens")));
+            }
+            self.provider.move_tokens(TokenLocation::InRun { run }, TokenLocation::Lost);
+            return promises::check_run_end(self, run, result);
+        }
         if holds_tokens && result.is_ok() {
             return Err(BrokenPromise::new(format!(
                 "run {run} ended without an error, but did not store the tokens that it received"
@@ -450,6 +470,7 @@ impl World {
         match step {
             Step::Get(_) | Step::GetBatch | Step::Find | Step::List => Ok(read_reply(&self.versions, step)),
             Step::Put { id, label, body } => {
+                promises::check_put(self, run, *label)?;
                 let (before, count) = (self.versions_if_reads_lag(), self.versions.list(true).len());
                 let done = self.versions.put(id, body, Some(&[label.as_str().to_owned()]), self.time.now());
                 if self.versions.list(true).len() > count {
@@ -474,6 +495,7 @@ impl World {
                 promises::check_move(run, from.as_ref(), to)?;
                 if *label == Label::Current {
                     promises::check_published_before_current(self, to)?;
+                    promises::check_tokens_are_not_older(self, run, from.as_ref(), to)?;
                 }
                 let before = self.versions_if_reads_lag();
                 let done = self.versions.move_label(label.as_str(), from.as_ref(), to);
@@ -481,14 +503,15 @@ impl World {
                 Ok(Reply::Done(done))
             }
             Step::Exchange(exchange) => {
-                let refresh = exchange.grant.identity().to_owned();
+                let refresh = exchange.grant.identity().into_owned();
                 let access = exchange.access_token.as_ref().map(|access| access.expose().to_owned());
                 promises::check_exchange(self, run, &refresh, access.as_deref())?;
                 let (status, body, pair) = self.provider.exchange(&refresh);
                 let replies_digest = self.runs[run].replies_digest;
                 self.runs[run].replies_digest = digest_of(&(replies_digest, pair));
                 if let Some(pair) = pair {
-                    self.provider.record(&refresh, access.as_deref(), pair, TokenLocation::InRun { run });
+                    let asked_at = self.runs[run].asked_at.expect("a run that has reached its exchange");
+                    self.provider.record(&refresh, access.as_deref(), pair, run, asked_at);
                 }
                 Ok(Reply::Response(response::read(status, None, body.as_bytes(), self.time.now(), &[])))
             }
@@ -551,6 +574,11 @@ impl World {
     /// How many times the clock has jumped.
     pub fn jumps(&self) -> usize {
         self.plan.jumps - self.jumps_left
+    }
+
+    /// Whether a run may have ended between its two puts of the later one of two responses.
+    pub fn may_be_interrupted(&self) -> bool {
+        self.jumps() > 1 || self.runs.iter().any(|tracked| tracked.got_tokens && tracked.faults > 0)
     }
 
     /// How many faults and clock jumps have happened.
@@ -710,8 +738,13 @@ pub fn stored_tokens(text: &str) -> Option<(String, String)> {
 }
 
 /// The refresh token and the access token of a document. `None` if the text is not a document with both.
+///
+/// With a `grantType`, the identity of the grant, and the access token or an empty text, as in a `TokenPair`.
 pub fn tokens(text: &str) -> Option<(String, String)> {
     let document: Value = serde_json::from_str(text).ok()?;
     let text = |name: &str| document.get(name)?.as_str().map(str::to_owned);
-    Some((text("refreshToken")?, text("accessToken")?))
+    match text("grantType") {
+        Some(grant_type) => Some((identity_of(&grant_type), text("accessToken").unwrap_or_default())),
+        None => Some((text("refreshToken")?, text("accessToken")?)),
+    }
 }

@@ -195,7 +195,7 @@ fn assert_stored(new: &NewTokens, now: DateTime<Utc>, members: Option<&Map<Strin
     let text = secret.with_new_tokens(new, Limits::SECRETS_MANAGER.version_bytes);
     let written = TokenSecret::parse(text.expose()).expect("the written text is a token secret");
     assert_eq!(written.tokens.access_token.as_ref(), Some(&new.access_token));
-    assert_eq!(&written.tokens.refresh_token, new.refresh_token.as_ref().unwrap_or(&secret.tokens.refresh_token));
+    assert_eq!(written.tokens.refresh_token(), new.refresh_token.as_ref().or(secret.tokens.refresh_token()));
     assert_eq!(written.expires_at, Some(new.expires_at));
     let Some(members) = members.filter(|members| members.contains_key("access_token")) else { return };
     let is_text = |name: &str| members.get(name).and_then(Value::as_str).filter(|token| !token.is_empty());

@@ -16,9 +16,10 @@ use token_refresher::{
 const KEY: &str = "KEY-OF-THESE-TOKENS";
 
 pub fn target(input: &[u8]) {
-    let tokens = Tokens { refresh_token: "r".into(), access_token: None, refreshed_at: None };
-    let [ours, others] =
-        ["ours", "others"].map(|arn| TokenKey::of(arn, &Grant::RefreshToken(tokens.refresh_token.clone()), &tokens));
+    let tokens = Tokens { grant: Grant::RefreshToken("r".into()), access_token: None, refreshed_at: None };
+    let [ours, others] = ["ours", "others"].map(|arn| {
+        TokenKey::of(arn, &tokens, &token_refresher::token_secret::client_settings::ClientSettings::default())
+    });
     let text = Secret::from(String::from_utf8_lossy(input).replace(KEY, &ours.to_string()));
     assert!(!matches!(Record::read(&text, &others), RecordRead::Record(_)), "a record of other tokens does not apply");
     let RecordRead::Record(record) = Record::read(&text, &ours) else { return };

@@ -116,4 +116,12 @@ if __name__ == "__main__":
         authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE,
         redirect_uris="https://client.example/callback",
     )
+    # A client that gets tokens for itself (RFC 6749 section 4.4).
+    Application.objects.create(
+        client_id="machine",
+        client_secret=CLIENT_SECRET,
+        hash_client_secret=False,
+        client_type=Application.CLIENT_CONFIDENTIAL,
+        authorization_grant_type=Application.GRANT_CLIENT_CREDENTIALS,
+    )
     run("127.0.0.1", PORT, get_wsgi_application(), threading=True)

@@ -28,14 +28,21 @@ const clients = [
   { client_id: 'public', token_endpoint_auth_method: 'none' },
 ];
 
+// A client that gets tokens for itself (RFC 6749 section 4.4).
+const machine = {
+  client_id: 'machine', client_secret: 'unseen-s3cr+t/=& %:x', token_endpoint_auth_method: 'client_secret_basic',
+  redirect_uris: [], response_types: [], grant_types: ['client_credentials'],
+};
+
 const provider = new Provider(issuer, {
-  clients: clients.map((client) => ({
+  clients: [machine, ...clients.map((client) => ({
     ...client, redirect_uris: [redirectUri], response_types: ['code'], grant_types: ['authorization_code', 'refresh_token'],
-  })),
-  features: { devInteractions: { enabled: true } },
+  }))],
+  features: { devInteractions: { enabled: true }, clientCredentials: { enabled: true } },
+  scopes: ['openid', 'offline_access', 'orders.read'],
   pkce: { required: () => true },
   rotateRefreshToken: process.env.ROTATE !== '0',
-  ttl: { AccessToken: 60, AuthorizationCode: 60, Grant: 3600, IdToken: 600, Interaction: 600, RefreshToken: 3600, Session: 3600 },
+  ttl: { AccessToken: 60, ClientCredentials: 60, AuthorizationCode: 60, Grant: 3600, IdToken: 600, Interaction: 600, RefreshToken: 3600, Session: 3600 },
 });
 
 const exchanges = []; // the refresh token of each request
@@ -51,7 +58,7 @@ for (const event of ['grant.error', 'grant.revoked', 'server_error']) {
 }
 
 // Appends every issued token to a file. tests/check-no-secrets searches all output for these tokens.
-for (const event of ['access_token.saved', 'refresh_token.saved']) {
+for (const event of ['access_token.saved', 'client_credentials.saved', 'refresh_token.saved']) {
   provider.on(event, ({ jti }) => process.env.PEER_ISSUED && appendFileSync(process.env.PEER_ISSUED, `${jti}\n`));
 }
 

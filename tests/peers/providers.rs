@@ -87,6 +87,23 @@ impl Provider {
         }
     }
 
+    /// The client of this server that gets tokens for itself.
+    pub fn machine(self) -> Self {
+        Self { client_id: "machine", client_secret: Some(CLIENT_SECRET), auth_method: "client_secret_basic", ..self }
+    }
+
+    /// A token secret without any token, for the client itself.
+    pub fn secret_of_client(&self, scope: &str) -> Value {
+        json!({
+            "grantType": "client_credentials",
+            "extraParameters": {"scope": scope},
+            "tokenEndpoint": self.token_endpoint,
+            "clientId": self.client_id,
+            "clientSecret": self.client_secret,
+            "tokenEndpointAuthMethod": self.auth_method,
+        })
+    }
+
     /// A person logs in and consents.
     pub async fn log_in(&self) -> Tokens {
         let response = self.http.post(&self.login).send().await.expect("a response");

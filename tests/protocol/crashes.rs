@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde_json::json;
 use token_refresher::{
-    oauth::grant::Grant,
     protocol::{ids::TokenKey, outcome::Outcome},
     store::{StoreError, VersionId, versions::Versions},
 };
@@ -113,7 +112,7 @@ async fn a_record_of_a_later_version_counts_as_a_claim_with_unknown_content(stor
         for event in [json!({}), json!({"force": true})] {
             let world = World::due(store).await;
             world.process().inject(PutClaim, 1, InjectedFault::CrashAfter).crash().await;
-            let key = TokenKey::of(world.vault.versions().arn(), &Grant::of(&world.current()), &world.current().tokens);
+            let key = TokenKey::of(world.vault.versions().arn(), &world.current().tokens, &world.current().client);
             let id = if refusal { VersionId::from("9b2f6c1e-0000-8000-8000-000000000003") } else { key.claim(1) };
             let later_record = json!({"v": 2, "token": key.to_string(), "holds": "members of a later version"});
             let put_at = world.clock.now() + seconds(30);

@@ -531,7 +531,7 @@ impl World {
     }
 
     pub fn refresh_token(&self) -> String {
-        self.current().tokens.refresh_token.expose().to_owned()
+        self.current().tokens.refresh_token().expect("a refresh token").expose().to_owned()
     }
 
     /// The current refresh token is alive, and no refresh token was used twice.

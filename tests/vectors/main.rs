@@ -46,17 +46,24 @@ fn time(case: &Value, member: &str) -> Option<DateTime<Utc>> {
 }
 
 fn key(case: &Value) -> TokenKey {
+    let grant = match text(case, "refreshToken") {
+        Some(refresh_token) => Grant::RefreshToken(refresh_token.into()),
+        None => Grant::Other(text(case, "grantType").unwrap().to_owned()),
+    };
     let tokens = Tokens {
-        refresh_token: text(case, "refreshToken").unwrap().into(),
+        grant,
         access_token: text(case, "accessToken").map(Secret::from),
         refreshed_at: time(case, "refreshedAt"),
     };
-    TokenKey::of(text(case, "arn").unwrap(), &Grant::RefreshToken(tokens.refresh_token.clone()), &tokens)
+    TokenKey::of(text(case, "arn").unwrap(), &tokens, &client_settings(case))
+}
+
+fn client_settings(case: &Value) -> ClientSettings {
+    ClientSettings::read(&Document::parse(&case["client"].to_string()).unwrap()).unwrap()
 }
 
 fn client_digest(case: &Value) -> ClientDigest {
-    let document = Document::parse(&case["client"].to_string()).unwrap();
-    ClientDigest::of(&Client::new(ClientSettings::read(&document).unwrap()).unwrap())
+    ClientDigest::of(&Client::new(client_settings(case)).unwrap())
 }
 
 /// All ids derived from the tokens and the client of a case.

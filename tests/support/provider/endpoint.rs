@@ -141,8 +141,20 @@ impl Endpoint {
         if !self.client.authenticates(request) {
             return refusal(401, "invalid_client", "client authentication failed");
         }
-        if request.field("grant_type") != Some("refresh_token") {
-            return refusal(400, "unsupported_grant_type", "only refresh_token is supported");
+        match request.field("grant_type") {
+            Some("refresh_token") => {}
+            // RFC 6749 section 4.4.3.
+            Some("client_credentials") => {
+                let access = self.grants.issue_to_client();
+                return (200, json!({"access_token": access, "token_type": "Bearer", "expires_in": self.expires_in}));
+            }
+            _ => {
+                return refusal(
+                    400,
+                    "unsupported_grant_type",
+                    "only refresh_token and client_credentials are supported",
+                );
+            }
         }
         match self.grants.refresh(request.field("refresh_token").unwrap_or_default()) {
             Some(Pair { access, refresh }) => {
