@@ -97,7 +97,11 @@ class Deployed:
         self.log_group = self.resource("LogGroup")
 
     def update(self, parameters: str) -> None:
-        done = shell(deploy_command(self.name, f"{parameters} Architecture={ARCHITECTURE}"), folder())
+        command = deploy_command(self.name, f"{parameters} Architecture={ARCHITECTURE}")
+        done = shell(command, folder())
+        # `deploy` names a change set after the second, so two of them in one second have the same name.
+        while "AlreadyExistsException" in done.stderr and "ChangeSet" in done.stderr:
+            done = shell(command, folder())
         assert done.returncode == 0, done.stdout + done.stderr
 
     def delete(self) -> None:
