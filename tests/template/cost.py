@@ -3,18 +3,14 @@
 Calls, versions, metrics and bytes of log are counted: the release binary skips and refreshes a token of each lifetime, alone and in a
 sweep. Secrets Manager and the provider are small servers on loopback. Prices are those of us-east-1 as published in November 2026."""
 
-import json
 import math
 import os
-import subprocess
 import sys
 import textwrap
-import threading
-import time
-import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from emulator import Invocation, Provider, Store, arn, milliseconds_from_now
 
 # https://aws.amazon.com/secrets-manager/pricing/
 SECRET_MONTH, SECRETS_MANAGER_CALL = 0.40, 0.05 / 10_000
@@ -37,123 +33,9 @@ SKIP_SECONDS, REFRESH_SECONDS = 0.1, 1.0
 TOKENS = {"1 h": (3600, "always"), "30 min, `CLAIM=never`": (1800, "never"), "24 h": (86_400, "always")}
 
 
-class Responder(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def respond(self, status: int, document, headers=()):
-        text = json.dumps(document).encode()
-        self.send_response(status)
-        for name, value in headers:
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads, block_on_close = True, False
-
-    def handle_error(self, *_):
-        """The function is killed while its connections are open: that is not an error."""
-
-
-class RuntimeApi(Responder):
-    """Sends one event and receives the response."""
-
-    def do_GET(self):
-        if self.server.run.event_sent.is_set():
-            threading.Event().wait(60)
-            return
-        self.server.run.event_sent.set()
-        deadline = str(int(time.time() * 1000) + 60_000)
-        headers = [("Lambda-Runtime-Aws-Request-Id", "1"), ("Lambda-Runtime-Deadline-Ms", deadline)]
-        headers += [("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:::f"), ("Lambda-Runtime-Trace-Id", "t")]
-        self.respond(200, self.server.run.event, headers)
-
-    def do_POST(self):
-        self.server.run.result = json.loads(self.body())
-        self.respond(202, {})
-        self.server.run.responded.set()
-
-
-class SecretsManager(Responder):
-    """One secret with put-if-absent and labels. Counts calls and new versions."""
-
-    def do_POST(self):
-        run, request = self.server.run, json.loads(self.body())
-        operation = self.headers["X-Amz-Target"].split(".")[1]
-        run.calls += 1
-        labelled = {label: version for version, (labels, _, _) in run.versions.items() for label in labels}
-        match operation:
-            case "BatchGetSecretValue":
-                version = labelled["AWSCURRENT"]
-                labels, created, text = run.versions[version]
-                found = {"ARN": ARN, "Name": SECRET, "VersionId": version, "VersionStages": labels, "CreatedDate": created}
-                self.respond(200, {"SecretValues": [found | {"SecretString": text}], "Errors": []})
-            case "GetSecretValue":
-                version = request.get("VersionId") or labelled.get(request["VersionStage"])
-                if version not in run.versions:
-                    self.respond(400, {"__type": "ResourceNotFoundException", "message": "no such version"})
-                    return
-                labels, created, text = run.versions[version]
-                self.respond(
-                    200,
-                    {
-                        "ARN": ARN,
-                        "Name": SECRET,
-                        "VersionId": version,
-                        "VersionStages": labels,
-                        "CreatedDate": created,
-                        "SecretString": text,
-                    },
-                )
-            case "PutSecretValue":
-                version = request["ClientRequestToken"]
-                assert version not in run.versions, "a run without others puts no version twice"
-                for labels, _, _ in run.versions.values():
-                    labels[:] = [label for label in labels if label not in request["VersionStages"]]
-                run.versions[version] = request["VersionStages"], time.time(), request["SecretString"]
-                self.respond(200, {"ARN": ARN, "Name": SECRET, "VersionId": version})
-            case "UpdateSecretVersionStage":
-                assert labelled["AWSCURRENT"] == request["RemoveFromVersionId"]
-                run.versions[request["RemoveFromVersionId"]][0].remove("AWSCURRENT")
-                run.versions[request["MoveToVersionId"]][0].append("AWSCURRENT")
-                self.respond(200, {"ARN": ARN, "Name": SECRET})
-            case "ListSecretVersionIds":
-                versions = [
-                    {"VersionId": id, "VersionStages": labels, "CreatedDate": created}
-                    for id, (labels, created, _) in run.versions.items()
-                ]
-                self.respond(200, {"ARN": ARN, "Name": SECRET, "Versions": versions})
-            case _:
-                raise NotImplementedError(operation)
-
-
-class Provider(Responder):
-    def do_POST(self):
-        self.body()
-        run = self.server.run
-        run.exchanges += 1
-        self.respond(200, {"access_token": "unseen-access-2", "refresh_token": "unseen-refresh-2", "expires_in": run.lifetime})
-
-
 SECRET = "myapp/prod/upwork"
-ARN = f"arn:aws:secretsmanager:us-east-1:123456789012:secret:{SECRET}-AbCdEf"
 # What Secrets Manager sends after a refresh.
-MOVED = {"source": "aws.secretsmanager", "detail-type": "Secret Label Updated", "resources": [ARN]}
+MOVED = {"source": "aws.secretsmanager", "detail-type": "Secret Label Updated", "resources": [arn(SECRET)]}
 MOVED |= {"detail": {"name": SECRET, "labelUpdated": "AWSCURRENT"}}
 
 
@@ -161,44 +43,29 @@ class Run:
     """One invocation for a token of this lifetime that was issued `age` seconds ago."""
 
     def __init__(self, lifetime: int, age: int, claim: str, event: dict | None = None, secret_id: str = SECRET):
-        self.lifetime, self.calls, self.exchanges, self.event = lifetime, 0, 0, event or {}
-        self.event_sent, self.responded = threading.Event(), threading.Event()
-        issued_at = int(time.time()) - age
-        token = {"refreshToken": "unseen-refresh-1", "accessToken": "unseen-access-1", "expiresAt": (issued_at + lifetime) * 1000}
-        token |= {"refreshedAt": issued_at * 1000, "clientId": "c", "tokenEndpointAuthMethod": "none"}
+        settings = {"AWS_LAMBDA_FUNCTION_NAME": "token-refresher", "SECRET_ID": secret_id, "CLAIM": claim}
         with ExitStack() as stack:
-            ports = []
-            for handler in (RuntimeApi, SecretsManager, Provider):
-                server = stack.enter_context(Server(("127.0.0.1", 0), handler))
-                server.run = self
-                threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
-                stack.callback(server.shutdown)
-                ports.append(server.server_port)
-            token["tokenEndpoint"] = f"http://127.0.0.1:{ports[2]}/token"
-            self.versions = {str(uuid.uuid4()): (["AWSCURRENT", "OAUTH_STAGED"], float(issued_at), json.dumps(token))}
-            environment = {
-                "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{ports[0]}", "AWS_LAMBDA_FUNCTION_NAME": "token-refresher",
-                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "AWS_LAMBDA_FUNCTION_VERSION": "1", "AWS_LAMBDA_LOG_FORMAT": "JSON",
-                "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "SECRET_ID": secret_id,
-                "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://127.0.0.1:{ports[1]}", "CLAIM": claim,
-            }  # fmt: skip
-            process = subprocess.Popen([os.environ["TOKEN_REFRESHER_BIN"]], env=environment, stdout=subprocess.PIPE)
-            try:
-                assert self.responded.wait(30), "the function did not respond"
-            finally:
-                process.kill()
-                output = process.communicate()[0]
+            provider = Provider(stack)
+            issued = {"access_token": "unseen-access-2", "refresh_token": "unseen-refresh-2", "expires_in": lifetime}
+            provider.responses["/token"] = 200, issued
+            token = provider.token("/token", lifetime - age, refreshedAt=milliseconds_from_now(-age))
+            store = Store(stack, {SECRET: token})
+            ((labels, _, _),) = store.secrets[SECRET].values()
+            labels.append("OAUTH_STAGED")
+            invocation = Invocation(stack, store, settings, seconds=30, event=event)
+        assert invocation.responded.is_set(), "the function did not respond"
+        self.result, self.exchanges, self.calls = invocation.result, provider.exchanges["/token"], store.calls
         self.outcome = self.result.get("outcome")
-        self.new_versions = len(self.versions) - 1
-        self.log_bytes = len(output) + LOG_EVENT_OVERHEAD_BYTES * len(output.splitlines())
+        self.new_versions = len(store.secrets[SECRET]) - 1
+        self.log_bytes = invocation.output_bytes + LOG_EVENT_OVERHEAD_BYTES * len(invocation.lines)
         # CloudWatch bills a metric once for each set of dimensions.
         self.metrics = set()
-        for line in map(json.loads, output.splitlines()):
+        for line in invocation.lines:
             for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
                 names = (metric["Name"] for metric in directive["Metrics"])
                 self.metrics |= {(name, frozenset(dimensions)) for name in names for dimensions in directive["Dimensions"]}
         # The line of a sweep includes the calls of its runs.
-        counted = max(json.loads(line).get("calls", 0) for line in output.splitlines())
+        counted = max(line.get("calls", 0) for line in invocation.lines)
         assert counted == self.calls, "the log has another number of calls"
 
 

@@ -1,5 +1,5 @@
-"""Small servers on loopback, for tests that need several token secrets, or a provider or a store that fails: a token endpoint, a
-Secrets Manager and a Runtime API. Every token and client's secret in them begins with `unseen-`: see tests/check-no-secrets."""
+"""Small servers on loopback: a token endpoint, a Secrets Manager and a Runtime API. For cost.py, and for tests that need several token
+secrets, or a provider or a store that fails. Every token and client's secret in them begins with `unseen-`: see tests/check-no-secrets."""
 
 import itertools
 import json
@@ -12,11 +12,43 @@ import urllib.parse
 import uuid
 from collections import Counter
 from contextlib import ExitStack
-
-from cost import Responder, Server
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HOST = "127.0.0.1"
 INVALID_GRANT = {"error": "invalid_grant", "error_description": 'The user said: "no more access".'}
+
+
+class Responder(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def respond(self, status: int, document, headers=()):
+        text = json.dumps(document).encode()
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads, block_on_close = True, False
+
+    def handle_error(self, *_):
+        """The function is killed while its connections are open: that is not an error."""
 
 
 class TokenEndpoint(Responder):
@@ -57,7 +89,7 @@ class RuntimeApi(Responder):
 
     def do_POST(self):
         invocation = self.server.owner
-        self.body()
+        invocation.result = json.loads(self.body())
         invocation.has_failed = self.path.endswith("/error")
         self.respond(202, {})
         invocation.responded.set()
@@ -87,10 +119,10 @@ class Provider:
 
 
 class Store:
-    """Secrets with versions and labels. `error` may refuse a call: it gets the operation and returns None or an error's type."""
+    """Secrets with versions and labels. Counts the calls. `error` may refuse a call: it gets the operation and returns None or an error's type."""
 
     def __init__(self, stack: ExitStack, secrets: dict[str, dict], error=lambda operation: None):
-        self.lock, self.error = threading.Lock(), error
+        self.lock, self.error, self.calls = threading.Lock(), error, 0
         # Labels, time and text of each version, by secret and version.
         self.secrets = {
             name: {str(uuid.uuid4()): (["AWSCURRENT"], time.time(), json.dumps(document))} for name, document in secrets.items()
@@ -98,6 +130,7 @@ class Store:
         self.address = serve(stack, SecretsManager, self)
 
     def result(self, operation: str, request: dict) -> tuple[int, dict]:
+        self.calls += 1
         error = self.error(operation)
         if error:
             return 400, {"__type": error, "message": "refused by the test"}
@@ -152,10 +185,11 @@ class Store:
 
 
 class Invocation:
-    """One invocation of the function by its schedule: whether it has failed, and the lines of its log."""
+    """One invocation of the function, by its schedule if no event is given: its result, whether it has failed, and the lines of its
+    log."""
 
-    def __init__(self, stack: ExitStack, store: Store, settings: dict[str, str], seconds: int):
-        self.event, self.seconds, self.has_failed = {}, seconds, True
+    def __init__(self, stack: ExitStack, store: Store, settings: dict[str, str], seconds: int, event: dict | None = None):
+        self.event, self.seconds, self.has_failed, self.result = event or {}, seconds, True, None
         self.sent, self.responded = threading.Event(), threading.Event()
         environment = {
             "AWS_LAMBDA_RUNTIME_API": serve(stack, RuntimeApi, self), "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
@@ -174,6 +208,7 @@ class Invocation:
             process.wait()
             printed, errors = text_of(output), text_of(errors)
         append_to_functions_log(printed + errors)
+        self.output_bytes = len(printed.encode())
         self.lines = [json.loads(line) for line in printed.splitlines()]
 
 
