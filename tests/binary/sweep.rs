@@ -328,8 +328,10 @@ async fn under_a_prefix_what_is_not_a_token_secret_is_ignored() {
 
     let report = bench.sweeper().await.report("{}").await;
     assert_eq!(counts(&report), of([("secrets", 15), ("skipped", 2), ("ignored", 8), ("failed", 5)]), "{report}");
-    let failed: Vec<String> = failures(&report).into_iter().map(|(name, _)| name.replace(PREFIX, "")).collect();
-    assert_eq!(failed, ["cut-off", "twice", "two-objects", "grant", "grant_type"]);
+    let mut failed: Vec<String> = failures(&report).into_iter().map(|(name, _)| name.replace(PREFIX, "")).collect();
+    // Two of them fail in runs at the same time.
+    failed.sort();
+    assert_eq!(failed, ["cut-off", "grant", "grant_type", "twice", "two-objects"]);
 }
 
 #[tokio::test]
