@@ -330,7 +330,7 @@ impl<S: SecretStore> Run<'_, S> {
             return Err(self.keep_refresh_token(due, attempt, &new, body.expose().len()).await);
         }
         if !due.grant.is_single_use() {
-            return self.store_repeatable(current, &due.grant, &body, reason).await;
+            return self.store_repeatable(current, &body, reason).await;
         }
         let in_memory = self.refresher.unstored_tokens.hold(UnstoredTokens {
             secret_id: self.secret_id.to_owned(),

@@ -26,7 +26,7 @@ pub use problem::SecretProblem;
 pub use publication::check_publication;
 
 use client_settings::ClientSettings;
-use document::Document;
+use document::{Document, letters};
 use layout::Layout;
 use member::Member;
 use member_names::MemberNames;
@@ -147,10 +147,8 @@ fn read_grant(layout: &Layout) -> Result<Grant, SecretProblem> {
 /// Whether the first request of a person's consent has this grant type, in any style of writing. An empty one is a field of a form
 /// that was not filled in.
 fn brings_refresh_tokens(grant_type: &str) -> bool {
-    let letters: String = grant_type.chars().filter(char::is_ascii_alphanumeric).collect();
-    let letters = letters.to_ascii_lowercase();
     matches!(
-        letters.as_str(),
+        letters(grant_type).as_str(),
         "" | "refreshtoken" | "authorizationcode" | "password" | "urnietfparamsoauthgranttypedevicecode"
     )
 }
@@ -177,8 +175,7 @@ impl TokenSecret {
         layout.writes_refresh_token = matches!(grant, Grant::RefreshToken(_));
         let refreshed_at = Member::RefreshedAt.time(&layout)?;
         let own_expiry = Member::ExpiresAt.time(&layout)?;
-        let refresh_token_expiry =
-            Member::RefreshTokenExpiresAt.time(&layout)?.filter(|_| matches!(grant, Grant::RefreshToken(_)));
+        let refresh_token_expiry = Member::RefreshTokenExpiresAt.time(&layout)?.filter(|_| layout.writes_refresh_token);
         // The refresher only writes these. A value of another type is not the refresher's: the parse fails, so the value is not
         // overwritten.
         Member::TokenType.text(&layout)?;

@@ -100,7 +100,7 @@ impl<S: SecretStore> Run<'_, S> {
             return Ok(ClaimResult::Refused(refusal));
         }
         self.check_room(inventory, due)?;
-        if self.versions_needed(due) > 1 {
+        if needs_proof(due) {
             match self.put_claim(due, 0).await {
                 Ok(()) => {}
                 // An earlier run was here, and the list may lag behind.
@@ -188,10 +188,7 @@ impl<S: SecretStore> Run<'_, S> {
 
     /// How many versions a refresh puts.
     pub(super) fn versions_needed(&self, due: &Due<'_>) -> usize {
-        // The label is on a version that this program wrote: then writing works. On another one a claim proves it (IAM, KMS, a
-        // replica) before a one-time token is spent.
-        let is_first = !due.current.has_staged_label;
-        if self.needs_claim(due) || (is_first && due.grant.is_single_use()) { 2 } else { 1 }
+        if self.needs_claim(due) || needs_proof(due) { 2 } else { 1 }
     }
 
     async fn put_claim(&self, due: &Due<'_>, attempt: u32) -> Result<(), StoreError> {
@@ -278,6 +275,12 @@ impl<S: SecretStore> Run<'_, S> {
     async fn refusal_that_holds(&self, due: &Due<'_>) -> Result<Option<ErrorResponse>, Error> {
         if self.is_forced_by_person() { Ok(None) } else { self.refusal(due).await }
     }
+}
+
+/// Whether a put must prove that writing works (IAM, KMS, a replica) before a single-use token is spent. A version with the label was
+/// written by this program, which proves it.
+const fn needs_proof(due: &Due<'_>) -> bool {
+    due.grant.is_single_use() && !due.current.has_staged_label
 }
 
 fn attempt(number: u32, history: History, inventory: &Inventory) -> Attempt {

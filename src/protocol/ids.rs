@@ -148,14 +148,7 @@ impl ClientDigest {
             client.client_secret.as_ref().map(Secret::expose),
             Some(method_text(client.auth_method)),
         ];
-        for extras in [&client.extra_parameters, &client.extra_headers] {
-            parts.push(None);
-            parts.extend(extras_parts(extras));
-        }
-        // A later setting is a part only where it is set: other clients keep their digest.
-        if client.request_format == TokenRequestFormat::Json {
-            parts.extend([None, Some("Json")]);
-        }
+        parts.extend(request_parts([&client.extra_parameters, &client.extra_headers], client.request_format));
         let [a, b, c, d, ..] = digest(&parts);
         Self([a, b, c, d])
     }
@@ -177,12 +170,23 @@ const fn method_text(method: TokenEndpointAuthMethod) -> &'static str {
     }
 }
 
-fn extras_parts(extras: &[(String, Secret)]) -> impl Iterator<Item = Option<&str>> {
-    extras.iter().flat_map(|(name, value)| [Some(name.as_str()), Some(value.expose())])
+/// How the request differs from an ordinary one. Part of stored formats.
+fn request_parts(extras: [&[(String, Secret)]; 2], format: TokenRequestFormat) -> Vec<Option<&str>> {
+    let mut parts = Vec::new();
+    for extras in extras {
+        parts.push(None);
+        parts.extend(extras.iter().flat_map(|(name, value)| [Some(name.as_str()), Some(value.expose())]));
+    }
+    // A later setting is a part only where it is set: other clients keep their digest.
+    if format == TokenRequestFormat::Json {
+        parts.extend([None, Some("Json")]);
+    }
+    parts
 }
 
 /// What a token is requested with, as far as the token secret says it. Part of a stored format.
 fn settings_parts(client: &ClientSettings) -> Vec<Option<&str>> {
+    let extras = [&client.extra_parameters, &client.extra_headers].map(|extras| extras.as_deref().unwrap_or_default());
     let mut parts = vec![
         client.token_endpoint.as_ref().map(Secret::expose),
         client.client_id.as_ref().map(Secret::expose),
@@ -190,13 +194,7 @@ fn settings_parts(client: &ClientSettings) -> Vec<Option<&str>> {
         client.token_endpoint_auth_method.map(method_text),
         client.client_credentials_secret_id.as_deref(),
     ];
-    for extras in [&client.extra_parameters, &client.extra_headers] {
-        parts.push(None);
-        parts.extend(extras.iter().flat_map(|extras| extras_parts(extras)));
-    }
-    if client.token_request_format == Some(TokenRequestFormat::Json) {
-        parts.extend([None, Some("Json")]);
-    }
+    parts.extend(request_parts(extras, client.token_request_format.unwrap_or_default()));
     parts
 }
 

@@ -16,10 +16,15 @@ use crate::{
 /// The tokens that a promotion replaces.
 pub(super) struct Replaced {
     pub(super) keys: Vec<TokenKey>,
-    pub(super) grant: Grant,
+    grant: Grant,
 }
 
 impl Replaced {
+    /// The tokens of this version.
+    pub(super) fn of(current: &TokenVersion) -> Self {
+        Self { keys: vec![current.key()], grant: current.token.tokens.grant.clone() }
+    }
+
     /// Whether these tokens are replaced by the staged ones. Also if a person has edited the access token or `refreshedAt` beside the
     /// refresh token that is spent.
     fn contains(&self, found: &TokenVersion, staged: &TokenVersion) -> bool {
@@ -115,7 +120,7 @@ impl<S: SecretStore> Run<'_, S> {
         reason: Reason,
     ) -> Result<Completed, Error> {
         let newest = self.newest_staged(staged).await?;
-        let replaced = Replaced { keys: vec![current.key()], grant: current.token.tokens.grant.clone() };
+        let replaced = Replaced::of(&current);
         self.promote(current, newest, &replaced, reason, Outcome::Recovered).await?.into_result()
     }
 

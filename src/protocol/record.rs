@@ -187,7 +187,10 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{oauth::grant::Grant, token_secret::Tokens};
+    use crate::{
+        oauth::grant::Grant,
+        token_secret::{Tokens, client_settings::ClientSettings},
+    };
 
     fn key_of(arn: &str) -> TokenKey {
         let tokens = Tokens {
@@ -195,7 +198,7 @@ mod tests {
             access_token: Some("access".into()),
             refreshed_at: DateTime::from_timestamp_millis(1_767_225_600_000),
         };
-        TokenKey::of(arn, &tokens, &crate::token_secret::client_settings::ClientSettings::default())
+        TokenKey::of(arn, &tokens, &ClientSettings::default())
     }
 
     #[test]

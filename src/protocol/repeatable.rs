@@ -8,58 +8,57 @@ use super::{
     promote::Replaced,
 };
 use crate::{
-    oauth::grant::Grant,
     secret::Secret,
     store::{Label, SecretStore, Selector, StoreError},
 };
 
 impl<S: SecretStore> Run<'_, S> {
-    /// Stages the text with the new tokens and makes it current. If other runs have staged tokens for the same state, it is staged
-    /// after theirs, or dropped if theirs were requested later.
+    /// Stages the text with the new tokens and makes it current.
     pub(super) async fn store_repeatable(
         &self,
         current: &TokenVersion,
-        grant: &Grant,
         body: &Secret,
         reason: Reason,
     ) -> Result<Completed, Error> {
-        let mut replaced = Replaced { keys: vec![current.key()], grant: grant.clone() };
-        let mut previous: TokenKey = current.key();
+        let mut replaced = Replaced::of(current);
+        match self.stage_after_others(current, body, &mut replaced.keys).await? {
+            Some((staged, outcome)) => {
+                self.promote(current.clone(), staged, &replaced, reason, outcome).await?.into_result()
+            }
+            None => Ok(self.completed(Outcome::InProgress, current, reason)),
+        }
+    }
+
+    /// Stages the text after all tokens that other runs have staged for the same state, and adds the keys of those to `keys`. Returns
+    /// the newest tokens: ours, or those of another run if they were requested later; then ours are dropped. `None`: another run stages
+    /// tokens at this moment.
+    async fn stage_after_others(
+        &self,
+        current: &TokenVersion,
+        body: &Secret,
+        keys: &mut Vec<TokenKey>,
+    ) -> Result<Option<(TokenVersion, Outcome)>, Error> {
+        let mut ours = self.staged_version(&current.arn, current.key().staged(), body)?;
         for _ in 0..self.refresher.store.limits().versions {
-            let ours = self.staged_version(&current.arn, previous.staged(), body)?;
             match self.put(&ours.id, Label::Staged, body).await {
-                Ok(()) => return self.make_current(current, ours, &replaced, reason, Outcome::Refreshed).await,
+                Ok(()) => return Ok(Some((ours, Outcome::Refreshed))),
                 Err(StoreError::Exists) => {}
                 Err(error) => return Err(self.store_error(error)),
             }
-            let Some(others) = self.find(Selector::Id(&ours.id)).await? else {
-                // Another run has just put it, and it cannot be read yet.
-                return Ok(self.completed(Outcome::InProgress, current, reason));
-            };
+            // What exists may not be readable yet.
+            let Some(others) = self.find(Selector::Id(&ours.id)).await? else { return Ok(None) };
             let others = self.token_version(&others)?;
             if others.token.tokens == ours.token.tokens {
                 // Our own put: its answer was lost.
-                return self.make_current(current, ours, &replaced, reason, Outcome::Refreshed).await;
+                return Ok(Some((ours, Outcome::Refreshed)));
             }
             if others.token.tokens.refreshed_at >= ours.token.tokens.refreshed_at {
-                let newest = self.newest_staged(others).await?;
-                return self.make_current(current, newest, &replaced, reason, Outcome::Superseded).await;
+                return Ok(Some((self.newest_staged(others).await?, Outcome::Superseded)));
             }
-            previous = others.key();
-            replaced.keys.push(previous);
+            keys.push(others.key());
+            ours.id = others.key().staged();
         }
         // Other runs staged as many tokens as a secret has versions.
-        Ok(self.completed(Outcome::InProgress, current, reason))
-    }
-
-    async fn make_current(
-        &self,
-        current: &TokenVersion,
-        staged: TokenVersion,
-        replaced: &Replaced,
-        reason: Reason,
-        outcome: Outcome,
-    ) -> Result<Completed, Error> {
-        self.promote(current.clone(), staged, replaced, reason, outcome).await?.into_result()
+        Ok(None)
     }
 }

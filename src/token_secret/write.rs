@@ -25,11 +25,6 @@ impl TokenSecret {
         let mut set = |place: &Place, value: String| place.set(&mut document, layout.in_document_type(value));
         let place = |member: Member| layout.place_of(member);
         set(&place(Member::AccessToken), json_string(new.access_token.expose()));
-        // A refresh token that another grant brings is not used (RFC 6749 section 4.4.3: there should be none).
-        let new_refresh_token = new.refresh_token.as_ref().filter(|_| self.tokens.refresh_token().is_some());
-        if let Some(refresh_token) = new_refresh_token {
-            set(&place(Member::RefreshToken), json_string(refresh_token.expose()));
-        }
         for (place, value) in self.expiries_at(new.refreshed_at, new.expires_at) {
             set(&place, value);
         }
@@ -42,18 +37,23 @@ impl TokenSecret {
         }
         let refreshed_at = self.time_form.write_later(new.refreshed_at, self.tokens.refreshed_at);
         set(&place(Member::RefreshedAt), refreshed_at);
-        let rotated = new_refresh_token.is_some() && new_refresh_token != self.tokens.refresh_token();
-        match new.refresh_token_expires_at {
-            _ if self.tokens.refresh_token().is_none() => {}
-            RefreshTokenExpiry::At(time) => {
-                let form = self.refresh_token_expiry_form.unwrap_or(self.time_form);
-                set(&place(Member::RefreshTokenExpiresAt), form.write(time));
+        // A refresh token in the response to another grant is not stored (RFC 6749 section 4.4.3: there should be none).
+        if let Some(old) = self.tokens.refresh_token() {
+            let new_refresh_token = new.refresh_token.as_ref();
+            if let Some(refresh_token) = new_refresh_token {
+                set(&place(Member::RefreshToken), json_string(refresh_token.expose()));
             }
-            // The known expiry belongs to the old refresh token. It is kept only if that token is kept.
-            RefreshTokenExpiry::Unspecified if !rotated => {}
-            RefreshTokenExpiry::Unspecified | RefreshTokenExpiry::Never => {
-                if self.refresh_token_expires_at.is_some() {
-                    set(&place(Member::RefreshTokenExpiresAt), "null".to_owned());
+            match new.refresh_token_expires_at {
+                RefreshTokenExpiry::At(time) => {
+                    let form = self.refresh_token_expiry_form.unwrap_or(self.time_form);
+                    set(&place(Member::RefreshTokenExpiresAt), form.write(time));
+                }
+                // The known expiry belongs to the old refresh token. It is kept only if that token is kept.
+                RefreshTokenExpiry::Unspecified if new_refresh_token.is_none_or(|token| token == old) => {}
+                RefreshTokenExpiry::Unspecified | RefreshTokenExpiry::Never => {
+                    if self.refresh_token_expires_at.is_some() {
+                        set(&place(Member::RefreshTokenExpiresAt), "null".to_owned());
+                    }
                 }
             }
         }
