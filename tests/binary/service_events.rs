@@ -64,6 +64,12 @@ impl Bench {
         self.due_token_but(&json!({"expiresAt": hours_from_now(5), "refreshedAt": hours_from_now(-1)}))
     }
 
+    /// A function for a secret with an old token, and the pending version of a rotation that has begun.
+    async fn rotating(&self) -> (Process, VersionId) {
+        self.secret(NAME, self.old_token());
+        (self.process_with(&[NAMED]).await, self.start_rotation(NAME))
+    }
+
     fn pending(&self, name: &str) -> Option<VersionId> {
         self.sm.labels(name).remove("AWSPENDING")
     }
@@ -253,9 +259,7 @@ async fn a_rotation_refreshes_once_and_leaves_awspending_on_no_version() {
 #[tokio::test]
 async fn a_rotation_of_a_secret_with_the_same_name_in_another_account_or_region_is_not_for_this_one() {
     let bench = Bench::new().await;
-    bench.secret(NAME, bench.old_token());
-    let process = bench.process_with(&[NAMED]).await;
-    let pending = bench.start_rotation(NAME);
+    let (process, pending) = bench.rotating().await;
     for (from, to) in [("123456789012", "999999999999"), ("eu-west-1", "eu-west-2")] {
         for step in ["createSecret", "finishSecret"] {
             let event = bench.step(NAME, step, &pending).replace(from, to);
@@ -268,9 +272,7 @@ async fn a_rotation_of_a_secret_with_the_same_name_in_another_account_or_region_
 #[tokio::test]
 async fn a_rotation_returns_a_recorded_refusal_as_its_error() {
     let bench = Bench::responding(Response::fixed(400, JSON, r#"{"error": "invalid_grant"}"#)).await;
-    bench.secret(NAME, bench.old_token());
-    let process = bench.process_with(&[NAMED]).await;
-    let pending = bench.start_rotation(NAME);
+    let (process, pending) = bench.rotating().await;
     for _ in 0..2 {
         let (error_type, _) = process.error(&bench.step(NAME, "createSecret", &pending)).await;
         assert_eq!(error_type, "ReauthorizationRequired");
@@ -282,9 +284,8 @@ async fn a_rotation_returns_a_recorded_refusal_as_its_error() {
 #[tokio::test]
 async fn a_rotation_waits_for_the_back_off_of_a_provider_that_fails() {
     let bench = Bench::responding(Response::fixed(400, JSON, r#"{"error": "odd"}"#)).await;
-    bench.secret(NAME, bench.old_token());
-    let process = bench.process_with(&[NAMED]).await;
-    let step = bench.step(NAME, "createSecret", &bench.start_rotation(NAME));
+    let (process, pending) = bench.rotating().await;
+    let step = bench.step(NAME, "createSecret", &pending);
     for _ in 0..2 {
         assert_eq!(process.error(&step).await.0, "ProviderRejected");
     }
@@ -295,9 +296,7 @@ async fn a_rotation_waits_for_the_back_off_of_a_provider_that_fails() {
 #[tokio::test]
 async fn awspending_on_another_version_belongs_to_another_rotation() {
     let bench = Bench::new().await;
-    bench.secret(NAME, bench.old_token());
-    let process = bench.process_with(&[NAMED]).await;
-    let pending = bench.start_rotation(NAME);
+    let (process, pending) = bench.rotating().await;
     let earlier = VersionId::from("ffffffffffffffffffffffffffffffff");
     assert_eq!(process.report(&bench.step(NAME, "finishSecret", &earlier)).await, json!({"outcome": "finished"}));
     assert_eq!(bench.pending(NAME), Some(pending));
@@ -306,9 +305,7 @@ async fn awspending_on_another_version_belongs_to_another_rotation() {
 #[tokio::test]
 async fn awspending_that_cannot_be_removed_is_an_error() {
     let bench = Bench::new().await;
-    bench.secret(NAME, bench.old_token());
-    let process = bench.process_with(&[NAMED]).await;
-    let pending = bench.start_rotation(NAME);
+    let (process, pending) = bench.rotating().await;
     bench.sm.fault(Fault::on(MOVE, Effect::AccessDenied));
     let (error_type, message) = process.error(&bench.step(NAME, "finishSecret", &pending)).await;
     assert_eq!(error_type, "AccessDenied");

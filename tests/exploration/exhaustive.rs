@@ -112,8 +112,8 @@ fn the_later_of_two_responses_and_a_person_lose_nothing() {
     explore_two_runs_and_a_person(what, &[Behaviour::GraceReplaces]);
 }
 
-#[test]
-fn forced_runs_lose_nothing() {
+/// Two runs, one or both forced, or two steps of a rotation.
+fn with_pairs_of_modes(plans: Vec<Plan>) -> Vec<Plan> {
     let version = "00000000-0000-4000-8000-000000000001";
     let modes = [
         [forced(None), Mode::Scheduled],
@@ -121,6 +121,11 @@ fn forced_runs_lose_nothing() {
         [forced(Some(version)), forced(Some(version))],
         [Mode::Rotation, Mode::Rotation],
     ];
+    with_each(plans, &modes, |plan, modes| Plan { runs: modes.into_iter().zip(0..).collect(), ..plan })
+}
+
+#[test]
+fn forced_runs_lose_nothing() {
     explore_all(
         "two runs, one or both forced, or two steps of a rotation",
         &[(1, 0), (0, 1)],
@@ -130,7 +135,7 @@ fn forced_runs_lose_nothing() {
                 expires_in: TimeDelta::hours(1),
                 ..Plan::of_runs(2, behaviour)
             });
-            with_each(plans, &modes, |plan, modes| Plan { runs: modes.into_iter().zip(0..).collect(), ..plan })
+            with_pairs_of_modes(plans)
         },
     );
 }
@@ -527,17 +532,8 @@ fn two_runs_without_a_one_time_token_lose_nothing() {
 
 #[test]
 fn forced_runs_without_a_one_time_token_lose_nothing() {
-    let version = "00000000-0000-4000-8000-000000000001";
-    let modes = [
-        [forced(None), Mode::Scheduled],
-        [forced(None), forced(None)],
-        [forced(Some(version)), forced(Some(version))],
-        [Mode::Rotation, Mode::Rotation],
-    ];
     let what = "two runs without a one-time token, one or both forced, or two steps of a rotation";
-    explore_all(what, &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
-        with_each(vec![of_client(2)], &modes, |plan, modes| Plan { runs: modes.into_iter().zip(0..).collect(), ..plan })
-    });
+    explore_all(what, &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || with_pairs_of_modes(vec![of_client(2)]));
 }
 
 #[test]

@@ -12,7 +12,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use token_refresher::{
     oauth::response::{self, TokenResponse},
-    protocol::{Error, Mode, Options, options::ClaimMode, outcome::Completed},
+    protocol::{
+        Error, Mode, Options,
+        options::ClaimMode,
+        outcome::{Completed, Outcome},
+    },
     store::{Label, VersionId, versions::Versions},
     token_secret::{client_settings::ClientSettings, member_names::MemberNames},
 };
@@ -405,23 +409,17 @@ impl World {
         let process = tracked.process;
         let holds_tokens =
             self.provider.granted_requests.iter().any(|request| request.location == TokenLocation::InRun { run });
-        if !self.plan.behaviour.issues_refresh_tokens() {
-            // It may drop tokens: if it fails, or if another run's were asked for later.
-            let is_new = result
-                .as_ref()
-                .is_ok_and(|completed| completed.outcome == token_refresher::protocol::outcome::Outcome::Refreshed);
-            if holds_tokens && is_new {
-                return Err(BrokenPromise::new(format!("run {run} ended `refreshed`, but did not store its tokens")));
-            }
-            self.provider.move_tokens(TokenLocation::InRun { run }, TokenLocation::Lost);
-            return promises::check_run_end(self, run, result);
-        }
-        if holds_tokens && result.is_ok() {
+        // It may drop tokens that need no refresh token: if it fails, or if another run's were requested later.
+        let may_drop = !self.plan.behaviour.issues_refresh_tokens();
+        let must_be_stored =
+            result.as_ref().is_ok_and(|completed| !may_drop || completed.outcome == Outcome::Refreshed);
+        if holds_tokens && must_be_stored {
             return Err(BrokenPromise::new(format!(
                 "run {run} ended without an error, but did not store the tokens that it received"
             )));
         }
-        self.provider.move_tokens(TokenLocation::InRun { run }, TokenLocation::InMemory { process });
+        let location = if may_drop { TokenLocation::Lost } else { TokenLocation::InMemory { process } };
+        self.provider.move_tokens(TokenLocation::InRun { run }, location);
         promises::check_run_end(self, run, result)
     }
 

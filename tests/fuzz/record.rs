@@ -9,7 +9,7 @@ use token_refresher::{
         record::{Record, RecordRead},
     },
     secret::Secret,
-    token_secret::Tokens,
+    token_secret::{Tokens, client_settings::ClientSettings},
 };
 
 /// Stands for the key in the seeds.
@@ -17,9 +17,7 @@ const KEY: &str = "KEY-OF-THESE-TOKENS";
 
 pub fn target(input: &[u8]) {
     let tokens = Tokens { grant: Grant::RefreshToken("r".into()), access_token: None, refreshed_at: None };
-    let [ours, others] = ["ours", "others"].map(|arn| {
-        TokenKey::of(arn, &tokens, &token_refresher::token_secret::client_settings::ClientSettings::default())
-    });
+    let [ours, others] = ["ours", "others"].map(|arn| TokenKey::of(arn, &tokens, &ClientSettings::default()));
     let text = Secret::from(String::from_utf8_lossy(input).replace(KEY, &ours.to_string()));
     assert!(!matches!(Record::read(&text, &others), RecordRead::Record(_)), "a record of other tokens does not apply");
     let RecordRead::Record(record) = Record::read(&text, &ours) else { return };

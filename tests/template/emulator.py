@@ -119,7 +119,8 @@ class Provider:
 
 
 class Store:
-    """Secrets with versions and labels. Counts the calls. `error` may refuse a call: it gets the operation and returns None or an error's type."""
+    """Secrets with versions and labels. Counts the calls. `error` may refuse a call: it gets the operation and returns None or an error's
+    type."""
 
     def __init__(self, stack: ExitStack, secrets: dict[str, dict], error=lambda operation: None):
         self.lock, self.error, self.calls = threading.Lock(), error, 0
