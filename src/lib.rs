@@ -37,7 +37,7 @@
 //! | module | content |
 //! |---|---|
 //! | `secret`, `sanitize` | text that must not be printed; text from outside that may be |
-//! | `error`, `clock`, `region`, `http_client`, `crash` | what all parts share |
+//! | `error`, `clock`, `region`, `http_client`, `aws_request`, `crash` | what all parts share |
 //! | `token_secret` | the JSON of a token secret: read, and written back with new tokens |
 //! | `oauth` | the exchange: grant, client, request, response |
 //! | `store` | versions and labels: the trait, Secrets Manager, a local directory |
@@ -59,6 +59,8 @@ pub mod token_secret;
 
 pub use reader::Reader;
 
+#[cfg(any(feature = "refresher", feature = "invoke"))]
+mod aws_request;
 #[cfg(feature = "_https")]
 pub mod http_client;
 #[cfg(any(feature = "secrets-manager", feature = "invoke", feature = "extension"))]

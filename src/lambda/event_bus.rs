@@ -6,15 +6,10 @@
 use std::{
     fmt,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use aws_config::SdkConfig;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sigv4::{
-    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
-    sign::v4,
-};
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use serde::Deserialize;
@@ -23,8 +18,9 @@ use tracing::{info, warn};
 
 use super::notice::Notice;
 use crate::{
+    aws_request::{AwsService, ServiceError, endpoint_from_vars, regional_endpoint},
     clock::Clock,
-    error::{InvalidSetting, root_cause},
+    error::InvalidSetting,
     http_client::read_bounded,
     sanitize::sanitize_line,
 };
@@ -41,15 +37,12 @@ const PAUSE: Duration = Duration::from_millis(300);
 const TIME_TO_RESPOND: chrono::TimeDelta = chrono::TimeDelta::milliseconds(50);
 
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
-const MAX_DETAIL_CHARS: usize = 300;
 
 /// The default event bus of one Region.
 pub struct EventBus {
-    http: reqwest::Client,
+    service: AwsService,
     clock: Clock,
     url: String,
-    region: String,
-    credentials: SharedCredentialsProvider,
     /// Set when the permission is missing.
     is_off: AtomicBool,
 }
@@ -81,23 +74,15 @@ impl EventBus {
         let (Some(region), Some(credentials)) = (config.region(), config.credentials_provider()) else {
             return Ok(None);
         };
-        let address =
-            ["AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| Some((name, var(name)?)));
-        let url = match address {
-            Some((_, url)) if url.starts_with("https://") || url.starts_with("http://") => url,
-            Some((name, found)) => return Err(InvalidSetting::found(name, &found, "an https or http URL")),
+        let endpoint = match endpoint_from_vars("EVENTBRIDGE", var)? {
+            Some(endpoint) => endpoint,
             None if var("AWS_ENDPOINT_URL_SECRETS_MANAGER").is_some() => return Ok(None),
-            None => {
-                let china = if region.as_ref().starts_with("cn-") { ".cn" } else { "" };
-                format!("https://events.{region}.amazonaws.com{china}")
-            }
+            None => regional_endpoint("events", region.as_ref()),
         };
         Ok(Some(Self {
-            http,
+            service: AwsService { http, name: "events", region: region.to_string(), credentials },
             clock,
-            url: format!("{}/", url.trim_end_matches('/')),
-            region: region.to_string(),
-            credentials,
+            url: format!("{endpoint}/"),
             is_off: AtomicBool::new(false),
         }))
     }
@@ -147,39 +132,14 @@ impl EventBus {
     }
 
     async fn send(&self, notices: &[Notice]) -> Result<Vec<Refused>, Problem> {
-        let request = self.signed_request(entries(notices)).await.map_err(|what| Problem::Final(what.to_owned()))?;
-        let response = self.http.execute(request).await.map_err(|error| {
-            let error = error.without_url();
-            let cause = root_cause(&error).to_string();
-            Problem::MayPass(format!("cannot reach EventBridge: {}", sanitize_line(&cause, MAX_DETAIL_CHARS)))
-        })?;
+        const HEADERS: [(&str, &str); 2] =
+            [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", "AWSEvents.PutEvents")];
+        let request = self.service.signed_post(&self.url, &HEADERS, entries(notices)).await;
+        let request = request.map_err(|problem| Problem::Final(problem.to_owned()))?;
+        let response = self.service.send("EventBridge", request).await.map_err(Problem::MayPass)?;
         let status = response.status().as_u16();
         let body = read_bounded(response, MAX_RESPONSE_BYTES).await.map_err(Problem::Final)?;
         read_response(status, &body)
-    }
-
-    async fn signed_request(&self, body: String) -> Result<reqwest::Request, &'static str> {
-        const HEADERS: [(&str, &str); 2] =
-            [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", "AWSEvents.PutEvents")];
-        let credentials = self.credentials.provide_credentials().await.map_err(|_| "there are no credentials")?;
-        let identity = credentials.into();
-        let params = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name("events")
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|_| "the request cannot be signed")?
-            .into();
-        let signed = SignableRequest::new("POST", &self.url, HEADERS.into_iter(), SignableBody::Bytes(body.as_bytes()))
-            .and_then(|request| sign(request, &params));
-        let (instructions, _) = signed.map_err(|_| "the request cannot be signed")?.into_parts();
-        let request =
-            HEADERS.iter().fold(http::Request::post(&self.url), |request, (name, value)| request.header(*name, *value));
-        let mut request = request.body(body).map_err(|_| "the request cannot be made")?;
-        instructions.apply_to_request_http1x(&mut request);
-        reqwest::Request::try_from(request).map_err(|_| "the request cannot be made")
     }
 }
 
@@ -231,34 +191,26 @@ fn read_response(status: u16, body: &[u8]) -> Result<Vec<Refused>, Problem> {
     #[serde(default, rename_all = "PascalCase")]
     struct Body {
         entries: Vec<Entry>,
-        #[serde(rename = "__type")]
-        code: String,
-        #[serde(alias = "message")]
-        message: String,
     }
     #[derive(Default, Deserialize)]
     #[serde(default, rename_all = "PascalCase")]
     struct Entry {
         error_code: Option<String>,
     }
-    let parsed: Result<Body, _> = serde_json::from_slice(body);
-    if status == 200 && parsed.is_err() {
-        return Err(Problem::Final("EventBridge answered 200 and no JSON".to_owned()));
-    }
-    let body = parsed.unwrap_or_default();
     if status == 200 {
-        let refused = body.entries.into_iter().enumerate();
+        let Ok(Body { entries }) = serde_json::from_slice(body) else {
+            return Err(Problem::Final("EventBridge answered 200 and no JSON".to_owned()));
+        };
+        let refused = entries.into_iter().enumerate();
         let refused = refused.filter_map(|(index, entry)| Some((index, sanitize_line(&entry.error_code?, 64))));
         return Ok(refused.map(|(index, code)| Refused { index, code }).collect());
     }
-    let code = body.code.rsplit('#').next().unwrap_or_default();
-    if matches!(code, "AccessDeniedException" | "AccessDenied") {
+    let error = ServiceError::read(body);
+    if error.is_access_denied() {
         return Err(Problem::NotAllowed);
     }
-    let code = if code.is_empty() { "without a code" } else { code };
-    let message = sanitize_line(&body.message, MAX_DETAIL_CHARS);
-    let problem = format!("EventBridge answered {status}, {}: {message}", sanitize_line(code, 64));
-    let may_pass = status == 429 || (500..600).contains(&status) || code.contains("Throttl");
+    let problem = format!("EventBridge answered {status}, {}", error.text());
+    let may_pass = status == 429 || (500..600).contains(&status) || error.code().contains("Throttl");
     Err(if may_pass { Problem::MayPass(problem) } else { Problem::Final(problem) })
 }
 

@@ -166,7 +166,7 @@ async fn an_event_bus_that_fails_or_hangs_changes_nothing_but_the_log() {
             Response::fixed(200, JSON, r#"{"FailedEntryCount": 1, "Entries": [{"ErrorCode": "InternalFailure"}]}"#),
             "InternalFailure",
         ),
-        (Response::CloseBeforeProcessing, "cannot reach EventBridge"),
+        (Response::CloseBeforeProcessing, "EventBridge cannot be reached"),
         (Response::NeverResponds, "no answer in time"),
         (Response::Huge(1 << 20), "longer than"),
     ] {

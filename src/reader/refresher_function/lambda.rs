@@ -3,23 +3,17 @@
 //!
 //! Facts: "Invoke" in the Lambda API Reference.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
-use aws_credential_types::{
-    Credentials,
-    provider::{ProvideCredentials, SharedCredentialsProvider},
-};
-use aws_sigv4::{
-    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
-    sign::v4,
-};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use reqwest::{StatusCode, header::HeaderMap};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Invoke, RefresherFunction, Reply};
 use crate::{
-    error::{InvalidSetting, root_cause},
+    aws_request::{AwsService, MAX_DETAIL_CHARS, endpoint_from_vars, regional_endpoint},
+    error::InvalidSetting,
     http_client::{HttpClients, read_bounded},
     reader::error::NotRefreshed,
     region,
@@ -29,14 +23,9 @@ use crate::{
 /// Reports and errors of a refresher are shorter.
 const MAX_RESPONSE_BYTES: usize = 256 * 1024;
 
-/// How much of Lambda's text a message contains.
-const MAX_DETAIL_CHARS: usize = 300;
-
 pub(super) struct Lambda {
-    http: reqwest::Client,
+    service: AwsService,
     url: String,
-    region: String,
-    credentials: SharedCredentialsProvider,
 }
 
 impl RefresherFunction {
@@ -123,19 +112,11 @@ impl RefresherFunction {
         let arn_region = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).map(str::to_owned);
         let region = arn_region.or(region).unwrap_or_default();
         region::check(&region, "the function")?;
-        let endpoint =
-            ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| Some((name, var(name)?)));
-        let endpoint = match endpoint {
-            Some((_, url)) if url.starts_with("https://") || url.starts_with("http://") => url,
-            Some((name, found)) => return Err(InvalidSetting::found(name, &found, "an https or http URL")),
-            None => {
-                let china = if region.starts_with("cn-") { ".cn" } else { "" };
-                format!("https://lambda.{region}.amazonaws.com{china}")
-            }
-        };
+        let endpoint = endpoint_from_vars("LAMBDA", &var)?.unwrap_or_else(|| regional_endpoint("lambda", &region));
         let path = function.replace(':', "%3A").replace('$', "%24");
-        let url = format!("{}/2015-03-31/functions/{path}/invocations", endpoint.trim_end_matches('/'));
-        let lambda = Lambda { http: HttpClients::new(var)?.store, url, region, credentials };
+        let url = format!("{endpoint}/2015-03-31/functions/{path}/invocations");
+        let service = AwsService { http: HttpClients::new(var)?.store, name: "lambda", region, credentials };
+        let lambda = Lambda { service, url };
         Ok(Self { name: function, secret_id: None, invoke: Invoke::Lambda(Arc::new(lambda)) })
     }
 }
@@ -152,12 +133,9 @@ impl Lambda {
     /// Invokes the function and waits for its response.
     pub(super) async fn invoke(&self, payload: String) -> Result<Reply, NotRefreshed> {
         let unavailable = |detail: &str| NotRefreshed::Unavailable { detail: detail.to_owned() };
-        let request = self.signed_request(payload).await.map_err(&unavailable)?;
-        let response = self.http.execute(request).await.map_err(|error| {
-            let error = error.without_url();
-            let cause = root_cause(&error).to_string();
-            unavailable(&format!("Lambda cannot be reached: {}", sanitize_line(&cause, MAX_DETAIL_CHARS)))
-        })?;
+        let request = self.service.signed_post(&self.url, &[("content-type", "application/json")], payload).await;
+        let request = request.map_err(&unavailable)?;
+        let response = self.service.send("Lambda", request).await.map_err(|problem| unavailable(&problem))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read_bounded(response, MAX_RESPONSE_BYTES).await;
         match body {
@@ -166,31 +144,6 @@ impl Lambda {
             Err(_) if status.is_success() => Ok(Reply::Report(json!({"outcome": "unknown"}))),
             Err(problem) => Err(unavailable(&format!("Lambda answered {status}, but {problem}"))),
         }
-    }
-
-    async fn signed_request(&self, payload: String) -> Result<reqwest::Request, &'static str> {
-        let credentials = self.credentials.provide_credentials().await.map_err(|_| "there are no credentials")?;
-        let identity = credentials.into();
-        let params = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name("lambda")
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|_| "the request cannot be signed")?
-            .into();
-        let headers = [("content-type", "application/json")];
-        let signed =
-            SignableRequest::new("POST", &self.url, headers.into_iter(), SignableBody::Bytes(payload.as_bytes()))
-                .and_then(|request| sign(request, &params));
-        let (instructions, _) = signed.map_err(|_| "the request cannot be signed")?.into_parts();
-        let mut request = http::Request::post(&self.url)
-            .header("content-type", "application/json")
-            .body(payload)
-            .map_err(|_| "the request cannot be made")?;
-        instructions.apply_to_request_http1x(&mut request);
-        reqwest::Request::try_from(request).map_err(|_| "the request cannot be made")
     }
 }
 
