@@ -37,7 +37,7 @@
 //! | module | content |
 //! |---|---|
 //! | `secret`, `sanitize` | text that must not be printed; text from outside that may be |
-//! | `error`, `clock`, `region`, `http_client`, `aws_request`, `crash` | what all parts share |
+//! | `error`, `clock`, `region`, `http_client`, `aws_request`, `kms`, `crash` | what all parts share |
 //! | `token_secret` | the JSON of a token secret: read, and written back with new tokens |
 //! | `oauth` | the exchange: grant, client, request, response |
 //! | `store` | versions and labels: the trait, Secrets Manager, a local directory |
@@ -68,6 +68,8 @@ mod region;
 
 #[cfg(feature = "refresher")]
 pub mod crash;
+#[cfg(feature = "refresher")]
+pub mod kms;
 #[cfg(feature = "refresher")]
 pub mod lambda;
 #[cfg(feature = "refresher")]

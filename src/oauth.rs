@@ -1,10 +1,12 @@
 //! The exchange: a grant, a client, one POST to the token endpoint, and what its response means. Knows no store.
 
+pub mod assertion;
 mod body;
 pub mod client;
 pub mod exchanger;
 pub mod grant;
 mod issued;
+pub mod jwt;
 mod lifetime;
 mod refusal;
 pub mod request;

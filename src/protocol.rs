@@ -432,12 +432,13 @@ impl<S: SecretStore> Run<'_, S> {
             refusal: Box::new(refusal),
             history,
             grant_advice: due.grant.advice(),
-            encoding_matters: due.client.encoding_matters(),
+            client_advice: due.client.advice(),
         }
     }
 
     fn unavailable(&self, due: &Due<'_>, error: TransportError) -> Error {
         let (detail, maybe_spent) = match error {
+            TransportError::NotSigned(problem) => return Error::of_signing(self.secret_id, problem),
             TransportError::NotSent(what) | TransportError::Busy { what, .. } => (what, false),
             TransportError::MaybeSpent { what, .. } => (what, due.grant.is_single_use()),
         };

@@ -19,6 +19,7 @@ pub mod place;
 mod problem;
 mod publication;
 pub mod readable;
+pub mod signing;
 pub mod time_form;
 mod write;
 
@@ -26,10 +27,11 @@ pub use problem::SecretProblem;
 pub use publication::check_publication;
 
 use client_settings::ClientSettings;
-use document::{Document, letters};
+use document::{Document, is_nothing, letters};
 use layout::Layout;
 use member::Member;
 use member_names::MemberNames;
+use signing::{GoogleServiceAccount, JWT_BEARER};
 use time_form::TimeForm;
 
 /// The lifetime of an access token if neither the provider nor the secret names one.
@@ -135,6 +137,13 @@ fn read_grant(layout: &Layout) -> Result<Grant, SecretProblem> {
     match (refresh_token, grant_type) {
         (_, Some(grant_type)) if grant_type != REFRESH_TOKEN => Ok(Grant::Other(grant_type)),
         (Some(refresh_token), _) => Ok(Grant::RefreshToken(refresh_token)),
+        // A service account's key file, as it is downloaded. Many programs keep theirs in a secret: only claims show that it is ours.
+        (None, None) if GoogleServiceAccount::of(&layout.document).is_some() => {
+            match layout.get(Member::AssertionClaims) {
+                Some(claims) if !is_nothing(&claims) => Ok(Grant::Other(JWT_BEARER.to_owned())),
+                _ => Err(SecretProblem::KeyFileWithoutClaims),
+            }
+        }
         (None, grant_type) => Err(SecretProblem::NoRefreshToken {
             member: layout.place_of(Member::RefreshToken),
             is_named: layout.has_named_refresh_token,
@@ -254,7 +263,7 @@ mod tests {
             (
                 r#"{"refreshToken":"r","tokenEndpointAuthMethod":"hunter2"}"#,
                 "its member `tokenEndpointAuthMethod` is a string, where one of \"client_secret_post\", \
-                 \"client_secret_basic\", \"client_secret_basic_raw\", \"none\" is wanted",
+                 \"client_secret_basic\", \"client_secret_basic_raw\", \"none\", \"private_key_jwt\", \"bearer_jwt\" is wanted",
             ),
             (
                 r#"{"refreshToken":"r","extraHeaders":{"a":1}}"#,

@@ -7,6 +7,8 @@ mod support;
 mod documents;
 #[path = "peers/functions.rs"]
 mod functions;
+#[path = "peers/kms.rs"]
+mod kms;
 #[path = "peers/providers.rs"]
 mod providers;
 #[path = "peers/proxy.rs"]
@@ -23,9 +25,10 @@ mod webhooks;
 use functions::{CargoLambda, Failure, Lambda};
 use providers::Provider;
 use proxy::{Forwarding, Proxy};
+use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm};
 use secrets::Secrets;
 use serde_json::{Value, json};
-use support::runtime_api::Deadline;
+use support::{jwt, runtime_api::Deadline};
 use tokio::task::JoinSet;
 
 /// Enough time for a run. Its lease ends seven seconds after its start.
@@ -173,6 +176,76 @@ async fn a_client_gets_tokens_for_itself_from_both_providers() {
         assert_ne!(access_tokens[0], access_tokens[1]);
         assert_eq!(lambda.invoke("{}").await.expect("a report")["outcome"], "skipped");
         lambda.assert_no_secret_shown(&secrets.all_ever_held(name).await);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn assertions_of_every_algorithm_are_accepted_by_another_implementation() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    for (algorithm, key) in
+        [("RS256", jwt::RSA_PKCS1), ("PS256", jwt::RSA), ("ES256", jwt::P256_SEC1), ("EdDSA", jwt::ED25519_KEY)]
+    {
+        for grant in [
+            json!({"grantType": "client_credentials", "extraParameters": {"scope": "orders.read"}}),
+            // Two JWTs: the grant, and one that authenticates the client.
+            json!({"grantType": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertionClaims": {"sub": "alice"}}),
+        ] {
+            let name = format!("peers/{algorithm}/{}", grant.as_object().expect("an object").len());
+            let name = format!("{name}{}", text(&grant, "grantType").len());
+            secrets.create(&name, &provider.secret_of_signer(algorithm, key, &grant)).await;
+            let lambda = Lambda::start(&secrets.url, &[("SECRET_ID", &name)]).await;
+            // Twice: no JWT is accepted a second time.
+            for event in ["{}", r#"{"force": true}"#] {
+                assert_eq!(outcome(&lambda.invoke(event).await), "refreshed", "{algorithm} {grant}");
+            }
+            lambda.assert_no_secret_shown(&secrets.all_ever_held(&name).await);
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_wrong_key_is_refused_by_the_provider_and_recorded() {
+    let (secrets, provider) = (Secrets::connect(), Provider::oidc("basic"));
+    let name = "peers/wrong-key";
+    let grant = json!({"grantType": "client_credentials"});
+    let mut secret = provider.secret_of_signer("ES256", jwt::P256, &grant);
+    secret["clientId"] = "signer-RS256".into();
+    secrets.create(name, &secret).await;
+    let lambda = Lambda::start(&secrets.url, &[("SECRET_ID", name)]).await;
+    for part in ["refused the refresh", "recorded this refusal"] {
+        let failure = lambda.invoke("{}").await.expect_err("a refusal");
+        assert_eq!(failure.error_type, "ClientRejected");
+        assert!(failure.message.contains(part), "{}", failure.message);
+        assert!(failure.message.contains("check clientId, privateKey"), "{}", failure.message);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the real peers: run tests/run"]
+async fn a_key_of_moto_in_kms_signs_jwts_that_its_public_key_verifies() {
+    let secrets = Secrets::connect();
+    let kms = kms::Kms::of_moto();
+    // Not PS256: moto's salt is longer than the hash, unlike that of RFC 7518 section 3.5 and of AWS.
+    for (algorithm, spec, verification) in [
+        ("RS256", "RSA_2048", &RSA_PKCS1_2048_8192_SHA256 as &'static dyn VerificationAlgorithm),
+        ("ES256", "ECC_NIST_P256", &ECDSA_P256_SHA256_FIXED),
+    ] {
+        let tokens = r#"{"access_token": "unseen-access-for-kms", "expires_in": 3600}"#;
+        let provider = support::provider::Provider::responding(200, "application/json", tokens);
+        let key = kms.create_key(spec).await;
+        let name = format!("peers/kms/{algorithm}");
+        let secret = json!({
+            "grantType": "urn:ietf:params:oauth:grant-type:jwt-bearer", "tokenEndpoint": provider.url(), "clientId": "kms",
+            "signingKmsKeyId": key, "signingAlgorithm": algorithm,
+        });
+        secrets.create(&name, &secret).await;
+        let lambda = Lambda::start(&secrets.url, &[("SECRET_ID", &name), ("AWS_ENDPOINT_URL_KMS", &kms.url)]).await;
+        assert_eq!(outcome(&lambda.invoke("{}").await), "refreshed", "{algorithm}");
+        let request = provider.requests().pop().expect("a request");
+        let jwt = jwt::verify(request.field("assertion").expect("a JWT"), verification, &kms.public_key(&key).await);
+        assert_eq!((&jwt.header["alg"], &jwt.claims["iss"]), (&json!(algorithm), &json!("kms")));
     }
 }
 

@@ -117,7 +117,7 @@ fn client() -> ClientDigest {
         client_secret: Some("secret".into()),
         ..ClientSettings::default()
     };
-    ClientDigest::of(&Client::new(settings).unwrap())
+    ClientDigest::of(&Client::new(settings, &Grant::RefreshToken("r".into())).unwrap())
 }
 
 /// The parts of a token key, made of few letters, so that two of them are often similar.

@@ -317,7 +317,7 @@ fn client(provider: &Provider) -> Client {
         client_secret: Some(CLIENT_SECRET.into()),
         ..ClientSettings::default()
     };
-    Client::new(settings).unwrap()
+    Client::new(settings, &Grant::RefreshToken("r".into())).unwrap()
 }
 
 /// One exchange with a provider that sends a recorded response. Returns the provider's address and the result.
@@ -456,7 +456,7 @@ async fn a_refusal_is_reported_with_its_remedy_and_without_a_token() {
             endpoint,
             refusal: Box::new(refusal),
             history: History::First,
-            encoding_matters: false,
+            client_advice: Advice::new("check the client"),
             grant_advice: Advice::new("consent again"),
         };
         assert_eq!(error.error_type().as_str(), error_type, "{name}");
@@ -473,6 +473,7 @@ async fn an_unusable_response_is_reported_without_a_token() {
         let (description, spent) = match &error {
             TransportError::MaybeSpent { what, .. } => (what, true),
             TransportError::NotSent(what) | TransportError::Busy { what, .. } => (what, false),
+            TransportError::NotSigned(problem) => panic!("{problem:?}"),
         };
         assert_eq!((description.as_str(), spent), (shown, maybe_spent), "{name}");
         assert_shows_no_token(name, &format!("{error:?}"));

@@ -22,8 +22,10 @@ use token_refresher::{
     http_client::HttpClients,
     lambda::{event_bus::EventBus, handler::Handler, settings::Settings},
     oauth::{
+        assertion::{Key, SignedJwts, Signer},
         client::Client,
         exchanger::{Exchange, Exchanger},
+        jwt::PrivateKey,
         response::{self, IssuedTokens, TokenResponse},
     },
     protocol::{
@@ -38,7 +40,9 @@ use token_refresher::{
         Found, Label, Labels, Limits, Listed, Operation, Page, SecretStore, Selector, StoreError, Version, VersionId,
         secrets_manager::SecretsManager, versions::Versions,
     },
-    token_secret::{NewTokens, TokenSecret, document::Document, readable::ReadableToken},
+    token_secret::{
+        NewTokens, TokenSecret, client_settings::ClientSettings, document::Document, readable::ReadableToken,
+    },
 };
 
 /// What no `Debug` may show.
@@ -109,7 +113,12 @@ const NO_SECRET: &[&str] = &[
     "token_secret::RefreshTokenExpiry",
     "token_secret::client_settings::TokenEndpointAuthMethod",
     "token_secret::client_settings::TokenRequestFormat",
+    "token_secret::signing::SigningAlgorithm",
     "token_secret::member::Member",
+    // A Region, and what KMS answered.
+    "kms::Kms",
+    "kms::SigningError",
+    "oauth::assertion::Purpose",
     "token_secret::member::Style",
     "token_secret::member_names::MemberNames",
     "token_secret::place::Place",
@@ -265,7 +274,7 @@ async fn shown() -> BTreeMap<&'static str, String> {
     let mut all = Shown(BTreeMap::new());
     let text = token_text();
     let token = TokenSecret::parse(text.expose()).unwrap();
-    let client = Client::new(token.client.clone()).unwrap();
+    let client = Client::new(token.client.clone(), &token.tokens.grant).unwrap();
     let exchange = Exchange {
         client: client.clone(),
         grant: token.tokens.grant.clone(),
@@ -286,6 +295,19 @@ async fn shown() -> BTreeMap<&'static str, String> {
     all.add("oauth::response::UnreadableTokens", kept);
     all.add("oauth::response::TokenResponse", &[TokenResponse::Issued(issued()), unreadable]);
     all.add("oauth::client::Client", &client);
+    let key = include_str!("fixtures/keys/p256-pkcs8.pem").replace("PRIVATE KEY-----\n", "PRIVATE KEY-----\nunseen");
+    let signing = json!({"tokenEndpoint": "https://id.example/", "clientId": "unseen-id", "privateKey": key});
+    let settings = ClientSettings::read(&Document::parse(&signing.to_string()).unwrap()).unwrap();
+    all.add("token_secret::signing::SigningSettings", &settings.signing);
+    all.add("token_secret::signing::SigningKey", &settings.signing.key);
+    let pem = Secret::from(include_str!("fixtures/keys/p256-pkcs8.pem"));
+    let key = Key::Private(PrivateKey::read(pem, None).unwrap());
+    let signer = Signer { key, key_id: None, claims: Document::parse(r#"{"sub": "unseen"}"#).unwrap() };
+    all.add("oauth::jwt::PrivateKey", &signer);
+    all.add("oauth::assertion::Signer", &signer);
+    all.add("oauth::assertion::Key", &signer);
+    let jwts = SignedJwts { grant: Some("unseen-jwt".into()), client: Some("unseen-jwt".into()) };
+    all.add("oauth::assertion::SignedJwts", &jwts);
     all.add("token_secret::Grant", &token.tokens.grant);
     all.add("oauth::exchanger::Exchange", &exchange);
     all.add("store::Version", &version());

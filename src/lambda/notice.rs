@@ -121,7 +121,7 @@ mod tests {
             }),
             history,
             grant_advice: crate::error::Advice::new("consent again"),
-            encoding_matters: false,
+            client_advice: crate::error::Advice::new("check the client"),
         }
     }
 

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use crate::{
     error::InvalidSetting,
-    oauth::client,
+    oauth::{client, jwt::PrivateKey},
     protocol::options::{ClaimMode, Options},
     sanitize::sanitize_line,
     secret::Secret,
     sweep::targets::Targets,
     token_secret::{
         client_settings::{ClientSettings, TokenEndpointAuthMethod},
+        document::Document,
         member_names::MemberNames,
+        signing::{SigningAlgorithm, SigningKey, SigningSettings},
     },
 };
 
@@ -108,12 +110,42 @@ impl Settings {
                     client_secret: secret("CLIENT_SECRET"),
                     token_endpoint_auth_method,
                     client_credentials_secret_id: var("CLIENT_CREDENTIALS_SECRET_ID"),
+                    signing: signing_from_vars(var)?,
                     ..ClientSettings::default()
                 },
                 member_names,
             },
         })
     }
+}
+
+/// What signs JWTs for the secrets that name no key.
+fn signing_from_vars(var: impl Fn(&str) -> Option<String>) -> Result<SigningSettings, InvalidSetting> {
+    let algorithm = match var("SIGNING_ALGORITHM") {
+        None => None,
+        Some(found) => Some(
+            SigningAlgorithm::read(&found)
+                .ok_or_else(|| InvalidSetting::found("SIGNING_ALGORITHM", &found, SigningAlgorithm::ALLOWED))?,
+        ),
+    };
+    let key = match (var("PRIVATE_KEY").map(Secret::from), var("SIGNING_KMS_KEY_ID")) {
+        (Some(_), Some(_)) => {
+            return Err(InvalidSetting::new("PRIVATE_KEY and SIGNING_KMS_KEY_ID are both set; allowed is one of them"));
+        }
+        (Some(pem), None) => {
+            let key = PrivateKey::read(pem.clone(), algorithm);
+            key.map_err(|problem| InvalidSetting::new(format!("PRIVATE_KEY {problem}")))?;
+            Some(SigningKey::Private(pem))
+        }
+        (None, id) => id.map(SigningKey::Kms),
+    };
+    let assertion_claims = match var("ASSERTION_CLAIMS") {
+        None => Document::default(),
+        Some(found) => Document::parse(&found).map_err(|_| {
+            InvalidSetting::new("ASSERTION_CLAIMS is not a JSON object; allowed is an object of claims")
+        })?,
+    };
+    Ok(SigningSettings { key, key_id: var("KEY_ID"), algorithm, assertion_claims, problem: None })
 }
 
 #[cfg(test)]
@@ -166,7 +198,7 @@ mod tests {
                 "TOKEN_ENDPOINT_AUTH_METHOD",
                 "basic",
                 "TOKEN_ENDPOINT_AUTH_METHOD is \"basic\"; allowed is one of \"client_secret_post\", \
-                 \"client_secret_basic\", \"client_secret_basic_raw\", \"none\"",
+                 \"client_secret_basic\", \"client_secret_basic_raw\", \"none\", \"private_key_jwt\", \"bearer_jwt\"",
             ),
             ("METRICS_BY_SECRET", "yes", "METRICS_BY_SECRET is \"yes\"; allowed is \"true\" or \"false\""),
             (

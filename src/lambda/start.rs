@@ -2,7 +2,7 @@
 
 use super::{event_bus::EventBus, handler::Handler, log, log::Sink, settings::Settings};
 use crate::{
-    clock::Clock, http_client::HttpClients, oauth::exchanger::Exchanger, protocol::Error,
+    clock::Clock, http_client::HttpClients, kms::Kms, oauth::exchanger::Exchanger, protocol::Error,
     store::secrets_manager::SecretsManager,
 };
 
@@ -18,8 +18,10 @@ pub async fn handler(var: impl Fn(&str) -> Option<String>, sink: Sink) -> Result
     let config = SecretsManager::config_from_env(http.store.clone()).await;
     let store = SecretsManager::new(&config)?;
     let clock = Clock::system();
-    let event_bus = EventBus::new(&config, http.store, clock.clone(), &var)?;
-    let handler = Handler::new(store, Exchanger::over_http(http.provider, clock.clone()), clock, settings);
+    let event_bus = EventBus::new(&config, http.store.clone(), clock.clone(), &var)?;
+    let kms = Kms::new(&config, http.store, clock.clone(), &var)?;
+    let exchanger = Exchanger::over_http_with_kms(http.provider, kms, clock.clone());
+    let handler = Handler::new(store, exchanger, clock, settings);
     Ok(match event_bus {
         Some(event_bus) => handler.with_event_bus(event_bus),
         None => handler,

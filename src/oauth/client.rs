@@ -4,12 +4,18 @@ use std::{fmt, net::IpAddr, time::Duration};
 
 use reqwest::Url;
 
-use super::grant::Grant;
+use super::{
+    assertion::{Key, SignedJwts, Signer, purposes},
+    grant::Grant,
+    jwt::PrivateKey,
+};
 use crate::{
+    error::Advice,
     secret::Secret,
     token_secret::{
         DEFAULT_LIFETIME,
         client_settings::{ClientSettings, TokenEndpointAuthMethod, TokenRequestFormat},
+        signing::{SigningAlgorithm, SigningKey, SigningSettings},
     },
 };
 
@@ -24,6 +30,8 @@ pub struct Client {
     pub client_secret: Option<Secret>,
     /// How the client authenticates.
     pub auth_method: TokenEndpointAuthMethod,
+    /// What signs its JWTs, if its requests need any.
+    pub signer: Option<Signer>,
     /// The format of the request's body.
     pub request_format: TokenRequestFormat,
     /// Parameters to add to the body.
@@ -37,37 +45,38 @@ pub struct Client {
 }
 
 impl Client {
-    /// Checks the settings and makes a client of them.
+    /// Checks the settings and makes a client of them. `grant`: what it is to exchange.
     ///
     /// # Errors
     ///
     /// The problem, with the name of the missing or wrong member and without its value.
-    pub fn new(settings: ClientSettings) -> Result<Self, String> {
-        let auth_method = settings.token_endpoint_auth_method.unwrap_or_default();
-        let is_public = auth_method == TokenEndpointAuthMethod::None;
-        let may_be_empty = matches!(
-            auth_method,
-            TokenEndpointAuthMethod::ClientSecretBasic | TokenEndpointAuthMethod::ClientSecretBasicRaw
-        );
-        let is_empty = may_be_empty && settings.has_empty_client_secret;
-        let settings =
-            ClientSettings { client_secret: settings.client_secret.or(is_empty.then(|| "".into())), ..settings };
+    pub fn new(settings: ClientSettings, grant: &Grant) -> Result<Self, String> {
+        let auth_method = settings.token_endpoint_auth_method.unwrap_or_else(|| default_auth_method(&settings, grant));
+        let needs_secret = auth_method.needs_secret();
+        let is_signed = purposes(grant, auth_method).next().is_some();
+        let is_empty = auth_method.is_basic() && settings.has_empty_client_secret;
+        let client_secret = settings.client_secret.or(is_empty.then(|| "".into())).filter(|_| needs_secret);
+        let lacks_secret = needs_secret && client_secret.is_none();
+        let lacks_key = is_signed && settings.signing.key.is_none() && settings.signing.problem.is_none();
         let (token_endpoint, client_id) = match (settings.token_endpoint, settings.client_id) {
-            (Some(token_endpoint), Some(client_id)) if is_public || settings.client_secret.is_some() => {
-                (token_endpoint, client_id)
-            }
+            (Some(token_endpoint), Some(client_id)) if !lacks_secret && !lacks_key => (token_endpoint, client_id),
             (token_endpoint, client_id) => {
                 return Err(missing(&[
                     ("tokenEndpoint", "TOKEN_ENDPOINT", token_endpoint.is_none()),
                     ("clientId", "CLIENT_ID", client_id.is_none()),
-                    ("clientSecret", "CLIENT_SECRET", !is_public && settings.client_secret.is_none()),
+                    ("clientSecret", "CLIENT_SECRET", lacks_secret),
+                    ("privateKey", "PRIVATE_KEY", lacks_key),
                 ]));
             }
         };
         let token_endpoint =
             endpoint(token_endpoint.expose()).map_err(|problem| format!("its `tokenEndpoint` {problem}"))?;
-        let is_sent = |member: &&&str| **member != "clientSecret" || auth_method != TokenEndpointAuthMethod::None;
-        if let Some(member) = settings.bound_to_other_endpoint.iter().find(is_sent) {
+        let is_used = |member: &&&str| match **member {
+            "clientSecret" => needs_secret,
+            "privateKey" | "signingKmsKeyId" => is_signed,
+            _ => true,
+        };
+        if let Some(member) = settings.bound_to_other_endpoint.iter().find(is_used) {
             return Err(format!(
                 "its `tokenEndpoint` is not the endpoint that its `{member}` belongs to, the one in its \
                  `clientCredentialsSecretId`; take its `tokenEndpoint` out, make the two the same, or give it a `{member}` of \
@@ -77,8 +86,9 @@ impl Client {
         let client = Self {
             token_endpoint,
             client_id,
-            client_secret: settings.client_secret.filter(|_| !is_public),
+            client_secret,
             auth_method,
+            signer: if is_signed { Some(signer(settings.signing)?) } else { None },
             request_format: settings.token_request_format.unwrap_or_default(),
             extra_parameters: settings.extra_parameters.unwrap_or_default(),
             extra_headers: settings.extra_headers.unwrap_or_default(),
@@ -86,7 +96,7 @@ impl Client {
             lifetime: settings.lifetime,
         };
         // A client whose request cannot be built is an error here, before a run claims anything.
-        client.request(&Grant::RefreshToken("refresh token".into()))?;
+        client.request(grant, &SignedJwts::default())?;
         Ok(client)
     }
 
@@ -98,16 +108,33 @@ impl Client {
         url.to_string()
     }
 
+    /// What to do when the provider rejects the client.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        Advice::new(match &self.signer {
+            Some(Signer { key: Key::Private(_), .. }) => {
+                "check clientId, privateKey, keyId, signingAlgorithm and assertionClaims against the provider's console, and that the \
+                 public key is registered there"
+            }
+            Some(Signer { key: Key::Kms { .. }, .. }) => {
+                "check clientId, signingKmsKeyId, keyId, signingAlgorithm and assertionClaims against the provider's console, and that \
+                 the public key is registered there"
+            }
+            None if self.encoding_matters() => {
+                "check clientId, clientSecret and tokenEndpointAuthMethod against the provider's console; its id or secret has \
+                 characters that client_secret_basic encodes and client_secret_basic_raw does not: try the other, or \
+                 client_secret_post"
+            }
+            None => "check clientId, clientSecret and tokenEndpointAuthMethod against the provider's console",
+        })
+    }
+
     /// Whether providers that read a Basic header differently see different credentials: some compare them before the encoding that
     /// RFC 6749 section 2.3.1 demands, and some after it.
-    #[must_use]
-    pub fn encoding_matters(&self) -> bool {
+    fn encoding_matters(&self) -> bool {
         let is_encoded = |text: &Secret| form_urlencoded::byte_serialize(text.expose().as_bytes()).ne([text.expose()]);
-        let is_basic = matches!(
-            self.auth_method,
-            TokenEndpointAuthMethod::ClientSecretBasic | TokenEndpointAuthMethod::ClientSecretBasicRaw
-        );
-        is_basic && (is_encoded(&self.client_id) || self.client_secret.as_ref().is_some_and(is_encoded))
+        self.auth_method.is_basic()
+            && (is_encoded(&self.client_id) || self.client_secret.as_ref().is_some_and(is_encoded))
     }
 
     /// The values that this client sends and that no message may contain.
@@ -117,19 +144,47 @@ impl Client {
     }
 }
 
+/// How a client authenticates if no setting says it. An assertion that is the grant names the client: then authentication is optional
+/// (RFC 7521 section 4.1).
+fn default_auth_method(settings: &ClientSettings, grant: &Grant) -> TokenEndpointAuthMethod {
+    if grant.is_jwt_bearer() && settings.client_secret.is_none() {
+        return TokenEndpointAuthMethod::None;
+    }
+    TokenEndpointAuthMethod::default()
+}
+
+/// Reads the key.
+fn signer(settings: SigningSettings) -> Result<Signer, String> {
+    if let Some(problem) = settings.problem {
+        return Err(problem.to_string());
+    }
+    let key = match settings.key {
+        Some(SigningKey::Private(pem)) => {
+            let key = PrivateKey::read(pem, settings.algorithm);
+            Key::Private(key.map_err(|problem| format!("its `privateKey` {problem}"))?)
+        }
+        // The key's kind is known to KMS only.
+        Some(SigningKey::Kms(id)) => Key::Kms { id, algorithm: settings.algorithm.unwrap_or(SigningAlgorithm::Rs256) },
+        None => return Err(missing(&[("privateKey", "PRIVATE_KEY", true)])),
+    };
+    Ok(Signer { key, key_id: settings.key_id, claims: settings.assertion_claims })
+}
+
 /// What is missing of a client: each member, its setting, and whether it is missing.
 fn missing(members: &[(&str, &str, bool)]) -> String {
     let missing = members.iter().filter(|(_, _, is_missing)| *is_missing);
     let names: Vec<_> = missing.clone().map(|(member, _, _)| format!("`{member}`")).collect();
     let settings: Vec<_> = missing.map(|(_, setting, _)| *setting).collect();
     let are = if names.len() == 1 { "is" } else { "are" };
-    let public = if settings.contains(&"CLIENT_SECRET") {
+    let hint = if settings.contains(&"CLIENT_SECRET") {
         "; a public client, which has no secret, needs `tokenEndpointAuthMethod` \"none\""
+    } else if settings.contains(&"PRIVATE_KEY") {
+        "; a key in AWS KMS is named by `signingKmsKeyId`"
     } else {
         ""
     };
     format!(
-        "{} {are} neither in it, nor in its `clientCredentialsSecretId`, nor set as {}{public}",
+        "{} {are} neither in it, nor in its `clientCredentialsSecretId`, nor set as {}{hint}",
         names.join(" and "),
         settings.join(" and ")
     )
@@ -141,19 +196,20 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Checks settings that may be incomplete.
+/// Checks settings that may be incomplete. `grant`: what a client with them is to exchange.
 ///
 /// # Errors
 ///
 /// The problem, with the name of the wrong member and without its value.
-pub fn check(settings: &ClientSettings) -> Result<(), String> {
+pub fn check(settings: &ClientSettings, grant: &Grant) -> Result<(), String> {
     let rest = ClientSettings {
         token_endpoint: Some("https://localhost/".into()),
         client_id: Some("id".into()),
         client_secret: Some("secret".into()),
+        signing: SigningSettings { key: Some(SigningKey::Kms("key".to_owned())), ..SigningSettings::default() },
         ..ClientSettings::default()
     };
-    Client::new(settings.clone().or(rest)).map(drop)
+    Client::new(settings.clone().or(rest), grant).map(drop)
 }
 
 /// Reads and checks a token endpoint.
@@ -301,7 +357,7 @@ pub(super) mod tests {
 
     #[test]
     fn messages_and_debug_contain_the_endpoint_without_its_query() {
-        let client = Client::new(settings()).unwrap();
+        let client = Client::new(settings(), &Grant::RefreshToken("r".into())).unwrap();
         assert_eq!(client.endpoint_without_query(), "https://id.example/token");
         assert_eq!(format!("{client:?}"), "Client(https://id.example/token)");
     }

@@ -10,22 +10,27 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt;
 use reqwest::{
     Url,
     header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
 };
 
 use super::{
+    assertion::{Key, SignedJwts, purposes},
     body,
     client::Client,
     grant::Grant,
+    jwt,
     response::{self, ErrorResponse, TokenResponse, TransportError},
 };
 use crate::{
     clock::Clock,
     http_client::read_bounded,
+    kms::{Kms, SigningError},
     sanitize::{redact, sanitize_line},
     secret::Secret,
+    token_secret::signing::SigningAlgorithm,
 };
 
 /// How much of a transport error's cause is printed.
@@ -84,13 +89,17 @@ impl Exchanger {
     /// Exchanges over HTTP.
     #[must_use]
     pub fn over_http(http: reqwest::Client, clock: Clock) -> Self {
-        let pauses = Pauses::default();
-        let exchanger = Self::from_fn({
-            let pauses = pauses.clone();
-            move |exchange| {
-                let (http, clock, pauses) = (http.clone(), clock.clone(), pauses.clone());
-                async move { exchange_over_http(&http, &clock, &pauses, &exchange).await }
-            }
+        Self::over_http_with_kms(http, None, clock)
+    }
+
+    /// The same. `kms` signs for clients whose key is there.
+    #[must_use]
+    pub fn over_http_with_kms(http: reqwest::Client, kms: Option<Kms>, clock: Clock) -> Self {
+        let over_http = Arc::new(OverHttp { http, kms, clock, pauses: Pauses::default() });
+        let pauses = over_http.pauses.clone();
+        let exchanger = Self::from_fn(move |exchange| {
+            let over_http = over_http.clone();
+            async move { over_http.exchange(&exchange).await }
         });
         Self { pauses, ..exchanger }
     }
@@ -125,34 +134,84 @@ impl fmt::Debug for Exchanger {
     }
 }
 
-/// Sends the request, and again while there is time, if that is safe.
-async fn exchange_over_http(
-    http: &reqwest::Client,
-    clock: &Clock,
-    pauses: &Pauses,
-    exchange: &Exchange,
-) -> TokenResponse {
-    let mut tries = 1;
-    loop {
-        let response = send(http, clock, exchange).await;
-        let TokenResponse::Failed(error) = &response else { return response };
-        match error {
-            TransportError::Busy { status: 429, retry_after, .. } => {
-                pauses.add(&exchange.client, *retry_after, clock.now());
+/// What an exchange over HTTP needs.
+struct OverHttp {
+    http: reqwest::Client,
+    kms: Option<Kms>,
+    clock: Clock,
+    pauses: Pauses,
+}
+
+impl OverHttp {
+    /// Sends the request, and again while there is time, if that is safe.
+    async fn exchange(&self, exchange: &Exchange) -> TokenResponse {
+        let clock = &self.clock;
+        let mut tries = 1;
+        loop {
+            let response = self.sign_and_send(exchange).await;
+            let TokenResponse::Failed(error) = &response else { return response };
+            match error {
+                TransportError::Busy { status: 429, retry_after, .. } => {
+                    self.pauses.add(&exchange.client, *retry_after, clock.now());
+                }
+                // It hung until the deadline: the next request would, too.
+                TransportError::MaybeSpent { responded: false, .. } if clock.now() >= exchange.deadline => {
+                    self.pauses.add(&exchange.client, None, clock.now());
+                }
+                _ => {}
             }
-            // It hung until the deadline: the next request would, too.
-            TransportError::MaybeSpent { responded: false, .. } if clock.now() >= exchange.deadline => {
-                pauses.add(&exchange.client, None, clock.now());
+            let Some(wait) = wait_before_retry(error, &exchange.grant, tries) else { return response };
+            let enough_time = TimeDelta::from_std(wait).is_ok_and(|wait| clock.now() + wait < exchange.deadline);
+            if tries == MAX_TRIES || !enough_time {
+                return response;
             }
-            _ => {}
+            tries += 1;
+            clock.sleep(wait).await;
         }
-        let Some(wait) = wait_before_retry(error, &exchange.grant, tries) else { return response };
-        let enough_time = TimeDelta::from_std(wait).is_ok_and(|wait| clock.now() + wait < exchange.deadline);
-        if tries == MAX_TRIES || !enough_time {
-            return response;
+    }
+
+    /// Each try has JWTs of its own: a provider may accept each only once.
+    async fn sign_and_send(&self, exchange: &Exchange) -> TokenResponse {
+        let jwts = match self.sign(exchange).await {
+            Ok(jwts) => jwts,
+            Err(problem) => return TokenResponse::Failed(TransportError::NotSigned(problem)),
+        };
+        send(&self.http, &self.clock, exchange, &jwts).await
+    }
+
+    async fn sign(&self, exchange: &Exchange) -> Result<SignedJwts, SigningError> {
+        let Exchange { client, grant, .. } = exchange;
+        let mut jwts = SignedJwts::default();
+        let Some(signer) = &client.signer else { return Ok(jwts) };
+        for purpose in purposes(grant, client.auth_method) {
+            let no_random_numbers = || SigningError::Unavailable { detail: "there are no random numbers".to_owned() };
+            let input = signer.input(purpose, client, grant, self.clock.now()).ok_or_else(no_random_numbers)?;
+            let signature = match &signer.key {
+                Key::Private(key) => key.sign(&input).ok_or_else(no_random_numbers)?,
+                Key::Kms { id, algorithm } => self.sign_with_kms(id, *algorithm, &input, exchange.deadline).await?,
+            };
+            jwts.set(purpose, jwt::token(&input, &signature));
         }
-        tries += 1;
-        clock.sleep(wait).await;
+        Ok(jwts)
+    }
+
+    async fn sign_with_kms(
+        &self,
+        id: &str,
+        algorithm: SigningAlgorithm,
+        input: &str,
+        deadline: DateTime<Utc>,
+    ) -> Result<Vec<u8>, SigningError> {
+        let unavailable = |detail: &str| SigningError::Unavailable { detail: detail.to_owned() };
+        let kms =
+            self.kms.as_ref().ok_or_else(|| unavailable("no address of KMS is known; set AWS_ENDPOINT_URL_KMS"))?;
+        let signed = self.clock.before(deadline, kms.sign(id, algorithm, input).boxed()).await;
+        let signature = signed.unwrap_or_else(|| Err(unavailable("KMS did not answer in time")))?;
+        if algorithm != SigningAlgorithm::Es256 {
+            return Ok(signature);
+        }
+        // KMS answers in DER.
+        jwt::raw_ecdsa(&signature).ok_or_else(|| unavailable("KMS answered with no signature of P-256"))
     }
 }
 
@@ -164,12 +223,15 @@ fn wait_before_retry(error: &TransportError, grant: &Grant, tries: u32) -> Optio
     match error {
         TransportError::Busy { retry_after, .. } => *retry_after,
         TransportError::MaybeSpent { .. } if grant.is_single_use() => None,
-        TransportError::NotSent(_) | TransportError::MaybeSpent { .. } => Some(Duration::from_millis(250) * tries),
+        TransportError::NotSigned(SigningError::AccessDenied { .. } | SigningError::Rejected { .. }) => None,
+        TransportError::NotSent(_)
+        | TransportError::NotSigned(SigningError::Unavailable { .. })
+        | TransportError::MaybeSpent { .. } => Some(Duration::from_millis(250) * tries),
     }
 }
 
-async fn send(http: &reqwest::Client, clock: &Clock, exchange: &Exchange) -> TokenResponse {
-    let request = match exchange.client.request(&exchange.grant) {
+async fn send(http: &reqwest::Client, clock: &Clock, exchange: &Exchange, jwts: &SignedJwts) -> TokenResponse {
+    let request = match exchange.client.request(&exchange.grant, jwts) {
         Ok(request) => request,
         Err(problem) => return TokenResponse::Failed(TransportError::NotSent(problem)),
     };
@@ -195,6 +257,7 @@ async fn send(http: &reqwest::Client, clock: &Clock, exchange: &Exchange) -> Tok
                 .secrets()
                 .chain(exchange.access_token.as_ref())
                 .chain(exchange.client.secrets())
+                .chain(jwts.iter())
                 .collect();
             let response = response::read(status, retry_after.as_deref(), &body, clock.now(), &secrets);
             match (response, location) {

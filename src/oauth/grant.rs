@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 pub use crate::token_secret::Grant;
-use crate::{error::Advice, secret::Secret};
+use crate::{error::Advice, secret::Secret, token_secret::signing::JWT_BEARER};
 
 impl Grant {
     /// Its parameters in the form.
@@ -25,6 +25,12 @@ impl Grant {
             // No refresh token begins with a line break.
             Self::Other(name) => format!("\n{name}").into(),
         }
+    }
+
+    /// Whether it is a signed assertion (RFC 7523 section 2.1).
+    #[must_use]
+    pub fn is_jwt_bearer(&self) -> bool {
+        matches!(self, Self::Other(name) if name == JWT_BEARER)
     }
 
     /// Whether the provider may accept it only once. Then a run claims it before it exchanges it, and a request that may have
@@ -51,6 +57,10 @@ impl Grant {
     pub fn advice(&self) -> Advice {
         match self {
             Self::RefreshToken(_) => Advice::new("a person must consent again and put the new tokens into the secret"),
+            Self::Other(name) if name == JWT_BEARER => Advice::new(
+                "check clientId, privateKey, keyId and assertionClaims against the provider's console, and whether the client \
+                 may act for this user there",
+            ),
             Self::Other(_) => {
                 Advice::new("correct the client's settings in the secret, or its permissions at the provider")
             }

@@ -8,7 +8,11 @@ use reqwest::{
 };
 use zeroize::Zeroizing;
 
-use super::{client::Client, grant::Grant};
+use super::{
+    assertion::{Purpose, SignedJwts},
+    client::Client,
+    grant::Grant,
+};
 use crate::{
     sanitize::sanitize_line,
     secret::Secret,
@@ -18,18 +22,24 @@ use crate::{
     },
 };
 
+/// `client_assertion_type` of a JWT (RFC 7523 section 2.2).
+const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
 /// Headers that extra headers must not replace.
 const RESERVED_HEADERS: [&str; 6] =
     ["content-type", "content-length", "transfer-encoding", "connection", "host", "expect"];
 
 impl Client {
-    /// The request that exchanges a grant.
+    /// The request that exchanges a grant. `jwts`: those that grant and client need.
     ///
     /// # Errors
     ///
     /// The problem, with the name of the extra parameter or header that cannot be sent.
-    pub fn request(&self, grant: &Grant) -> Result<Request, String> {
+    pub fn request(&self, grant: &Grant, jwts: &SignedJwts) -> Result<Request, String> {
         let mut form = grant.form();
+        if grant.is_jwt_bearer() {
+            form.push(("assertion", jwts.get(Purpose::Grant)));
+        }
         let mut request = Request::new(Method::POST, self.token_endpoint.clone());
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -57,22 +67,37 @@ impl Client {
                 HeaderValue::try_from(value.expose()).map_err(|_| wrong("has a character that no header may have"))?;
             headers.insert(name, sensitive(value));
         }
-        match (self.auth_method, &self.client_secret) {
-            (
-                method @ (TokenEndpointAuthMethod::ClientSecretBasic | TokenEndpointAuthMethod::ClientSecretBasicRaw),
-                Some(secret),
-            ) => {
-                if headers.contains_key(AUTHORIZATION) {
-                    return Err(
-                        "its `extraHeaders.authorization` conflicts with client_secret_basic; take one out".to_owned()
-                    );
-                }
-                headers.insert(AUTHORIZATION, basic(&self.client_id, secret, method));
+        let method = self.auth_method;
+        let secret = self.client_secret.as_ref();
+        let client_id = ("client_id", self.client_id.expose());
+        let authorization = match method {
+            TokenEndpointAuthMethod::ClientSecretBasic | TokenEndpointAuthMethod::ClientSecretBasicRaw => {
+                secret.map(|secret| basic(&self.client_id, secret, method))
             }
-            (TokenEndpointAuthMethod::ClientSecretPost, Some(secret)) => {
-                form.extend([("client_id", self.client_id.expose()), ("client_secret", secret.expose())]);
+            TokenEndpointAuthMethod::ClientSecretPost => {
+                form.push(client_id);
+                form.extend(secret.map(|secret| ("client_secret", secret.expose())));
+                None
             }
-            _ => form.push(("client_id", self.client_id.expose())),
+            TokenEndpointAuthMethod::PrivateKeyJwt => {
+                let jwt = jwts.get(Purpose::Client);
+                form.extend([client_id, ("client_assertion_type", CLIENT_ASSERTION_TYPE), ("client_assertion", jwt)]);
+                None
+            }
+            TokenEndpointAuthMethod::BearerJwt => Some(bearer(jwts.get(Purpose::Client))),
+            // The assertion names the client. A parameter `client_id` is for clients that authenticate (RFC 7521 section 4.1).
+            TokenEndpointAuthMethod::None if grant.is_jwt_bearer() => None,
+            TokenEndpointAuthMethod::None => {
+                form.push(client_id);
+                None
+            }
+        };
+        if let Some(authorization) = authorization {
+            if headers.contains_key(AUTHORIZATION) {
+                let method = method.name();
+                return Err(format!("its `extraHeaders.authorization` conflicts with {method}; take one out"));
+            }
+            headers.insert(AUTHORIZATION, authorization);
         }
         for (name, value) in &self.extra_parameters {
             // RFC 6749 section 3.2: parameters must not be included more than once.
@@ -90,10 +115,11 @@ impl Client {
         *request.body_mut() = Some(match self.request_format {
             TokenRequestFormat::Form => Serializer::new(body).extend_pairs(form).finish().into(),
             TokenRequestFormat::Json => {
-                for (name, value) in form {
-                    body.push(if body.is_empty() { '{' } else { ',' });
+                body.push('{');
+                for (index, (name, value)) in form.into_iter().enumerate() {
+                    let comma = if index > 0 { "," } else { "" };
                     let (name, value) = (json_string(name), Zeroizing::new(json_string(value)));
-                    body.extend([name.as_str(), ":", value.as_str()]);
+                    body.extend([comma, name.as_str(), ":", value.as_str()]);
                 }
                 body.push('}');
                 body.into()
@@ -119,6 +145,13 @@ fn basic(client_id: &Secret, client_secret: &Secret, method: TokenEndpointAuthMe
     sensitive(HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("")))
 }
 
+/// `bearer_jwt`: the JWT itself (RFC 6750 section 2.1).
+fn bearer(jwt: &str) -> HeaderValue {
+    let value = Zeroizing::new(format!("Bearer {jwt}"));
+    // Never fails: a header may contain all characters of a JWT.
+    sensitive(HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("")))
+}
+
 fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
@@ -127,7 +160,22 @@ fn sensitive(mut value: HeaderValue) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{oauth::client::tests::settings, token_secret::client_settings::ClientSettings};
+    use crate::{
+        oauth::client::tests::settings,
+        token_secret::{
+            SecretProblem,
+            client_settings::ClientSettings,
+            signing::{JWT_BEARER, SigningKey, SigningSettings},
+        },
+    };
+
+    fn grant() -> Grant {
+        Grant::RefreshToken("r/1".into())
+    }
+
+    fn client(settings: ClientSettings) -> Result<Client, String> {
+        Client::new(settings, &grant())
+    }
 
     fn body(request: &Request) -> &str {
         std::str::from_utf8(request.body().unwrap().as_bytes().unwrap()).unwrap()
@@ -145,11 +193,11 @@ mod tests {
             (Some("client_secret_basic_raw"), Some("Basic bXkgaWQ6czNjcit0Lz0mICU6eA=="), String::new()),
             (Some("none"), None, "&client_id=my+id".to_owned()),
         ] {
-            let client = Client::new(ClientSettings {
+            let made = client(ClientSettings {
                 token_endpoint_auth_method: method.and_then(TokenEndpointAuthMethod::read),
                 ..settings()
             });
-            let request = client.unwrap().request(&Grant::RefreshToken("r/1".into())).unwrap();
+            let request = made.unwrap().request(&grant(), &SignedJwts::default()).unwrap();
             let header = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap());
             assert_eq!(header, authorization, "{method:?}");
             assert_eq!(body(&request), format!("grant_type=refresh_token&refresh_token=r%2F1{form}"), "{method:?}");
@@ -158,16 +206,16 @@ mod tests {
 
     #[test]
     fn extra_parameters_and_headers_are_added() {
-        let client = Client::new(ClientSettings {
+        let made = client(ClientSettings {
             extra_parameters: Some(vec![("audience".into(), "https://api".into())]),
             extra_headers: Some(vec![("X-Api-Key".into(), "k".into()), ("accept".into(), "*/*".into())]),
             token_endpoint_auth_method: Some(TokenEndpointAuthMethod::None),
             ..settings()
         });
-        let request = client.unwrap().request(&Grant::RefreshToken("r".into())).unwrap();
+        let request = made.unwrap().request(&grant(), &SignedJwts::default()).unwrap();
         assert_eq!(
             body(&request),
-            "grant_type=refresh_token&refresh_token=r&client_id=my+id&audience=https%3A%2F%2Fapi"
+            "grant_type=refresh_token&refresh_token=r%2F1&client_id=my+id&audience=https%3A%2F%2Fapi"
         );
         assert_eq!(request.headers()["x-api-key"], "k");
         assert_eq!(request.headers()[ACCEPT], "*/*");
@@ -181,12 +229,12 @@ mod tests {
 
     #[test]
     fn a_request_in_json_has_the_same_parameters() {
-        let client = Client::new(ClientSettings {
+        let made = client(ClientSettings {
             token_request_format: Some(TokenRequestFormat::Json),
             extra_parameters: Some(vec![("audience".into(), "https://\"api\"".into())]),
             ..settings()
         });
-        let request = client.unwrap().request(&Grant::RefreshToken("r/1".into())).unwrap();
+        let request = made.unwrap().request(&grant(), &SignedJwts::default()).unwrap();
         assert_eq!(request.headers()[CONTENT_TYPE], "application/json");
         assert_eq!(
             body(&request),
@@ -195,9 +243,57 @@ mod tests {
     }
 
     #[test]
+    fn a_signed_jwt_is_the_grant_or_authenticates_the_client() {
+        const ASSERTION: &str = "client_id=my+id&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=c.c";
+        let jwt_bearer = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=g.g";
+        let jwts = SignedJwts { grant: Some("g.g".into()), client: Some("c.c".into()) };
+        for (grant_type, method, secret, authorization, form) in [
+            (JWT_BEARER, None, None, None, jwt_bearer.to_owned()),
+            (JWT_BEARER, Some("none"), Some("s"), None, jwt_bearer.to_owned()),
+            (JWT_BEARER, None, Some("s"), None, format!("{jwt_bearer}&client_id=my+id&client_secret=s")),
+            (JWT_BEARER, Some("private_key_jwt"), None, None, format!("{jwt_bearer}&{ASSERTION}")),
+            (
+                "client_credentials",
+                Some("private_key_jwt"),
+                None,
+                None,
+                format!("grant_type=client_credentials&{ASSERTION}"),
+            ),
+            ("", Some("bearer_jwt"), Some("s"), Some("Bearer c.c"), String::new()),
+        ] {
+            let settings = ClientSettings {
+                client_secret: secret.map(Secret::from),
+                token_endpoint_auth_method: method.and_then(TokenEndpointAuthMethod::read),
+                signing: SigningSettings {
+                    key: Some(SigningKey::Kms("alias/a".to_owned())),
+                    ..SigningSettings::default()
+                },
+                ..settings()
+            };
+            let grant = Grant::Other(grant_type.to_owned());
+            let request = Client::new(settings, &grant).unwrap().request(&grant, &jwts).unwrap();
+            let header = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap());
+            assert_eq!((header, body(&request)), (authorization, form.as_str()), "{grant_type} {method:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_in_json_without_parameters_is_an_empty_object() {
+        let settings = ClientSettings {
+            token_request_format: Some(TokenRequestFormat::Json),
+            token_endpoint_auth_method: Some(TokenEndpointAuthMethod::BearerJwt),
+            signing: SigningSettings { key: Some(SigningKey::Kms("alias/a".to_owned())), ..SigningSettings::default() },
+            ..settings()
+        };
+        let grant = Grant::Other(String::new());
+        let request = Client::new(settings, &grant).unwrap().request(&grant, &SignedJwts::default()).unwrap();
+        assert_eq!(body(&request), "{}");
+    }
+
+    #[test]
     fn an_empty_client_secret_is_sent_in_a_basic_header_only() {
-        let client = |method: &str, other: Option<&str>| {
-            Client::new(ClientSettings {
+        let with_secret = |method: &str, other: Option<&str>| {
+            client(ClientSettings {
                 client_id: Some("id".into()),
                 client_secret: other.map(Secret::from),
                 has_empty_client_secret: true,
@@ -210,10 +306,10 @@ mod tests {
             ("client_secret_basic_raw", None, "Basic aWQ6"),
             ("client_secret_basic", Some("s"), "Basic aWQ6cw=="),
         ] {
-            let request = client(method, other).unwrap().request(&Grant::RefreshToken("r".into())).unwrap();
+            let request = with_secret(method, other).unwrap().request(&grant(), &SignedJwts::default()).unwrap();
             assert_eq!(request.headers()[AUTHORIZATION], authorization, "{method}");
         }
-        assert!(client("client_secret_post", None).unwrap_err().starts_with("`clientSecret` is neither in it"));
+        assert!(with_secret("client_secret_post", None).unwrap_err().starts_with("`clientSecret` is neither in it"));
     }
 
     #[test]
@@ -261,7 +357,44 @@ mod tests {
                 "its `extraHeaders.a` has a character that no header may have",
             ),
         ] {
-            assert_eq!(Client::new(settings).unwrap_err(), problem);
+            assert_eq!(client(settings).unwrap_err(), problem);
+        }
+    }
+
+    #[test]
+    fn a_client_that_signs_needs_a_key_that_fits() {
+        let none = "`privateKey` is neither in it, nor in its `clientCredentialsSecretId`, nor set as PRIVATE_KEY; a key in AWS KMS is \
+                    named by `signingKmsKeyId`";
+        let problem = SecretProblem::Duplicate("privateKey".to_owned(), "signingKmsKeyId".to_owned());
+        let signing = |key: Option<&str>| SigningSettings {
+            key: key.map(|pem| SigningKey::Private(pem.into())),
+            ..SigningSettings::default()
+        };
+        for (method, signing, expected) in [
+            ("private_key_jwt", signing(None), Some(none)),
+            ("bearer_jwt", signing(None), Some(none)),
+            (
+                "private_key_jwt",
+                signing(Some("unseen")),
+                Some(
+                    "its `privateKey` is not a private key in PEM, which begins with \"-----BEGIN PRIVATE KEY-----\", \
+                      \"-----BEGIN RSA PRIVATE KEY-----\" or \"-----BEGIN EC PRIVATE KEY-----\"",
+                ),
+            ),
+            (
+                "private_key_jwt",
+                SigningSettings { problem: Some(problem), ..signing(None) },
+                Some("it has both `privateKey` and `signingKmsKeyId`; take one out"),
+            ),
+            // Nothing is signed: the members may be another program's.
+            ("client_secret_post", signing(Some("unseen")), None),
+        ] {
+            let settings = ClientSettings {
+                token_endpoint_auth_method: TokenEndpointAuthMethod::read(method),
+                signing,
+                ..settings()
+            };
+            assert_eq!(client(settings).err().as_deref(), expected, "{method}");
         }
     }
 }

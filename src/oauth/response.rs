@@ -15,6 +15,7 @@ use super::{
     words::{self, Meaning},
 };
 use crate::{
+    kms::SigningError,
     sanitize::{redact, sanitize_line},
     secret::Secret,
     token_secret::document::Document,
@@ -107,8 +108,9 @@ impl ErrorResponse {
     /// Whether the provider may expect JSON instead of a form: it says so by the status, or speaks of JSON.
     #[must_use]
     pub fn may_want_json(&self) -> bool {
-        let texts = [&self.error, &self.description];
-        self.status == 415 || texts.into_iter().flatten().any(|text| text.to_ascii_lowercase().contains("json"))
+        let mut texts = [&self.error, &self.description].into_iter().flatten();
+        let says_json = |text: &String| text.to_ascii_lowercase().replace("json web token", "").contains("json");
+        self.status == 415 || texts.any(says_json)
     }
 }
 
@@ -117,6 +119,8 @@ impl ErrorResponse {
 pub enum TransportError {
     /// The request was not sent: the provider cannot have received it.
     NotSent(String),
+    /// The request was not sent, because its JWT could not be signed.
+    NotSigned(SigningError),
     /// The provider asks to wait and has not spent the token.
     Busy {
         /// Its text.
@@ -140,7 +144,7 @@ impl TransportError {
     #[must_use]
     pub const fn ends_attempt(&self) -> bool {
         match self {
-            Self::NotSent(_) | Self::Busy { .. } => true,
+            Self::NotSent(_) | Self::NotSigned(_) | Self::Busy { .. } => true,
             Self::MaybeSpent { responded, .. } => *responded,
         }
     }

@@ -6,6 +6,7 @@ use std::{borrow::Cow, fmt};
 use crate::{
     crash::PANIC_MESSAGE,
     error::{Advice, Audience, ErrorType, InvalidSetting},
+    kms::{self, SigningError},
     oauth::response::{ErrorResponse, RefusalKind},
     store::{Limits, Operation, SecretStore, StoreError, VersionId},
     token_secret::SecretProblem,
@@ -65,8 +66,8 @@ pub enum Error {
         history: History,
         /// What to do where the grant itself is refused.
         grant_advice: Advice,
-        /// Whether the client's id or secret has characters that some providers compare before their encoding, and some after it.
-        encoding_matters: bool,
+        /// What to do where the client is rejected.
+        client_advice: Advice,
     },
     /// The provider issued tokens that cannot be used: they cannot be understood, or do not fit.
     Unusable {
@@ -255,6 +256,32 @@ impl Error {
         }
     }
 
+    /// What it means for the secret that no JWT could be signed.
+    #[must_use]
+    pub fn of_signing(secret_id: &str, error: SigningError) -> Self {
+        let (secret_id, action) = (secret_id.to_owned(), kms::SIGN);
+        match error {
+            SigningError::AccessDenied { detail } => {
+                let advice = Advice::new(
+                    "allow the function's role kms:Sign on the key of signingKmsKeyId (SigningKmsKeyArn in schedule.yaml), in the \
+                     key's policy, too",
+                );
+                Self::AccessDenied { secret_id, action, detail, advice, staged: None }
+            }
+            SigningError::Rejected { detail } => Self::InvalidSecret {
+                secret_id,
+                problem: format!(
+                    "its `signingKmsKeyId` names a key that cannot sign ({detail}); check that it exists, is enabled, is for signing, \
+                     and fits the `signingAlgorithm` (RS256 if there is none)"
+                ),
+            },
+            SigningError::Unavailable { detail } => {
+                let advice = Advice::new("the next run tries again").or_at_command_line("try again");
+                Self::StoreUnavailable { secret_id, action, detail, advice, staged: None }
+            }
+        }
+    }
+
     /// What failed, and for which secret.
     #[must_use]
     pub fn message(&self) -> String {
@@ -333,32 +360,24 @@ impl Error {
             Self::VersionQuota { .. } => "refresh or edit it less often, or set CLAIM=never (one version for each refresh) if \
                                           no two runs can overlap"
                 .into(),
-            Self::Refused { refusal, history, grant_advice, encoding_matters, .. } => {
+            Self::Refused { refusal, history, grant_advice, client_advice, .. } => {
                 let advice = match refusal.kind {
-                    RefusalKind::ReauthorizationRequired => grant_advice.text(audience),
-                    RefusalKind::ClientRejected if *encoding_matters => {
-                        "check clientId, clientSecret and tokenEndpointAuthMethod against the provider's console; its id or \
-                         secret has characters that client_secret_basic encodes and client_secret_basic_raw does not: try the \
-                         other, or client_secret_post"
-                    }
-                    RefusalKind::ClientRejected => {
-                        "check clientId, clientSecret and tokenEndpointAuthMethod against the provider's console"
-                    }
-                    RefusalKind::ProviderRejected if refusal.may_want_json() => {
+                    RefusalKind::ReauthorizationRequired => grant_advice.text(audience).into(),
+                    RefusalKind::ClientRejected => client_advice.text(audience).into(),
+                    RefusalKind::ProviderRejected if refusal.may_want_json() => Cow::from(
                         "check tokenEndpoint, extraParameters and extraHeaders against the provider's documentation; if it \
-                         expects JSON, set tokenRequestFormat to \"json\""
-                    }
+                         expects JSON, set tokenRequestFormat to \"json\"",
+                    ),
                     RefusalKind::ProviderRejected if refusal.status == 401 => {
-                        "check clientId, clientSecret, tokenEndpointAuthMethod and tokenEndpoint against the provider's \
-                         documentation"
+                        format!("{}; check tokenEndpoint, too", client_advice.text(audience)).into()
                     }
                     RefusalKind::ProviderRejected => {
-                        "check tokenEndpoint, extraParameters and extraHeaders against the provider's documentation"
+                        "check tokenEndpoint, extraParameters and extraHeaders against the provider's documentation".into()
                     }
                 };
                 let advice = match &refusal.location {
                     Some(target) => format!("{advice}; the redirect leads to {target}").into(),
-                    None => Cow::from(advice),
+                    None => advice,
                 };
                 match history {
                     History::First | History::AfterInterruption => advice,
@@ -463,7 +482,7 @@ mod tests {
             }),
             history,
             grant_advice: Advice::new("consent again").or_at_command_line("log in again"),
-            encoding_matters: false,
+            client_advice: Advice::new("check the client"),
         }
     }
 
@@ -520,9 +539,8 @@ mod tests {
                 refused(RefusalKind::ClientRejected, "invalid_client", History::Recorded),
                 "ClientRejected",
                 "secret `crm`: https://id.example/token refused the refresh (status 400, invalid_client); an earlier run \
-                 recorded this refusal, and the provider was not asked again; check clientId, clientSecret and \
-                 tokenEndpointAuthMethod against the provider's console; the provider is asked again when the tokens or the \
-                 client have changed, after six hours at the latest, or at once with `force`",
+                 recorded this refusal, and the provider was not asked again; check the client; the provider is asked again when the \
+                 tokens or the client have changed, after six hours at the latest, or at once with `force`",
                 None,
             ),
             (

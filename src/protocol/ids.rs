@@ -15,12 +15,14 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    oauth::client::Client,
+    oauth::{assertion::Key, client::Client},
     secret::Secret,
     store::VersionId,
     token_secret::{
         Tokens,
         client_settings::{ClientSettings, TokenEndpointAuthMethod, TokenRequestFormat},
+        document::Document,
+        signing::{SigningAlgorithm, SigningKey, SigningSettings},
     },
 };
 
@@ -149,6 +151,14 @@ impl ClientDigest {
             Some(method_text(client.auth_method)),
         ];
         parts.extend(request_parts([&client.extra_parameters, &client.extra_headers], client.request_format));
+        if let Some(signer) = &client.signer {
+            let key = match &signer.key {
+                Key::Private(key) => key.pem.expose(),
+                Key::Kms { id, .. } => id,
+            };
+            let algorithm = Some(signer.key.algorithm().name());
+            parts.extend(signing_parts(Some(key), signer.key_id.as_deref(), algorithm, &signer.claims));
+        }
         let [a, b, c, d, ..] = digest(&parts);
         Self([a, b, c, d])
     }
@@ -167,6 +177,8 @@ const fn method_text(method: TokenEndpointAuthMethod) -> &'static str {
         TokenEndpointAuthMethod::ClientSecretBasic => "ClientSecretBasic",
         TokenEndpointAuthMethod::ClientSecretBasicRaw => "ClientSecretBasicRaw",
         TokenEndpointAuthMethod::None => "None",
+        TokenEndpointAuthMethod::PrivateKeyJwt => "PrivateKeyJwt",
+        TokenEndpointAuthMethod::BearerJwt => "BearerJwt",
     }
 }
 
@@ -195,6 +207,26 @@ fn settings_parts(client: &ClientSettings) -> Vec<Option<&str>> {
         client.client_credentials_secret_id.as_deref(),
     ];
     parts.extend(request_parts(extras, client.token_request_format.unwrap_or_default()));
+    let SigningSettings { key, key_id, algorithm, assertion_claims, .. } = &client.signing;
+    let key = key.as_ref().map(|key| match key {
+        SigningKey::Private(pem) => pem.expose(),
+        SigningKey::Kms(id) => id,
+    });
+    if key.is_some() || key_id.is_some() || algorithm.is_some() || !assertion_claims.is_empty() {
+        parts.extend(signing_parts(key, key_id.as_deref(), algorithm.map(SigningAlgorithm::name), assertion_claims));
+    }
+    parts
+}
+
+/// How JWTs are made. Part of stored formats.
+fn signing_parts<'a>(
+    key: Option<&'a str>,
+    key_id: Option<&'a str>,
+    algorithm: Option<&'a str>,
+    claims: &'a Document,
+) -> Vec<Option<&'a str>> {
+    let mut parts = vec![None, Some("Signing"), key, key_id, algorithm];
+    parts.extend(claims.members().flat_map(|(name, value)| [Some(name), Some(value)]));
     parts
 }
 
@@ -242,7 +274,7 @@ mod tests {
             client_secret: Some(client_secret.into()),
             ..ClientSettings::default()
         };
-        ClientDigest::of(&Client::new(settings).unwrap())
+        ClientDigest::of(&Client::new(settings, &Grant::RefreshToken("r".into())).unwrap())
     }
 
     fn key_of(arn: &str, tokens: &Tokens) -> TokenKey {

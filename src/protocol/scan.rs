@@ -12,6 +12,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
+    oauth::grant::Grant,
     secret::Secret,
     store::{SecretStore, Version},
     token_secret::client_settings::ClientSettings,
@@ -34,7 +35,12 @@ pub enum ScanResult {
     /// The token is far from expiry, and later tokens may be staged: a run has to check that.
     Check,
     /// The token is due.
-    Due(Box<ClientSettings>),
+    Due {
+        /// The client's settings in the token secret.
+        client: Box<ClientSettings>,
+        /// What is to be exchanged.
+        grant: Grant,
+    },
     /// It is not a token secret: neither a refresh token nor a `grantType` is in it.
     NotATokenSecret(Error),
 }
@@ -62,7 +68,7 @@ impl<S: SecretStore> Refresher<S> {
         };
         observation.current(&current.token);
         if let Decision::Refresh(_) = run.decide(&current) {
-            return Ok(ScanResult::Due(Box::new(current.token.client)));
+            return Ok(ScanResult::Due { client: Box::new(current.token.client), grant: current.token.tokens.grant });
         }
         // Without the label, a person put the version, or later tokens were staged: these tokens may be spent.
         if !current.has_staged_label && !is_checked(current.token.tokens.refreshed_at.is_none()) {
@@ -81,6 +87,7 @@ impl<S: SecretStore> Refresher<S> {
         &self,
         secret_id: &str,
         settings: ClientSettings,
+        grant: &Grant,
         shared: &Shared,
         observation: &Observation,
         deadline: DateTime<Utc>,
@@ -89,7 +96,7 @@ impl<S: SecretStore> Refresher<S> {
         let client_id = client_id.or_else(|| self.options.client.client_credentials_secret_id.clone());
         let mode = Mode::Scheduled;
         let run = self.reading_run(secret_id, &mode, observation, Some(shared), deadline);
-        match (run.client_of(settings).await, client_id) {
+        match (run.client_of(settings, grant).await, client_id) {
             (Ok(client), _) => Some((client.endpoint_without_query(), ClientDigest::of(&client))),
             (Err(Error::StoreUnavailable { .. }), Some(id)) => {
                 Some((format!("the endpoint in `{id}`"), ClientDigest::of_unread_secret(&id)))

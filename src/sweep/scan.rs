@@ -225,11 +225,12 @@ impl<S: SecretStore> Sweep<'_, S> {
             }
             Ok(ScanResult::Check) => self.found(token),
             // A dry run sends nothing: no endpoint and no client has to be spared.
-            Ok(ScanResult::Due(_)) if self.request.dry => self.found(token),
-            Ok(ScanResult::Due(settings)) => {
+            Ok(ScanResult::Due { .. }) if self.request.dry => self.found(token),
+            Ok(ScanResult::Due { client, grant }) => {
                 let observation = Observation::default();
+                let secret_id = &token.secret_id;
                 let client =
-                    self.refresher.client_of(&token.secret_id, *settings, &self.shared, &observation, self.ends_at);
+                    self.refresher.client_of(secret_id, *client, &grant, &self.shared, &observation, self.ends_at);
                 let client = crash::catch(client).await.flatten();
                 self.state().summary.calls += u64::from(observation.observed().calls);
                 self.found(QueuedToken { client, ..token });

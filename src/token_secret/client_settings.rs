@@ -10,6 +10,7 @@ use super::{
     document::Document,
     layout::Layout,
     member::{Member, Style},
+    signing::{GoogleServiceAccount, SigningSettings},
 };
 use crate::secret::Secret;
 
@@ -25,23 +26,62 @@ pub enum TokenEndpointAuthMethod {
     ClientSecretBasicRaw,
     /// A public client: `client_id` in the form, no secret.
     None,
+    /// A signed JWT in the form (RFC 7523 section 2.2).
+    PrivateKeyJwt,
+    /// A signed JWT in the header `Authorization`: not a registered method, but what GitHub expects of its Apps.
+    BearerJwt,
 }
 
 impl TokenEndpointAuthMethod {
     /// The allowed names, for messages.
-    pub const ALLOWED: &str =
-        "one of \"client_secret_post\", \"client_secret_basic\", \"client_secret_basic_raw\", \"none\"";
+    pub const ALLOWED: &str = "one of \"client_secret_post\", \"client_secret_basic\", \"client_secret_basic_raw\", \"none\", \
+                               \"private_key_jwt\", \"bearer_jwt\"";
 
-    /// Reads the registered name.
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::ClientSecretPost,
+        Self::ClientSecretBasic,
+        Self::ClientSecretBasicRaw,
+        Self::None,
+        Self::PrivateKeyJwt,
+        Self::BearerJwt,
+    ];
+
+    /// Reads the name.
     #[must_use]
     pub fn read(name: &str) -> Option<Self> {
-        match name {
-            "client_secret_post" => Some(Self::ClientSecretPost),
-            "client_secret_basic" => Some(Self::ClientSecretBasic),
-            "client_secret_basic_raw" => Some(Self::ClientSecretBasicRaw),
-            "none" => Some(Self::None),
-            _ => None,
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClientSecretPost => "client_secret_post",
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretBasicRaw => "client_secret_basic_raw",
+            Self::None => "none",
+            Self::PrivateKeyJwt => "private_key_jwt",
+            Self::BearerJwt => "bearer_jwt",
         }
+    }
+
+    /// Whether the client's secret is in an HTTP Basic header.
+    #[must_use]
+    pub const fn is_basic(self) -> bool {
+        matches!(self, Self::ClientSecretBasic | Self::ClientSecretBasicRaw)
+    }
+
+    /// Whether it needs the client's secret.
+    #[must_use]
+    pub const fn needs_secret(self) -> bool {
+        self.is_basic() || matches!(self, Self::ClientSecretPost)
+    }
+
+    /// Whether it needs a signed JWT.
+    #[must_use]
+    pub const fn is_signed(self) -> bool {
+        matches!(self, Self::PrivateKeyJwt | Self::BearerJwt)
     }
 }
 
@@ -95,6 +135,8 @@ pub struct ClientSettings {
     pub default_lifetime: Option<Duration>,
     /// The lifetime of an access token, whatever the provider names.
     pub lifetime: Option<Duration>,
+    /// What signs JWTs, and their claims.
+    pub signing: SigningSettings,
     /// The name or ARN of the client's secret, which contains the settings that are missing here.
     pub client_credentials_secret_id: Option<String>,
     /// The members from a secret with another token endpoint than the one above. They must not be sent to the one above.
@@ -112,9 +154,12 @@ impl ClientSettings {
     }
 
     pub(super) fn of(document: &Layout) -> Result<Self, SecretProblem> {
+        let service_account = GoogleServiceAccount::of(&document.document);
+        let (email, token_uri) = service_account.map(|account| (account.client_email, account.token_uri)).unzip();
         Ok(Self {
-            token_endpoint: Member::TokenEndpoint.credential(document)?,
-            client_id: Member::ClientId.credential(document)?,
+            token_endpoint: Member::TokenEndpoint.credential(document)?.or(token_uri.flatten()),
+            // The `client_id` of a service account is not the issuer of its assertions.
+            client_id: email.map_or_else(|| Member::ClientId.credential(document), |email| Ok(Some(email)))?,
             client_secret: Member::ClientSecret.credential(document)?,
             has_empty_client_secret: Member::ClientSecret.is_empty_text(document),
             client_secret_expires_at: Member::ClientSecretExpiresAt.time_if_any(document),
@@ -132,6 +177,7 @@ impl ClientSettings {
             extra_headers: Member::ExtraHeaders.strings(document)?,
             default_lifetime: Member::DefaultLifetimeSeconds.seconds(document)?,
             lifetime: Member::LifetimeSeconds.seconds(document)?.filter(|lifetime| !lifetime.is_zero()),
+            signing: SigningSettings::read(document),
             client_credentials_secret_id: Member::ClientCredentialsSecretId.secret_id(document)?,
             bound_to_other_endpoint: Vec::new(),
         })
@@ -155,6 +201,8 @@ impl ClientSettings {
             ];
             let taken = taken.into_iter().filter(|(_, taken)| *taken);
             self.bound_to_other_endpoint.extend(taken.map(|(member, _)| member.name(Style::CamelCase)));
+            // A JWT for one provider is as good as a password there.
+            self.bound_to_other_endpoint.extend(other.signing.name_of_key().filter(|_| self.signing.key.is_none()));
         }
         self.or(other)
     }
@@ -178,6 +226,7 @@ impl ClientSettings {
             extra_headers: self.extra_headers.or(fallback.extra_headers),
             default_lifetime: self.default_lifetime.or(fallback.default_lifetime),
             lifetime: self.lifetime.or(fallback.lifetime),
+            signing: self.signing.or(fallback.signing),
             client_credentials_secret_id: self.client_credentials_secret_id.or(fallback.client_credentials_secret_id),
             bound_to_other_endpoint: self.bound_to_other_endpoint,
         }

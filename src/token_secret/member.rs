@@ -55,6 +55,16 @@ pub enum Member {
     TokenRequestFormat,
     /// How tokens are obtained.
     GrantType,
+    /// The private key that signs JWTs.
+    PrivateKey,
+    /// The id of the key that signs JWTs.
+    KeyId,
+    /// How JWTs are signed.
+    SigningAlgorithm,
+    /// The key in AWS KMS that signs JWTs.
+    SigningKmsKeyId,
+    /// Claims of the JWT.
+    AssertionClaims,
     /// `token_type` of the last response.
     TokenType,
     /// `scope` of the last response.
@@ -114,6 +124,11 @@ impl Member {
             Self::LifetimeSeconds => ("lifetimeSeconds", "lifetime_seconds"),
             Self::TokenRequestFormat => ("tokenRequestFormat", "token_request_format"),
             Self::GrantType => ("grantType", "grant_type"),
+            Self::PrivateKey => ("privateKey", "private_key"),
+            Self::KeyId => ("keyId", "key_id"),
+            Self::SigningAlgorithm => ("signingAlgorithm", "signing_algorithm"),
+            Self::SigningKmsKeyId => ("signingKmsKeyId", "signing_kms_key_id"),
+            Self::AssertionClaims => ("assertionClaims", "assertion_claims"),
             Self::TokenType => ("tokenType", "token_type"),
             Self::Scope => ("scope", "scope"),
             Self::RefreshTokenExpiresAt => ("refreshTokenExpiresAt", "refresh_token_expires_at"),
@@ -124,7 +139,7 @@ impl Member {
     }
 
     /// All members.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::ExpiresAt,
@@ -142,6 +157,11 @@ impl Member {
         Self::LifetimeSeconds,
         Self::TokenRequestFormat,
         Self::GrantType,
+        Self::PrivateKey,
+        Self::KeyId,
+        Self::SigningAlgorithm,
+        Self::SigningKmsKeyId,
+        Self::AssertionClaims,
         Self::TokenType,
         Self::Scope,
         Self::RefreshTokenExpiresAt,
@@ -186,6 +206,11 @@ impl Member {
             Self::LifetimeSeconds => "lifetimeseconds",
             Self::TokenRequestFormat => "tokenrequestformat",
             Self::GrantType => "granttype",
+            Self::PrivateKey => "privatekey",
+            Self::KeyId => "keyid",
+            Self::SigningAlgorithm => "signingalgorithm",
+            Self::SigningKmsKeyId => "signingkmskeyid",
+            Self::AssertionClaims => "assertionclaims",
             Self::TokenType => "tokentype",
             Self::Scope => "scope",
             Self::RefreshTokenExpiresAt => "refreshtokenexpiresat",

@@ -27,6 +27,8 @@ pub enum SecretProblem {
         /// Members that look like it.
         similar: Vec<SimilarTokens>,
     },
+    /// It is the key file of a service account, and nothing says what its tokens are for.
+    KeyFileWithoutClaims,
     /// A member has a value of a wrong type or form.
     WrongType {
         /// The member's name, as in the secret.
@@ -63,7 +65,7 @@ impl SecretProblem {
             Self::NotADocument(NotADocument::NotJson { .. }) => {
                 NAMES_OF_TOKEN_SECRETS.iter().any(|name| text.contains(name))
             }
-            Self::NotADocument(_) | Self::Binary => false,
+            Self::NotADocument(_) | Self::Binary | Self::KeyFileWithoutClaims => false,
             Self::NoRefreshToken { .. } => Document::parse(text).is_ok_and(|document| {
                 let is_there = |name: &&str| document.get(name).is_some_and(|value| !is_nothing(value));
                 ["grantType", "grant_type", "memberNames", "member_names"].iter().any(is_there)
@@ -162,6 +164,11 @@ impl fmt::Display for SecretProblem {
                 write!(f, "; there is `{}`: if that is it, rename it, or add `memberNames`", names.join("`, `"))?;
                 first.member_names().map_or(Ok(()), |member_names| write!(f, ": {member_names}"))
             }
+            Self::KeyFileWithoutClaims => write!(
+                f,
+                "it is the key file of a service account without `assertionClaims`; add them with the scope of its tokens, for example \
+                 {{\"scope\":\"https://www.googleapis.com/auth/drive.readonly\"}}"
+            ),
             Self::WrongType { member, found, wanted } => {
                 write!(f, "its member `{member}` is {found}, where {wanted} is wanted")
             }

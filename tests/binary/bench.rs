@@ -163,6 +163,8 @@ impl Bench {
                     ["extraParameters", "extraHeaders"].iter().filter_map(|name| members.get(name)?.as_object());
                 let extras = extras.flat_map(|extras| extras.values().filter_map(Value::as_str));
                 secrets.extend(values.chain(extras).filter(|text| text.len() >= 12).map(str::to_owned));
+                let keys = ["privateKey", "private_key"].iter().filter_map(|name| members.get(name)?.as_str());
+                secrets.extend(keys.flat_map(lines_of_key));
             }
         }
         secrets.sort();
@@ -253,6 +255,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.output.lock().unwrap().push_str(&self.function.output());
     }
+}
+
+/// The lines of a private key that must not appear in any output.
+pub fn lines_of_key(pem: &str) -> Vec<String> {
+    let pem = pem.replace("\\n", "\n");
+    pem.lines().filter(|line| line.len() >= 12 && !line.starts_with("-----")).map(str::to_owned).collect()
 }
 
 /// The lines of a log, without those that hold only metrics.

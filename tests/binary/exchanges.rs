@@ -207,7 +207,7 @@ async fn a_refusal_without_a_code_names_the_settings_that_may_be_wrong() {
         (
             401,
             "<html>",
-            "check clientId, clientSecret, tokenEndpointAuthMethod and tokenEndpoint against the provider's",
+            "check clientId, clientSecret and tokenEndpointAuthMethod against the provider's console; check tokenEndpoint, too",
         ),
         (415, "Unsupported Media Type", &format!("{by_status}{json}")),
         (400, r#"{"message":"Unexpected token g in JSON at position 0"}"#, &format!("{by_status}{json}")),

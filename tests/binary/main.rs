@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod assertions;
 mod attacks;
 mod bench;
 mod concurrency;

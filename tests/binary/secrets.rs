@@ -193,7 +193,7 @@ async fn values_out_of_range_are_rejected() {
         ("defaultLifetimeSeconds", json!(-1), "a whole number of seconds from 0 to 315576000"),
         (
             "tokenEndpointAuthMethod",
-            json!("private_key_jwt"),
+            json!("tls_client_auth"),
             "one of \"client_secret_post\", \"client_secret_basic\", \"client_secret_basic_raw\", \"none\"",
         ),
         ("expiresAt", json!("next week"), "an RFC 3339 string such as \"2026-01-01T00:00:00Z\""),
@@ -207,7 +207,7 @@ async fn values_out_of_range_are_rejected() {
         let (error_type, message) = error_without_effect(&bench, name).await;
         assert_eq!(error_type, "InvalidSecret", "{name}: {value}");
         assert!(message.contains(&format!("its member `{name}` is ")) && message.contains(wanted), "{message}");
-        assert!(!message.contains("private_key_jwt") && !message.contains("next week"), "{message}");
+        assert!(!message.contains("tls_client_auth") && !message.contains("next week"), "{message}");
     }
 }
 

@@ -46,7 +46,9 @@ pub fn target(input: &[u8]) {
             assert!(retry_after.unwrap_or_default() <= LONGEST_WAIT.to_std().unwrap(), "{retry_after:?}");
         }
         TokenResponse::Failed(TransportError::MaybeSpent { what, .. }) => assert_description(what, members.as_ref()),
-        TokenResponse::Failed(TransportError::NotSent(what)) => panic!("there was a response: {what}"),
+        TokenResponse::Failed(error @ (TransportError::NotSent(_) | TransportError::NotSigned(_))) => {
+            panic!("there was a response: {error:?}")
+        }
         TokenResponse::Unreadable(kept) => {
             assert!((200..300).contains(&status), "{status}");
             // Names are compared by their ASCII letters.

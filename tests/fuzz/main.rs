@@ -11,6 +11,7 @@ mod engine;
 mod text;
 
 mod answer;
+mod assertion;
 mod document;
 mod event;
 mod record;
@@ -27,6 +28,11 @@ fn a_token_secret_is_written_with_new_tokens_and_nothing_else_changed() {
 #[test]
 fn a_provider_response_is_stored_or_reported_in_one_line_without_a_secret() {
     fuzz("answer", &["tests/fixtures/answers"], answer::target);
+}
+
+#[test]
+fn a_client_that_signs_makes_a_jwt_or_an_error_that_quotes_nothing_of_its_key() {
+    fuzz("assertion", &["tests/fixtures/keys"], assertion::target);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // A certified OpenID provider (npm oidc-provider) for the tests, and a control server for it.
 //
-//   node oidc_provider.mjs <port> <control port>
+//   node oidc_provider.mjs <port> <control port> <folder with the keys of the clients that sign>
 //
 // The provider rotates refresh tokens. A second use of one revokes all tokens of its grant, the newest one included.
 // With ROTATE=0 in the environment it returns the same refresh token every time.
@@ -11,12 +11,15 @@
 //   GET  /exchanges                  the number of refresh_token requests to the token endpoint so far
 //   GET  /exchanges?refresh_token=…  the number of those with this token
 
-import { createHash, randomBytes } from 'node:crypto';
-import { appendFileSync } from 'node:fs';
+import { createHash, createPublicKey, randomBytes } from 'node:crypto';
+import { appendFileSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { jwtVerify } from 'jose';
 import { Provider } from 'oidc-provider';
 
-const [port, controlPort] = process.argv.slice(2).map(Number);
+const [port, controlPort] = process.argv.slice(2, 4).map(Number);
+const keys = process.argv[4];
+const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 const host = '127.0.0.1';
 const issuer = `http://${host}:${port}`;
 const redirectUri = 'https://client.example/callback';
@@ -34,16 +37,39 @@ const machine = {
   redirect_uris: [], response_types: [], grant_types: ['client_credentials'],
 };
 
+// Clients that sign (RFC 7523), each with its own algorithm. They get tokens for themselves, also for an assertion.
+const algorithms = { RS256: 'rsa-pkcs8.pem', PS256: 'rsa-pkcs8.pem', ES256: 'p256-pkcs8.pem', EdDSA: 'ed25519.pem' };
+const publicKeys = Object.fromEntries(
+  Object.entries(algorithms).map(([algorithm, file]) => [algorithm, createPublicKey(readFileSync(`${keys}/${file}`))]),
+);
+const signers = Object.entries(publicKeys).map(([algorithm, key]) => ({
+  client_id: `signer-${algorithm}`, token_endpoint_auth_method: 'private_key_jwt', token_endpoint_auth_signing_alg: algorithm,
+  jwks: { keys: [{ ...key.export({ format: 'jwk' }), kid: 'key-1', alg: algorithm, use: 'sig' }] },
+  redirect_uris: [], response_types: [], grant_types: ['client_credentials', JWT_BEARER],
+}));
+
 const provider = new Provider(issuer, {
-  clients: [machine, ...clients.map((client) => ({
+  clients: [machine, ...signers, ...clients.map((client) => ({
     ...client, redirect_uris: [redirectUri], response_types: ['code'], grant_types: ['authorization_code', 'refresh_token'],
   }))],
   features: { devInteractions: { enabled: true }, clientCredentials: { enabled: true } },
   scopes: ['openid', 'offline_access', 'orders.read'],
+  clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'none', 'private_key_jwt'],
+  enabledJWA: { clientAuthSigningAlgValues: Object.keys(algorithms) },
   pkce: { required: () => true },
   rotateRefreshToken: process.env.ROTATE !== '0',
   ttl: { AccessToken: 60, ClientCredentials: 60, AuthorizationCode: 60, Grant: 3600, IdToken: 600, Interaction: 600, RefreshToken: 3600, Session: 3600 },
 });
+
+// oidc-provider leaves this grant to its users. jose verifies the assertion.
+provider.registerGrantType(JWT_BEARER, async (ctx) => {
+  const { client, params } = ctx.oidc;
+  await jwtVerify(params.assertion, publicKeys[client.tokenEndpointAuthSigningAlg ?? client.clientAuthSigningAlg], {
+    issuer: client.clientId, audience: `${issuer}/token`, requiredClaims: ['sub', 'exp', 'jti'], maxTokenAge: 600,
+  });
+  const token = new provider.ClientCredentials({ client, scope: 'orders.read' });
+  ctx.body = { access_token: await token.save(), token_type: 'Bearer', expires_in: token.expiration };
+}, ['assertion']);
 
 const exchanges = []; // the refresh token of each request
 provider.use(async (ctx, next) => {

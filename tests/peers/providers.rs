@@ -104,6 +104,22 @@ impl Provider {
         })
     }
 
+    /// A token secret without any token, for a client that signs with this algorithm. `grant`: the members of its grant.
+    pub fn secret_of_signer(&self, algorithm: &str, private_key: &str, grant: &Value) -> Value {
+        let mut secret = json!({
+            "tokenEndpoint": self.token_endpoint,
+            "clientId": format!("signer-{algorithm}"),
+            "tokenEndpointAuthMethod": "private_key_jwt",
+            "privateKey": private_key,
+            "keyId": "key-1",
+            "signingAlgorithm": algorithm,
+        });
+        for (name, value) in grant.as_object().expect("an object") {
+            secret[name] = value.clone();
+        }
+        secret
+    }
+
     /// A person logs in and consents.
     pub async fn log_in(&self) -> Tokens {
         let response = self.http.post(&self.login).send().await.expect("a response");

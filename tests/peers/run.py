@@ -206,7 +206,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def oidc_provider(port: int, control_port: int) -> list:
-    return ["node", NODE / "oidc_provider.mjs", port, control_port]
+    return ["node", NODE / "oidc_provider.mjs", port, control_port, HERE.parent / "fixtures/keys"]
 
 
 def django_oauth_toolkit(*settings: str) -> Callable[..., list]:

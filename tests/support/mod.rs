@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each integration test uses a part of it")]
 
 pub mod gateway;
+pub mod jwt;
 pub mod output;
 pub mod provider;
 pub mod runtime_api;

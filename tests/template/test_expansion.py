@@ -9,6 +9,7 @@ from template import ACCOUNT, FILE, Refused, Stack, source
 ARNS = {
     "ClientCredentialsSecretArn": f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:client-AbCdEf",
     "KmsKeyArn": f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/1234abcd",
+    "SigningKmsKeyArn": f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/5678abcd",
     "PermissionsBoundaryArn": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
 }
 SETS = [

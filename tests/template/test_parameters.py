@@ -15,6 +15,11 @@ PREFIXES = (
     ["myapp", "myapp/prod", "/", "//", "*", "*/", "myapp/*", "myapp/*/", "my app/", "a/,b/", " a/", SECRET_ARN + "a/", "a/\n"],
 )
 
+KEYS = (
+    [""] + [f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/{key}" for key in ("1234abcd-12ab-34cd-56ef-1234567890ab", "mrk-1")],
+    ["alias/key", f"arn:aws:kms:eu-central-1:{ACCOUNT}:alias/key", f"arn:aws:sns:eu-central-1:{ACCOUNT}:key/a", "*"],
+)
+
 # For each parameter with a pattern: accepted values, rejected values.
 VALUES = {
     "SecretName": (
@@ -27,10 +32,8 @@ VALUES = {
         ["", SECRET_ARN + "client-AbCdEf", SECRET_ARN.replace("aws", "aws-cn", 1) + "myapp/client-AbCdEf"],
         ["client", f"arn:aws:ssm:eu-central-1:{ACCOUNT}:parameter/client", SECRET_ARN + "*", SECRET_ARN],
     ),
-    "KmsKeyArn": (
-        [""] + [f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/{key}" for key in ("1234abcd-12ab-34cd-56ef-1234567890ab", "mrk-1")],
-        ["alias/key", f"arn:aws:kms:eu-central-1:{ACCOUNT}:alias/key", f"arn:aws:sns:eu-central-1:{ACCOUNT}:key/a", "*"],
-    ),
+    "KmsKeyArn": KEYS,
+    "SigningKmsKeyArn": KEYS,
     "CodeS3Bucket": (["abc", "your-bucket", "a.b.c", "x" * 63], ["", "ab", "Your-Bucket", "-ab", "ab-", "s3://abc", "a/b", "x" * 64]),
     "CodeS3Key": (["a", "token-refresher/0.1.0.zip", "x" * 1024], ["", "a b", "a?versionId=1", "a:b", "x" * 1025]),
     "SubnetIds": (

@@ -14,6 +14,7 @@ EVERYTHING = {
     "PublishedPrefix": "myapp/access/",
     "ClientCredentialsSecretArn": CLIENT,
     "KmsKeyArn": KEY,
+    "SigningKmsKeyArn": KEY,
     "PermissionsBoundaryArn": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
     "AlarmEmail": "someone@example.com",
     "SubnetIds": "subnet-1,subnet-2",
@@ -32,8 +33,8 @@ KMS = {"GetSecretValue": {"kms:Decrypt"}, "PutSecretValue": {"kms:GenerateDataKe
 # Sweeps need these, with a prefix. They have no resource of their own:
 # https://docs.aws.amazon.com/service-authorization/latest/reference/list_awssecretsmanager.html
 BATCHES = {"secretsmanager:BatchGetSecretValue", "secretsmanager:ListSecrets"}
-# The call that the code makes without an SDK.
-EVENTS = {"events:PutEvents"}
+# The calls that the code makes without an SDK: always, and with a signing key.
+EVENTS, SIGNING = {"events:PutEvents"}, {"kms:Sign"}
 # The calls that Lambda makes with the function's role: for its log, and for the destination of failed events.
 LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"}
 
@@ -77,7 +78,7 @@ class Permissions(unittest.TestCase):
                 if "prefix" in name:
                     expected |= BATCHES
                 if "everything" in name:
-                    expected |= set().union(*(KMS.get(call, set()) for call in calls))
+                    expected |= SIGNING.union(*(KMS.get(call, set()) for call in calls))
                 policies = stack.policies("FunctionRole")
                 self.assertEqual(actions(statements(policies)), expected)
                 self.assertEqual(statements(policies, "Deny"), [])
@@ -97,9 +98,10 @@ class Permissions(unittest.TestCase):
                         self.assertRegex(resource, rf"^arn:aws:{service}:eu-central-1:{ACCOUNT}:[A-Za-z0-9]")
                         self.assertNotRegex(resource, r"^[^*]*:\*+$" if service != "logs" else r"group:\*")
 
-    def test_the_key_is_used_only_through_secrets_manager(self):
+    def test_the_key_of_the_secrets_is_used_only_through_secrets_manager(self):
         for name, stack in STACKS.items():
             found = [each for each in statements(stack.policies("FunctionRole") + readers(stack)) if "kms:" in str(each["Action"])]
+            found = [each for each in found if actions([each]) != SIGNING]
             self.assertEqual(len(found), 2 if "everything" in name else 0)
             for statement in found:
                 via = {"StringEquals": {"kms:ViaService": "secretsmanager.eu-central-1.amazonaws.com"}}
@@ -150,6 +152,7 @@ class Permissions(unittest.TestCase):
             "`publishTo`": {"PublishedPrefix": "myapp/access/"},
             "`clientCredentialsSecretId`": {"ClientCredentialsSecretArn": CLIENT},
             "a customer managed KMS key": {"KmsKeyArn": KEY},
+            "`signingKmsKeyId`": {"SigningKmsKeyArn": KEY},
             "several secrets": {"SecretPrefix": "myapp/prod/"},
         }
         more = {row[0]: set(re.findall("`(.+?)`", row[1])) for row in pages.tables(title)[1]}

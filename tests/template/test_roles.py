@@ -163,6 +163,17 @@ class Roles(unittest.TestCase):
             ]
             self.check(rows)
 
+    def test_the_function_may_sign_with_the_signing_key_and_do_nothing_else_with_it(self):
+        sign = functools.partial(simulation, Stack(SigningKmsKeyArn=KEY).policies("FunctionRole"), resource_policy=KEY_POLICY)
+        rows = [
+            (sign("kms:Sign", KEY), True),
+            (sign("kms:Sign", OTHER_KEY), False),
+            (sign("kms:GetPublicKey", KEY), False),
+            (sign("kms:Decrypt", KEY, context=VIA), False),
+            (simulation(Stack().policies("FunctionRole"), "kms:Sign", KEY, resource_policy=KEY_POLICY), False),
+        ]
+        self.check(rows)
+
     def test_the_schedule_may_invoke_this_function_and_send_to_its_queue(self):
         stack = Stack()
         function, queue = stack.value_of("Function", "Arn"), stack.value_of("DeadLetters", "Arn")

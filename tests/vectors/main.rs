@@ -45,13 +45,16 @@ fn time(case: &Value, member: &str) -> Option<DateTime<Utc>> {
     text(case, member).map(|time| time.parse().unwrap())
 }
 
-fn key(case: &Value) -> TokenKey {
-    let grant = match text(case, "refreshToken") {
+fn grant(case: &Value) -> Grant {
+    match text(case, "refreshToken") {
         Some(refresh_token) => Grant::RefreshToken(refresh_token.into()),
         None => Grant::Other(text(case, "grantType").unwrap().to_owned()),
-    };
+    }
+}
+
+fn key(case: &Value) -> TokenKey {
     let tokens = Tokens {
-        grant,
+        grant: grant(case),
         access_token: text(case, "accessToken").map(Secret::from),
         refreshed_at: time(case, "refreshedAt"),
     };
@@ -63,7 +66,7 @@ fn client_settings(case: &Value) -> ClientSettings {
 }
 
 fn client_digest(case: &Value) -> ClientDigest {
-    ClientDigest::of(&Client::new(client_settings(case)).unwrap())
+    ClientDigest::of(&Client::new(client_settings(case), &grant(case)).unwrap())
 }
 
 /// All ids derived from the tokens and the client of a case.

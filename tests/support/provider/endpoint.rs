@@ -103,6 +103,10 @@ impl Endpoint {
                 (head, Payload::whole(body))
             }
             Response::Bytes { status, body } => (json_head(status), Payload::bytes(body)),
+            Response::RefusalThatQuotes(field) => {
+                let (status, body) = refusal(400, "invalid_grant", request.field(field).expect("the field"));
+                (json_head(status), Payload::whole(body.to_string()))
+            }
             Response::Redirect(to) => {
                 (hyper::Response::builder().status(307).header("location", to), Payload::whole(String::new()))
             }

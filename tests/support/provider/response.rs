@@ -34,6 +34,8 @@ pub enum Response {
     Huge(usize),
     /// Processes the request at once like the other response, and sends it after this time.
     Delay(Duration, Box<Response>),
+    /// 400 with this field of the request in the `error_description`.
+    RefusalThatQuotes(&'static str),
     /// 429 with `Retry-After`, in seconds. Exchanges nothing.
     RetryAfter429(u64),
 }
