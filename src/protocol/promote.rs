@@ -147,7 +147,21 @@ impl<S: SecretStore> Run<'_, S> {
                     let id = ids::merged(&current.id, &staged.id);
                     match self.put(&id, Label::Staged, &body).await {
                         // Another run has put it: the id is derived from the two versions, and so is the text.
-                        Ok(()) | Err(StoreError::Exists) => id,
+                        Ok(()) | Err(StoreError::Exists) => {}
+                        Err(error) => return Err(safe(error, &staged)),
+                    }
+                    // Another run may have promoted and exchanged the staged tokens, before a person's edit put the replaced ones
+                    // back. The put has taken the label OAUTH_STAGED from the later tokens. A run does not look for tokens that are
+                    // later than those with the label, so they would stay hidden until the merged version is due. A look before the
+                    // put would miss what the other run stages in between. What it stages after the put takes the label back.
+                    match self.get(Selector::Id(&staged.key().staged())).await {
+                        Err(StoreError::NotFound { .. }) => id,
+                        Ok(later) => {
+                            staged = self.newest_staged(self.token_version(&later)?).await?;
+                            published = self.publish(&staged).await;
+                            outcome = Outcome::Superseded;
+                            continue;
+                        }
                         Err(error) => return Err(safe(error, &staged)),
                     }
                 }
@@ -182,14 +196,6 @@ impl<S: SecretStore> Run<'_, S> {
                         return Ok(Promoted { completed, published });
                     }
                     current = found;
-                    // Later tokens of another run may have been current meanwhile, and a person's edit put the replaced ones back.
-                    if !replaced.grant.is_single_use() {
-                        let newest = self.newest_staged(staged.clone()).await?;
-                        if newest.id != staged.id {
-                            published = self.publish(&newest).await;
-                            (staged, outcome) = (newest, Outcome::Superseded);
-                        }
-                    }
                 }
             }
             if self.now() + pause >= give_up_at {

@@ -112,6 +112,21 @@ fn the_later_of_two_responses_and_a_person_lose_nothing() {
     explore_two_runs_and_a_person(what, &[Behaviour::GraceReplaces]);
 }
 
+/// A run promotes tokens that another run has promoted before, and that a forced run has spent.
+#[test]
+fn three_runs_and_an_old_copy_lose_nothing() {
+    let what = "two runs, a forced run and a person who saves the first document";
+    explore_all(what, &[(0, 0)], &[(1, 0)], || {
+        let plan = Plan {
+            runs: vec![(Mode::Scheduled, 0), (Mode::Scheduled, 1), (forced(None), 2)],
+            user_actions: vec![UserAction::SaveOldCopy],
+            at_once: 2,
+            ..Plan::of_runs(3, Behaviour::ReuseEndsGrant)
+        };
+        vec![plan]
+    });
+}
+
 /// Two runs, one or both forced, or two steps of a rotation.
 fn with_pairs_of_modes(plans: Vec<Plan>) -> Vec<Plan> {
     let version = "00000000-0000-4000-8000-000000000001";

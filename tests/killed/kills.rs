@@ -80,11 +80,11 @@ async fn kill(path: &'static Path, requests: &[Observed], kill: Kill) -> LaterRu
 /// The largest numbers of calls to the store and of new versions of a run with this end.
 fn max_cost(path: &Path, end: &str) -> (usize, usize) {
     // One more call: a read of a client's secret, a refresh since the old copy was taken. An edit during the
-    // run is a version, and so is the merged version. The promotion that fails because of it costs three calls.
+    // run is a version, and so is the merged version. It costs two calls, and the promotion that fails before it costs two.
     let (calls, versions) = match path.before {
         Before::DueWithClientSecret | Before::OldCopy => (1, 0),
-        Before::EditedDuringRun => (3, 2),
-        Before::StagedAndEdited => (1, 1),
+        Before::EditedDuringRun => (4, 2),
+        Before::StagedAndEdited => (2, 1),
         // The publication: read, put, move.
         Before::DueWithPublication => (3, 0),
         _ => (0, 0),

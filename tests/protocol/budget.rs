@@ -99,6 +99,30 @@ async fn staged_tokens_are_recovered_with_five_calls_no_version_and_no_exchange(
     }
 }
 
+async fn an_edit_during_a_refresh_costs_four_more_calls_and_one_version(store: StoreKind) {
+    let world = World::due(store).await;
+    let vault = world.vault.clone();
+    let process = world.process().before(Move, 1, move || drop(vault.set("note", "edited")));
+    assert_eq!(process.outcome().await, Outcome::Refreshed);
+    let steps = process.script.taken();
+    assert_eq!(steps, [Get, List, PutClaim, Exchange, PutStaged, Move, Get, PutStaged, Get, Move]);
+    // The first version, the edit, the claim, the staged version, and the merged version.
+    assert_eq!(world.vault.count(), 5);
+    world.assert_sound();
+}
+
+async fn an_edit_before_a_recovery_costs_two_more_calls_and_one_version(store: StoreKind) {
+    let world = World::due(store).await;
+    world.process().inject(Move, 1, InjectedFault::CrashBefore).crash().await;
+    world.vault.set("note", "edited");
+    let versions = world.vault.count();
+    let process = world.process();
+    assert_eq!(process.outcome().await, Outcome::Recovered);
+    assert_eq!(process.script.taken(), [Get, List, Get, Get, PutStaged, Get, Move]);
+    assert_eq!(world.vault.count(), versions + 1);
+    world.assert_sound();
+}
+
 async fn a_dry_run_neither_writes_nor_exchanges(store: StoreKind) {
     for (expires_in, outcome, steps) in
         [(901, Outcome::Skipped, vec![Get, Get]), (900, Outcome::WouldRefresh, vec![Get, List])]
@@ -152,6 +176,8 @@ over_both_stores!(
     a_refresh_without_claims_costs_four_calls_and_one_version_once_it_is_known_that_it_can_write,
     a_client_in_another_secret_costs_one_more_read,
     staged_tokens_are_recovered_with_five_calls_no_version_and_no_exchange,
+    an_edit_during_a_refresh_costs_four_more_calls_and_one_version,
+    an_edit_before_a_recovery_costs_two_more_calls_and_one_version,
     a_dry_run_neither_writes_nor_exchanges,
     rfc_6749_names_and_value_forms_survive_repeated_refreshes,
     a_forced_run_refreshes_a_token_not_due_if_the_named_version_is_current,

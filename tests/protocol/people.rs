@@ -1,11 +1,13 @@
 //! A person changes the secret while runs work on it: edits, new consents, old copies, roll backs.
 
+use std::sync::Arc;
+
 use serde_json::json;
-use token_refresher::{protocol::outcome::Outcome, store::versions::Versions};
+use token_refresher::{error::ErrorType, protocol::outcome::Outcome, store::versions::Versions};
 
 use crate::{
     counting::{
-        InjectedFault,
+        Hold, InjectedFault, Script,
         Step::{Exchange, Get, Move, PutClaim, PutStaged},
     },
     over_both_stores,
@@ -150,6 +152,79 @@ async fn a_person_who_never_stops_editing_loses_nothing_and_the_next_run_promote
     assert_eq!(world.outcome().await, Outcome::Recovered);
     assert_eq!(world.provider.exchanges(), 1);
     world.assert_sound();
+}
+
+/// A run waits before its promotion. Meanwhile another run promotes the same tokens, a forced run refreshes them, and a person saves
+/// what was on the screen before all of them.
+async fn an_edit_that_puts_the_old_tokens_back_does_not_bring_spent_ones_back(store: StoreKind) {
+    for (recovers, failing_read) in [(false, None), (true, None), (false, Some(2)), (false, Some(3)), (false, Some(4))]
+    {
+        let world = World::due(store).await;
+        let screen = world.vault.text();
+        if recovers {
+            world.process().inject(Move, 1, InjectedFault::CrashBefore).crash().await;
+        }
+        let hold = Arc::new(Hold::default());
+        let mut process = world.process().inject(Move, 1, InjectedFault::Hold(Arc::clone(&hold)));
+        if let Some(nth) = failing_read {
+            process = process.inject(Get, nth, InjectedFault::Fail(Script::unavailable()));
+        }
+        let others = async {
+            hold.until_reached().await;
+            assert_eq!(world.outcome().await, Outcome::Recovered);
+            let forced = world.process().invoke(json!({"force": true})).await;
+            assert_eq!(forced.unwrap().outcome, Outcome::Refreshed);
+            world.vault.put(&screen.replace("own member", "edited member"));
+            hold.release();
+        };
+        let (result, ()) = tokio::join!(process.run(), others);
+
+        let case = format!("recovers: {recovers}, the read that fails: {failing_read:?}");
+        match result {
+            Ok(report) => assert_eq!(report.outcome, Outcome::Superseded, "{case}"),
+            // It could not look for later tokens.
+            Err(error) => {
+                assert!(failing_read > Some(2), "{case}: {error}");
+                assert_eq!(error.error_type(), ErrorType::StoreUnavailable, "{case}");
+                assert_eq!(world.outcome().await, Outcome::Recovered, "{case}");
+            }
+        }
+        assert_eq!(process.script.faults_left(), 0, "{case}");
+        assert_eq!(world.vault.json()["note"], "a person's edited member", "{case}");
+        assert_eq!(world.provider.exchanges(), 2, "{case}");
+        world.assert_sound();
+        assert_eq!(world.outcome().await, Outcome::Skipped, "{case}");
+    }
+}
+
+/// The forced run stages its tokens while the other run, which has looked for later ones, puts the merged version.
+async fn a_merged_version_does_not_hide_tokens_that_are_staged_at_the_same_moment(store: StoreKind) {
+    let world = World::due(store).await;
+    let screen = world.vault.text();
+    assert_eq!(world.outcome().await, Outcome::Refreshed);
+    let [staging, merging] = [(); 2].map(|()| Arc::new(Hold::default()));
+    let forced = world.process().inject(PutStaged, 1, InjectedFault::Hold(Arc::clone(&staging)));
+    let recovers = world.process().inject(PutStaged, 1, InjectedFault::Hold(Arc::clone(&merging)));
+    let run_recovers = async {
+        staging.until_reached().await;
+        world.vault.put(&screen.replace("own member", "edited member"));
+        recovers.outcome().await
+    };
+    let run_forced = async {
+        let outcome = forced.invoke(json!({"force": true})).await.unwrap().outcome;
+        merging.release();
+        outcome
+    };
+    let releases = async {
+        merging.until_reached().await;
+        staging.release();
+    };
+    let outcomes = tokio::join!(run_recovers, run_forced, releases);
+
+    assert_eq!(outcomes, (Outcome::Superseded, Outcome::Superseded, ()));
+    assert_eq!(world.vault.json()["note"], "a person's edited member");
+    world.assert_sound();
+    assert_eq!(world.outcome().await, Outcome::Skipped);
 }
 
 async fn a_person_who_edits_after_a_crash_keeps_the_edit(store: StoreKind) {
@@ -320,6 +395,8 @@ over_both_stores!(
     a_person_may_edit_another_member_at_any_step,
     a_person_may_edit_several_times_during_the_promotion,
     a_person_who_never_stops_editing_loses_nothing_and_the_next_run_promotes,
+    an_edit_that_puts_the_old_tokens_back_does_not_bring_spent_ones_back,
+    a_merged_version_does_not_hide_tokens_that_are_staged_at_the_same_moment,
     a_person_who_edits_after_a_crash_keeps_the_edit,
     a_new_consent_survives_at_any_step,
     an_old_copy_put_back_is_recovered_without_an_exchange,
