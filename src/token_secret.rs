@@ -131,7 +131,7 @@ fn read_grant(layout: &Layout) -> Result<Grant, SecretProblem> {
     let refresh_token = Member::RefreshToken.credential(layout)?;
     let grant_type = match &refresh_token {
         None => Member::GrantType.grant_type(layout)?,
-        // Programs keep the parameters of their first request, which brought the refresh token.
+        // Many programs keep the parameters of their first request, which returned the refresh token.
         Some(_) => Member::GrantType.grant_type(layout).ok().flatten().filter(|name| !brings_refresh_tokens(name)),
     };
     match (refresh_token, grant_type) {
@@ -153,8 +153,8 @@ fn read_grant(layout: &Layout) -> Result<Grant, SecretProblem> {
     }
 }
 
-/// Whether the first request of a person's consent has this grant type, in any style of writing. An empty one is a field of a form
-/// that was not filled in.
+/// Whether a request with this grant type returns a refresh token. Letter case, hyphens and underscores do not matter. An empty one
+/// counts too: it is a field of a form that was not filled in.
 fn brings_refresh_tokens(grant_type: &str) -> bool {
     matches!(
         letters(grant_type).as_str(),
@@ -231,18 +231,21 @@ mod tests {
             ("", "it is empty"),
             ("hunter2", "it is not JSON (from line 1, column 1 on)"),
             ("[]", "it is an array, where a JSON object is wanted"),
-            ("{}", "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none"),
+            (
+                "{}",
+                "its member `refreshToken` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"",
+            ),
             (
                 r#"{"refreshToken":null}"#,
-                "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none",
+                "its member `refreshToken` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"",
             ),
             (
                 r#"{"refreshToken":""}"#,
-                "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none",
+                "its member `refreshToken` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"",
             ),
             (
                 r#"{"access_token":"a"}"#,
-                "its member `refresh_token` is missing or empty, and there is no `grantType` that needs none",
+                "its member `refresh_token` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"",
             ),
             (r#"{"refreshToken":5}"#, "its member `refreshToken` is a number, where a string is wanted"),
             (

@@ -441,7 +441,7 @@ fn messages_show_no_long_name_and_no_line_break_and_warnings_are_few() {
     let found = problem(&format!(r#"{{"{long}":{{"refresh_tok":"r-long"}}}}"#));
     assert_eq!(
         found,
-        "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none; there is `….refresh_tok`: if that is it, rename it, or add `memberNames`"
+        "its member `refreshToken` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"; there is `….refresh_tok`: if that is it, rename it, or add `memberNames`"
     );
     let found = problem(r#"{"a\n[ERROR] b":{"refresh_token":"r"},"c":{"refresh_token":"r"}}"#);
     assert!(!found.contains('\n') && found.contains("`c.refresh_token`"), "{found}");

@@ -232,6 +232,7 @@ impl<S: SecretStore> Run<'_, S> {
             secret_id: self.secret_id.to_owned(),
             limits,
             is_readers_request,
+            needs_claim: self.needs_claim(due),
             staged: None,
         };
         if decision::room(versions, limits, now) < needed {

@@ -114,6 +114,8 @@ pub enum Error {
         limits: Limits,
         /// Whether a reader asked for the refresh: there is room, but the scheduled refreshes of the next day need it.
         is_readers_request: bool,
+        /// Whether the refresh needs a version for its claim.
+        needs_claim: bool,
         /// The version that holds new tokens already.
         staged: Option<VersionId>,
     },
@@ -238,7 +240,8 @@ impl Error {
                 problem: format!("secret `{secret_id}`: {detail}; {}", advice.text(Audience::Function)),
             },
             StoreError::Quota { .. } => {
-                Self::VersionQuota { secret_id, limits: store.limits(), is_readers_request: false, staged }
+                let limits = store.limits();
+                Self::VersionQuota { secret_id, limits, is_readers_request: false, needs_claim: false, staged }
             }
             StoreError::Binary => Self::InvalidSecret { secret_id, problem: SecretProblem::Binary.to_string() },
             StoreError::Throttled { action, detail }
@@ -357,9 +360,10 @@ impl Error {
             Self::VersionQuota { is_readers_request: true, .. } => {
                 "find out why the API rejects new tokens; `force` without `ifVersionId` skips this check".into()
             }
-            Self::VersionQuota { .. } => "refresh or edit it less often, or set CLAIM=never (one version for each refresh) if \
-                                          no two runs can overlap"
+            Self::VersionQuota { needs_claim: true, .. } => "refresh or edit it less often, or set CLAIM=never (one version for \
+                                                             each refresh) if no two runs can overlap"
                 .into(),
+            Self::VersionQuota { needs_claim: false, .. } => "refresh or edit it less often".into(),
             Self::Refused { refusal, history, grant_advice, client_advice, .. } => {
                 let advice = match refusal.kind {
                     RefusalKind::ReauthorizationRequired => grant_advice.text(audience).into(),
@@ -399,7 +403,7 @@ impl Error {
                     .into()
             }
             Self::Unusable { response: ResponseLocation::NotNeeded, .. } => {
-                "let the provider issue shorter tokens (fewer scopes or claims); the next run asks again after a back-off".into()
+                "let the provider issue shorter tokens (fewer scopes or claims); a later run asks again".into()
             }
             Self::Unusable { response: ResponseLocation::Repeatable, .. } => {
                 "look in the provider's documentation for a parameter or a header with which it answers as RFC 6749 says \
@@ -607,8 +611,7 @@ mod tests {
                 StoreError::Quota { detail: detail() },
                 "VersionQuota",
                 "secret `crm` has no room for the versions that a refresh needs (about 100, of which those younger than 24 \
-                 hours count); refresh or edit it less often, or set CLAIM=never (one version for each refresh) if no two runs can \
-                 overlap",
+                 hours count); refresh or edit it less often",
             ),
             (
                 StoreError::Moved { detail: detail() },

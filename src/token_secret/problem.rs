@@ -157,7 +157,7 @@ impl fmt::Display for SecretProblem {
                     write!(f, ", which `memberNames` or the setting MEMBER_NAMES names")?;
                 }
                 if !has_grant_type {
-                    write!(f, ", and there is no `grantType` that needs none")?;
+                    write!(f, "; without it, the secret needs a `grantType`, such as \"client_credentials\"")?;
                 }
                 let Some(first) = similar.first() else { return Ok(()) };
                 let names: Vec<String> = similar.iter().map(|similar| similar.refresh_token.to_string()).collect();

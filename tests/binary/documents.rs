@@ -307,30 +307,30 @@ async fn a_document_whose_tokens_are_not_found_gets_an_error_that_says_what_is_t
         ),
         (
             json!({"confluenceRefreshToken": "a confluence refresh token", "confluenceAccessToken": "a"}),
-            "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none; there is `confluenceRefreshToken`: if that is it, rename it, or add \
+            "its member `refreshToken` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"; there is `confluenceRefreshToken`: if that is it, rename it, or add \
              `memberNames`: {\"refreshToken\":\"/confluenceRefreshToken\",\"accessToken\":\"/confluenceAccessToken\"}",
         ),
         (
             json!({"access_token": "a", "refresh_tokn": "a misspelt refresh token"}),
-            "its member `refresh_token` is missing or empty, and there is no `grantType` that needs none; there is `refresh_tokn`: if that is it, rename it",
+            "its member `refresh_token` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"; there is `refresh_tokn`: if that is it, rename it",
         ),
         (
             json!({"e@x": {"sso": holder("sso")}}),
-            "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none; there is `e@x.sso.refresh_token`: if that is it, rename it, or add \
+            "its member `refreshToken` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"; there is `e@x.sso.refresh_token`: if that is it, rename it, or add \
              `memberNames`: {\"refreshToken\":\"/e@x/sso/refresh_token\",\"accessToken\":\"/e@x/sso/access_token\"}",
         ),
         (
             json!({"a/b": {"c.d": {"refershToken": "a misspelt refresh token"}}}),
-            "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none; there is `a/b.c.d.refershToken`: if that is it, rename it, or add \
+            "its member `refreshToken` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"; there is `a/b.c.d.refershToken`: if that is it, rename it, or add \
              `memberNames`: {\"refreshToken\":\"/a~1b/c.d/refershToken\"}",
         ),
         (
             json!({"memberNames": {"refreshToken": "/ref"}, "reff": "x", "refreshTok": "a refresh token"}),
-            "its member `ref` is missing or empty, which `memberNames` or the setting MEMBER_NAMES names, and there is no `grantType` that needs none; there is `refreshTok`: if",
+            "its member `ref` is missing or empty, which `memberNames` or the setting MEMBER_NAMES names; without it, the secret needs a `grantType`, such as \"client_credentials\"; there is `refreshTok`: if",
         ),
         (
             json!({"memberName": {"refreshToken": "/r", "accessToken": "/a"}, "r": "a refresh token", "a": "b"}),
-            "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none; there is `memberName.refreshToken`",
+            "its member `refreshToken` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"; there is `memberName.refreshToken`",
         ),
         (
             json!({"memberNames": {"refreshToken": "/memberNames/refreshToken"}}),

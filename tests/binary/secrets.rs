@@ -227,7 +227,7 @@ async fn a_refresh_token_that_is_missing_null_or_empty_is_missing() {
         bench.hide("unseen-correct-horses");
         let version = bench.secret(SECRET, &token);
         let expected = invalid(format!(
-            "its member `{name}` is missing or empty, and there is no `grantType` that needs none (version {version})"
+            "its member `{name}` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\" (version {version})"
         ));
         assert_eq!(error_without_effect(&bench, name).await, expected, "{token}");
     }

@@ -135,7 +135,10 @@ const SHAPES: [Shape; 33] = [
 /// The documents in which nothing is found.
 const REFUSED: [(&str, &str); 2] = [
     ("python-repr", "it is not JSON (from line 1, column 2 on)"),
-    ("base64", "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none"),
+    (
+        "base64",
+        "its member `refreshToken` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"",
+    ),
 ];
 
 /// The document of a file with these tokens and this end. The files have 2026-01-01T00:00:00Z and some fraction of a second.

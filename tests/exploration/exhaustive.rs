@@ -535,39 +535,39 @@ fn refreshed_or_not(plan: Plan) -> Vec<Plan> {
 }
 
 #[test]
-fn two_runs_without_a_one_time_token_lose_nothing() {
-    explore_all("two runs without a one-time token", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+fn two_runs_without_a_single_use_token_lose_nothing() {
+    explore_all("two runs without a single-use token", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
         refreshed_or_not(of_client(2))
     });
-    let what = "two runs without a one-time token, one of which may be a second later";
+    let what = "two runs without a single-use token, one of which may be a second later";
     explore_all(what, &[(1, 1), (2, 0)], &[(1, 2), (2, 1)], || {
         vec![Plan { jump_lengths: vec![A_SECOND], ..of_client(2) }]
     });
 }
 
 #[test]
-fn forced_runs_without_a_one_time_token_lose_nothing() {
-    let what = "two runs without a one-time token, one or both forced, or two steps of a rotation";
+fn forced_runs_without_a_single_use_token_lose_nothing() {
+    let what = "two runs without a single-use token, one or both forced, or two steps of a rotation";
     explore_all(what, &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || with_pairs_of_modes(vec![of_client(2)]));
 }
 
 #[test]
-fn two_runs_without_a_one_time_token_and_stale_reads_lose_nothing() {
-    explore_all("two runs without a one-time token, with stale reads", &[(1, 0)], &[(1, 1), (2, 0)], || {
+fn two_runs_without_a_single_use_token_and_stale_reads_lose_nothing() {
+    explore_all("two runs without a single-use token, with stale reads", &[(1, 0)], &[(1, 1), (2, 0)], || {
         refreshed_or_not(Plan { stale_reads: true, ..of_client(2) })
     });
 }
 
 #[test]
-fn two_runs_without_a_one_time_token_that_publish_lose_nothing() {
-    explore_all("two runs without a one-time token that publish", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
+fn two_runs_without_a_single_use_token_that_publish_lose_nothing() {
+    explore_all("two runs without a single-use token that publish", &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
         vec![Plan { readers: Readers::OfPublishedSecret, jump_lengths: vec![A_SECOND], ..of_client(2) }]
     });
 }
 
 #[test]
-fn a_run_without_a_one_time_token_and_a_person_lose_nothing() {
-    let what = "a run without a one-time token and a person with two actions";
+fn a_run_without_a_single_use_token_and_a_person_lose_nothing() {
+    let what = "a run without a single-use token and a person with two actions";
     explore_all(what, &[(1, 0), (0, 1)], &[(1, 1), (2, 0)], || {
         let plan = Plan { refreshed_before: true, jump_lengths: vec![PAST_THE_LEASE], ..of_client(1) };
         let plans = with_each(vec![plan], &UserAction::WITHOUT_CONSENT, |plan, first| Plan {
@@ -582,8 +582,8 @@ fn a_run_without_a_one_time_token_and_a_person_lose_nothing() {
 }
 
 #[test]
-fn two_runs_without_a_one_time_token_and_a_person_lose_nothing() {
-    let what = "two runs without a one-time token and a person with one action";
+fn two_runs_without_a_single_use_token_and_a_person_lose_nothing() {
+    let what = "two runs without a single-use token and a person with one action";
     explore_all(what, &[(0, 0)], &[(0, 1), (1, 0)], || {
         let plans = refreshed_or_not(Plan { jump_lengths: vec![A_SECOND], ..of_client(2) });
         with_each(plans, &UserAction::WITHOUT_CONSENT, |plan, action| Plan { user_actions: vec![action], ..plan })
@@ -591,19 +591,19 @@ fn two_runs_without_a_one_time_token_and_a_person_lose_nothing() {
 }
 
 #[test]
-fn three_runs_without_a_one_time_token_lose_nothing() {
-    explore_all("three runs without a one-time token", &[(0, 0)], &[(0, 1), (1, 0)], || vec![of_client(3)]);
+fn three_runs_without_a_single_use_token_lose_nothing() {
+    explore_all("three runs without a single-use token", &[(0, 0)], &[(0, 1), (1, 0)], || vec![of_client(3)]);
 }
 
 #[test]
-fn two_runs_of_one_process_and_one_of_another_without_a_one_time_token_lose_nothing() {
-    let what = "two runs of one process and one of another, without a one-time token";
+fn two_runs_of_one_process_and_one_of_another_without_a_single_use_token_lose_nothing() {
+    let what = "two runs of one process and one of another, without a single-use token";
     explore_all(what, &[(1, 0), (0, 1)], &[(1, 1)], || vec![Plan { runs: scheduled([0, 0, 1]), ..of_client(2) }]);
 }
 
 #[test]
-fn sweeps_without_a_one_time_token_lose_nothing() {
-    explore_all("two sweeps without a one-time token", &[(1, 0), (0, 1)], &[(1, 1)], || {
+fn sweeps_without_a_single_use_token_lose_nothing() {
+    explore_all("two sweeps without a single-use token", &[(1, 0), (0, 1)], &[(1, 1)], || {
         let sweeps = Plan::of_sweeps(2, Behaviour::ClientCredentials);
         vec![Plan { jump_lengths: vec![A_SECOND, SWEEP_NEARLY_OVER, PAST_THE_LEASE], ..sweeps }]
     });

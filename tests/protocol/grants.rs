@@ -1,4 +1,4 @@
-//! Grants without a one-time token, such as `client_credentials`: no claim, one version, and nothing that can be lost.
+//! Grants without a single-use token, such as `client_credentials`: no claim, one version, and nothing that can be lost.
 
 use std::sync::Arc;
 
@@ -257,7 +257,10 @@ async fn a_document_with_neither_names_both(store: StoreKind) {
     let world = world(store).await;
     let mut document = document(&world);
     for (grant_type, words) in [
-        (Value::Null, "its member `refreshToken` is missing or empty, and there is no `grantType` that needs none"),
+        (
+            Value::Null,
+            "its member `refreshToken` is missing or empty; without it, the secret needs a `grantType`, such as \"client_credentials\"",
+        ),
         (json!("refresh_token"), "its member `refreshToken` is missing or empty (version"),
         (json!("client credentials"), "its member `grantType` is a string, where a string of visible ASCII characters"),
         (json!(["client_credentials"]), "its member `grantType` is an array"),
@@ -286,7 +289,7 @@ async fn a_response_in_an_unknown_form_is_not_kept_and_the_next_run_asks_again(s
 async fn a_transient_failure_is_tried_again_by_the_next_run(store: StoreKind) {
     let world = world(store).await;
     for _ in 0..5 {
-        // A request without a one-time token is sent again in the same run, three times at most.
+        // A request without a single-use token is sent again in the same run, three times at most.
         (0..3).for_each(|_| world.provider.respond_next(Response::fixed(503, "text/plain", "down")));
         let error = world.process().run().await.unwrap_err();
         assert_eq!(error.error_type(), ErrorType::ProviderUnavailable);

@@ -208,6 +208,21 @@ async fn an_edit_in_a_full_secret_leaves_the_tokens_staged_until_there_is_room(s
     world.assert_sound();
 }
 
+async fn only_if_a_refresh_puts_a_claim_the_error_advises_claim_never(store: StoreKind) {
+    for (claim, grant_type, advised) in
+        [("always", "refresh_token", true), ("never", "refresh_token", false), ("always", "client_credentials", false)]
+    {
+        let world = World::due(store).await;
+        world.vault.set("grantType", grant_type);
+        fill(&world.vault, 100, seconds(60));
+        let error = world.process_with(&[("CLAIM", claim)]).run().await.unwrap_err();
+        assert_eq!(error.error_type().as_str(), "VersionQuota");
+        let message = error.to_string();
+        assert!(message.contains("refresh or edit it less often"), "{message}");
+        assert_eq!(message.contains("CLAIM=never"), advised, "CLAIM={claim}, {grant_type}: {message}");
+    }
+}
+
 /// A day of refreshes leaves room for one version. That is not enough, even if the check happens later.
 async fn short_lived_tokens_end_in_version_quota_before_the_refresh_token_is_sent(store: StoreKind) {
     // In seconds: the lifetime, the time between refreshes, and the time from the last refresh to the next run. `fits`: how many
@@ -300,6 +315,7 @@ over_both_stores!(
     every_claim_after_the_first_checks_the_quota,
     a_full_secret_is_recovered,
     an_edit_in_a_full_secret_leaves_the_tokens_staged_until_there_is_room,
+    only_if_a_refresh_puts_a_claim_the_error_advises_claim_never,
     short_lived_tokens_end_in_version_quota_before_the_refresh_token_is_sent,
     a_run_with_less_than_two_seconds_left_does_not_start,
     a_run_with_less_than_one_second_left_does_not_send_the_token,

@@ -10,7 +10,7 @@
 //! - `limits`: too little room, too little time
 //! - `publishing`: the published secret
 //! - `dry_run`: what a dry run says
-//! - `grants`: grants without a one-time token
+//! - `grants`: grants without a single-use token
 //! - `memory`: unstored tokens
 //! - `kept`: responses that look like tokens and cannot be understood
 //! - `concurrency`: many runs at the same time, with all of the above
