@@ -31,6 +31,8 @@ use document::{Document, is_nothing, letters};
 use layout::Layout;
 use member::Member;
 use member_names::MemberNames;
+#[cfg(feature = "refresher")]
+use misspelt::misspelt_grant_type;
 use signing::{GoogleServiceAccount, JWT_BEARER};
 use time_form::TimeForm;
 
@@ -148,9 +150,16 @@ fn read_grant(layout: &Layout) -> Result<Grant, SecretProblem> {
             member: layout.place_of(Member::RefreshToken),
             is_named: layout.has_named_refresh_token,
             has_grant_type: grant_type.is_some(),
+            misspelt_grant_type: misspelt_grant_type(layout),
             similar: problem::similar_tokens(&layout.document),
         }),
     }
+}
+
+/// Only the refresher has to know which documents are meant as token secrets.
+#[cfg(not(feature = "refresher"))]
+const fn misspelt_grant_type(_: &Layout) -> Option<String> {
+    None
 }
 
 /// Whether a request with this grant type returns a refresh token. Letter case, hyphens and underscores do not matter. An empty one

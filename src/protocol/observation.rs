@@ -72,13 +72,18 @@ impl Observation {
         self.lock().grant_ends_at = time;
     }
 
-    /// These tokens are current, as far as the run knows.
+    /// These tokens are current, as far as the run knows. What a person should correct in the tokens before them still counts.
     pub fn current(&self, token: &TokenSecret) {
         let mut observed = self.lock();
         observed.expires_at = token.expires_at;
         observed.refresh_token_expires_at = token.refresh_token_expires_at;
         observed.client_secret_expires_at = token.client.client_secret_expires_at.or(observed.client_secret_expires_at);
-        observed.warnings = token.warnings();
+        for warning in token.warnings() {
+            if !observed.warnings.contains(&warning) {
+                observed.warnings.push(warning);
+            }
+        }
+        observed.warnings.truncate(TokenSecret::MAX_WARNINGS);
     }
 
     fn lock(&self) -> MutexGuard<'_, Observed> {

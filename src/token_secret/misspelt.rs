@@ -1,7 +1,12 @@
-//! Members that are probably misspelt: almost one of ours, and without effect. The document is not changed. The run reports these
-//! members as warnings.
+//! Members that have no effect, although a person probably meant them to: their name is almost one of ours, or they are in the wrong
+//! place. The document is not changed. The run reports these members as warnings.
 
-use super::{TokenSecret, document::letters, layout::Layout, member::Member};
+use super::{
+    Grant, TokenSecret,
+    document::{is_nothing, letters},
+    layout::Layout,
+    member::Member,
+};
 use crate::sanitize::sanitize_line;
 
 /// Names that other programs use and that are almost ours, in lower case without separators.
@@ -14,35 +19,58 @@ const KNOWN_NAMES: [&str; 6] = [
     "clientsecrets",
 ];
 
-/// How many a report has at most.
-const MAX_WARNINGS: usize = 5;
-
 impl TokenSecret {
-    /// A sentence for each member without effect whose name is almost one of ours.
+    /// How many warnings a report has at most.
+    pub const MAX_WARNINGS: usize = 5;
+
+    /// A sentence for each member without effect.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let warning = |(found, meant)| {
             format!("the member `{found}` of the token secret has no effect; `{meant}` is probably meant")
         };
-        let mut warnings: Vec<String> = Vec::new();
+        let mut warnings: Vec<String> = self.unsent_scope().into_iter().collect();
         for warning in self.misspelt().map(warning) {
             if !warnings.contains(&warning) {
                 warnings.push(warning);
             }
-            if warnings.len() == MAX_WARNINGS {
+            if warnings.len() == Self::MAX_WARNINGS {
                 break;
             }
         }
         warnings
     }
 
+    /// A sentence if a person has put the scopes of a first request where those of the last response are. A refresh token has its
+    /// scopes from the person's consent.
+    fn unsent_scope(&self) -> Option<String> {
+        let is_first = matches!(self.tokens.grant, Grant::Other(_)) && self.tokens.access_token.is_none();
+        let is_sent = self.client.extra_parameters.iter().flatten().any(|(name, _)| name == "scope");
+        let has_scope = self.layout.get(Member::Scope).is_some_and(|scope| !is_nothing(&scope));
+        let parameters = Member::ExtraParameters.name(self.layout.style);
+        (is_first && !is_sent && has_scope)
+            .then(|| format!("the member `scope` of the token secret is not sent; put it into `{parameters}`"))
+    }
+
     /// The names that were found, and ours.
     fn misspelt(&self) -> impl Iterator<Item = (String, &'static str)> {
-        self.layout.other_names().into_iter().filter_map(|name| {
-            let member = intended_member(&letters(&name), &self.layout)?;
-            Some((sanitize_line(&name, 64), member.name(self.layout.style)))
-        })
+        misspelt(&self.layout).map(|(name, member)| (name, member.name(self.layout.style)))
     }
+}
+
+/// A misspelt `grantType` beside a client's settings: the document is meant as a token secret.
+pub(super) fn misspelt_grant_type(layout: &Layout) -> Option<String> {
+    let has_client = layout.get(Member::TokenEndpoint).is_some() || layout.get(Member::ClientId).is_some();
+    let mut misspelt = misspelt(layout).filter(|_| has_client);
+    misspelt.find_map(|(name, member)| (member == Member::GrantType).then_some(name))
+}
+
+/// The names that were found, and the members that are meant.
+fn misspelt(layout: &Layout) -> impl Iterator<Item = (String, Member)> {
+    layout.other_names().into_iter().filter_map(|name| {
+        let member = intended_member(&letters(&name), layout)?;
+        Some((sanitize_line(&name, 64), member))
+    })
 }
 
 /// The member that is meant by a name that is not its own.
@@ -143,6 +171,54 @@ mod tests {
             "private_key",
         ] {
             assert_eq!(misspelt(&format!(r#""{name}":"x""#)), [], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_grant_type_beside_a_client_makes_a_token_secret() {
+        let client = r#""tokenEndpoint":"https://id.example","clientId":"c""#;
+        for (document, expected) in [
+            (format!(r#"{{"grant_tpye":"client_credentials",{client}}}"#), Some("grant_tpye")),
+            (format!(r#"{{"granttype":"client_credentials",{client}}}"#), Some("granttype")),
+            (r#"{"GrantType":"client_credentials","clientId":"c"}"#.to_owned(), Some("GrantType")),
+            (r#"{"grantTyp":"client_credentials","token_endpoint":"e"}"#.to_owned(), Some("grantTyp")),
+            // Nothing shows that it is about OAuth.
+            (r#"{"grant_tpye":"student","amount":5}"#.to_owned(), None),
+            // A client's secret, with and without RFC 7591's list.
+            (format!(r#"{{"grant_types":["client_credentials"],{client}}}"#), None),
+            (format!("{{{client}}}"), None),
+        ] {
+            let problem = TokenSecret::parse(&document).unwrap_err();
+            assert_eq!(problem.is_of_token_secret(&document), expected.is_some(), "{document}");
+            let words =
+                expected.map(|name| format!("\"client_credentials\"; there is `{name}`, which is probably that"));
+            assert!(problem.to_string().ends_with(words.as_deref().unwrap_or("\"client_credentials\"")), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_scope_that_is_not_sent_is_named_until_there_is_a_token() {
+        let in_camel_case = "the member `scope` of the token secret is not sent; put it into `extraParameters`";
+        let in_snake_case = "the member `scope` of the token secret is not sent; put it into `extra_parameters`";
+        for (document, warning) in [
+            (r#"{"grantType":"client_credentials","scope":"a"}"#, Some(in_camel_case)),
+            (r#"{"grant_type":"client_credentials","scope":["a"]}"#, Some(in_snake_case)),
+            (
+                r#"{"grantType":"client_credentials","scope":"a","extraParameters":{"audience":"b"}}"#,
+                Some(in_camel_case),
+            ),
+            (r#"{"grantType":"client_credentials","scope":"a","extraParameters":{"scope":"a"}}"#, None),
+            (r#"{"grantType":"client_credentials","scope":""}"#, None),
+            (r#"{"grantType":"client_credentials"}"#, None),
+            // It may be that of the last response.
+            (r#"{"grantType":"client_credentials","scope":"a","accessToken":"t"}"#, None),
+            (r#"{"refreshToken":"r","scope":"a"}"#, None),
+        ] {
+            assert_eq!(
+                TokenSecret::parse(document).unwrap().warnings(),
+                warning.into_iter().collect::<Vec<_>>(),
+                "{document}"
+            );
         }
     }
 

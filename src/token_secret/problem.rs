@@ -24,6 +24,8 @@ pub enum SecretProblem {
         is_named: bool,
         /// Whether a `grantType` says that it is needed.
         has_grant_type: bool,
+        /// A name that is probably a misspelt `grantType`.
+        misspelt_grant_type: Option<String>,
         /// Members that look like it.
         similar: Vec<SimilarTokens>,
     },
@@ -54,11 +56,12 @@ pub enum SecretProblem {
 }
 
 /// Names whose presence shows that a text was meant as a token secret.
-const NAMES_OF_TOKEN_SECRETS: [&str; 4] = ["refreshToken", "refresh_token", "grantType", "grant_type"];
+const NAMES_OF_TOKEN_SECRETS: [&str; 6] =
+    ["refreshToken", "refresh_token", "grantType", "grant_type", "assertionClaims", "assertion_claims"];
 
 impl SecretProblem {
     /// Whether the text is a token secret with this problem, or nothing that the refresher has to do with: it has neither a refresh
-    /// token nor a `grantType`, and names neither if it is not JSON.
+    /// token nor a `grantType`, also not a misspelt one beside a client's settings. If it is not JSON, it names neither.
     #[must_use]
     pub fn is_of_token_secret(&self, text: &str) -> bool {
         match self {
@@ -66,10 +69,22 @@ impl SecretProblem {
                 NAMES_OF_TOKEN_SECRETS.iter().any(|name| text.contains(name))
             }
             Self::NotADocument(_) | Self::Binary | Self::KeyFileWithoutClaims => false,
-            Self::NoRefreshToken { .. } => Document::parse(text).is_ok_and(|document| {
-                let is_there = |name: &&str| document.get(name).is_some_and(|value| !is_nothing(value));
-                ["grantType", "grant_type", "memberNames", "member_names"].iter().any(is_there)
-            }),
+            Self::NoRefreshToken { misspelt_grant_type, .. } => {
+                let is_there =
+                    |document: &Document, name: &&str| document.get(name).is_some_and(|value| !is_nothing(value));
+                misspelt_grant_type.is_some()
+                    || Document::parse(text).is_ok_and(|document| {
+                        let names = [
+                            "grantType",
+                            "grant_type",
+                            "memberNames",
+                            "member_names",
+                            "assertionClaims",
+                            "assertion_claims",
+                        ];
+                        names.iter().any(|name| is_there(&document, name))
+                    })
+            }
             // Each of these is found after the refresh token, or is about it or about `memberNames`.
             Self::WrongType { .. }
             | Self::Duplicate(..)
@@ -151,13 +166,16 @@ impl fmt::Display for SecretProblem {
                 write!(f, "it is {found}, where a JSON object is wanted")
             }
             Self::Binary => write!(f, "it is binary, where text (SecretString) is wanted"),
-            Self::NoRefreshToken { member, is_named, has_grant_type, similar } => {
+            Self::NoRefreshToken { member, is_named, has_grant_type, misspelt_grant_type, similar } => {
                 write!(f, "its member `{member}` is missing or empty")?;
                 if *is_named {
                     write!(f, ", which `memberNames` or the setting MEMBER_NAMES names")?;
                 }
                 if !has_grant_type {
                     write!(f, "; without it, the secret needs a `grantType`, such as \"client_credentials\"")?;
+                }
+                if let Some(name) = misspelt_grant_type {
+                    write!(f, "; there is `{name}`, which is probably that")?;
                 }
                 let Some(first) = similar.first() else { return Ok(()) };
                 let names: Vec<String> = similar.iter().map(|similar| similar.refresh_token.to_string()).collect();

@@ -273,6 +273,22 @@ async fn a_document_with_neither_names_both(store: StoreKind) {
     }
 }
 
+async fn a_scope_that_was_not_sent_is_a_warning_of_the_first_refresh(store: StoreKind) {
+    let world = World::new(store).await;
+    let mut document = document(&world);
+    document["extraParameters"] = Value::Null;
+    document["scope"] = json!("orders.read");
+    world.vault.create(NAME, &document, world.clock.now() - LONG_AGO);
+    let warning = "the member `scope` of the token secret is not sent; put it into `extraParameters`";
+    for expected in [vec![warning], vec![]] {
+        let report = world.process().run().await.unwrap();
+        assert_eq!(report.outcome, Outcome::Refreshed);
+        assert_eq!(report.warnings, expected);
+        world.clock.advance(seconds(3600));
+    }
+    assert_eq!(world.provider.requests()[0].field("scope"), None);
+}
+
 async fn a_response_in_an_unknown_form_is_not_kept_and_the_next_run_asks_again(store: StoreKind) {
     let world = world(store).await;
     let body = r#"{"issued": [{"access_token": "unseen-access-in-a-list"}]}"#;
@@ -314,6 +330,7 @@ over_both_stores![
     a_run_whose_response_was_requested_earlier_leaves_the_labels_as_they_are,
     tokens_are_published,
     a_document_with_neither_names_both,
+    a_scope_that_was_not_sent_is_a_warning_of_the_first_refresh,
     a_response_in_an_unknown_form_is_not_kept_and_the_next_run_asks_again,
     a_transient_failure_is_tried_again_by_the_next_run,
 ];
