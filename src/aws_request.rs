@@ -10,6 +10,7 @@ use aws_sigv4::{
 
 use crate::{
     error::{InvalidSetting, root_cause},
+    region,
     sanitize::sanitize_line,
 };
 
@@ -17,6 +18,7 @@ use crate::{
 pub(crate) const MAX_DETAIL_CHARS: usize = 300;
 
 /// A service in one Region.
+#[derive(Clone)]
 pub(crate) struct AwsService {
     pub http: reqwest::Client,
     /// Its name in signatures, such as `events`.
@@ -26,6 +28,13 @@ pub(crate) struct AwsService {
 }
 
 impl AwsService {
+    /// The service in the Region and with the credentials of an SDK configuration. `None`: it has none.
+    #[cfg(feature = "refresher")]
+    pub fn of_config(name: &'static str, config: &aws_config::SdkConfig, http: reqwest::Client) -> Option<Self> {
+        let (region, credentials) = (config.region()?.to_string(), config.credentials_provider()?);
+        Some(Self { http, name, region, credentials })
+    }
+
     /// A POST with a signature.
     ///
     /// # Errors
@@ -73,7 +82,7 @@ impl AwsService {
 }
 
 /// The address of a service that the environment names, without a `/` at the end: `AWS_ENDPOINT_URL_` and `variable`, else
-/// `AWS_ENDPOINT_URL`.
+/// `AWS_ENDPOINT_URL`. An empty variable counts as not set.
 ///
 /// # Errors
 ///
@@ -83,17 +92,41 @@ pub(crate) fn endpoint_from_vars(
     var: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<String>, InvalidSetting> {
     let names = [format!("AWS_ENDPOINT_URL_{variable}"), "AWS_ENDPOINT_URL".to_owned()];
-    let Some((name, url)) = names.iter().find_map(|name| Some((name, var(name)?))) else { return Ok(None) };
+    let set = |name: &String| Some((name.clone(), var(name).filter(|value| !value.trim().is_empty())?));
+    let Some((name, url)) = names.iter().find_map(set) else { return Ok(None) };
     if !url.starts_with("https://") && !url.starts_with("http://") {
-        return Err(InvalidSetting::found(name, &url, "an https or http URL"));
+        return Err(InvalidSetting::found(&name, &url, "an https or http URL"));
     }
     Ok(Some(url.trim_end_matches('/').to_owned()))
 }
 
-/// The public address of a service ("AWS service endpoints" in the AWS General Reference).
+/// The public address of a service in a Region.
 pub(crate) fn regional_endpoint(service: &str, region: &str) -> String {
-    let china = if region.starts_with("cn-") { ".cn" } else { "" };
-    format!("https://{service}.{region}.amazonaws.com{china}")
+    format!("https://{service}.{region}.{}", region::domain(region))
+}
+
+/// Where a service of the function is.
+#[cfg(feature = "refresher")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// Where AWS has it.
+    Regional,
+    /// At this address, without a `/` at the end.
+    At(String),
+    /// Nowhere: only Secrets Manager has an address of its own, and a test must not reach the real service.
+    None,
+}
+
+#[cfg(feature = "refresher")]
+impl Address {
+    /// Reads [`endpoint_from_vars`].
+    pub fn from_vars(variable: &str, var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
+        Ok(match endpoint_from_vars(variable, &var)? {
+            Some(endpoint) => Self::At(endpoint),
+            None if endpoint_from_vars("SECRETS_MANAGER", var)?.is_some() => Self::None,
+            None => Self::Regional,
+        })
+    }
 }
 
 /// An error of a service whose protocol is AWS JSON 1.1.

@@ -5,17 +5,20 @@
 use std::{fmt, time::Duration};
 
 use aws_config::SdkConfig;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
 use serde::Deserialize;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::{
-    aws_request::{AwsService, ServiceError, endpoint_from_vars, regional_endpoint},
+    aws_request::{Address, AwsService, ServiceError, regional_endpoint},
     clock::Clock,
     error::InvalidSetting,
     http_client::read_bounded,
     region,
+    sanitize::sanitize_line,
     token_secret::signing::SigningAlgorithm,
 };
 
@@ -26,6 +29,12 @@ pub const SIGN: &str = "kms:Sign";
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
+
+/// The longest text that KMS takes as it is.
+const MAX_MESSAGE_BYTES: usize = 4096;
+
+/// An ARN is shorter.
+const MAX_KEY_CHARS: usize = 256;
 
 /// The errors of KMS that another try does not change: the key, or how it is used, must be corrected.
 const FINAL_CODES: [&str; 7] = [
@@ -41,15 +50,12 @@ const FINAL_CODES: [&str; 7] = [
 /// AWS KMS.
 #[derive(Clone)]
 pub struct Kms {
-    http: reqwest::Client,
+    service: AwsService,
     clock: Clock,
-    /// The address that the environment names.
-    endpoint: Option<String>,
-    region: String,
-    credentials: SharedCredentialsProvider,
+    address: Address,
 }
 
-/// Why KMS did not sign. Each text continues a sentence that begins with the key.
+/// Why KMS did not sign. `detail` stands in brackets in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SigningError {
     /// The permission `kms:Sign` is missing.
@@ -59,7 +65,14 @@ pub enum SigningError {
     },
     /// The key cannot sign: it does not exist, is disabled, or is of another kind.
     Rejected {
+        /// The key, as a setting names it.
+        key: String,
         /// KMS's text.
+        detail: String,
+    },
+    /// This function cannot reach KMS.
+    NotConfigured {
+        /// Which setting is missing.
         detail: String,
     },
     /// KMS does not answer, throttles or fails.
@@ -69,9 +82,15 @@ pub enum SigningError {
     },
 }
 
+impl SigningError {
+    fn rejected(key: &str, detail: String) -> Self {
+        Self::Rejected { key: sanitize_line(key, MAX_KEY_CHARS), detail }
+    }
+}
+
 impl Kms {
     /// KMS in the Region and with the credentials of an SDK configuration. Its address: `AWS_ENDPOINT_URL_KMS`, else `AWS_ENDPOINT_URL`,
-    /// else that of the key's Region. `None` if only Secrets Manager has another address: a test must not reach the real KMS.
+    /// else that of the key's Region. `None` if the configuration has no Region or no credentials.
     ///
     /// # Errors
     ///
@@ -82,54 +101,55 @@ impl Kms {
         clock: Clock,
         var: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, InvalidSetting> {
-        let var = |name: &str| var(name).filter(|value| !value.trim().is_empty());
-        let (Some(region), Some(credentials)) = (config.region(), config.credentials_provider()) else {
-            return Ok(None);
-        };
-        let endpoint = endpoint_from_vars("KMS", var)?;
-        if endpoint.is_none() && var("AWS_ENDPOINT_URL_SECRETS_MANAGER").is_some() {
-            return Ok(None);
-        }
-        Ok(Some(Self { http, clock, endpoint, region: region.to_string(), credentials }))
+        let address = Address::from_vars("KMS", var)?;
+        Ok(AwsService::of_config("kms", config, http).map(|service| Self { service, clock, address }))
     }
 
-    /// Signs a text. The signature of an elliptic curve is in DER, as KMS returns it. `key`: an id, an ARN or an alias.
+    /// Signs a text, until `deadline` at the latest. The signature of an elliptic curve is in DER. `key`: an id, an ARN or an alias.
     ///
     /// # Errors
     ///
-    /// [`SigningError`], by what ends it.
-    pub async fn sign(&self, key: &str, algorithm: SigningAlgorithm, text: &str) -> Result<Vec<u8>, SigningError> {
+    /// [`SigningError`], by its remedy.
+    pub async fn sign(
+        &self,
+        key: &str,
+        algorithm: SigningAlgorithm,
+        text: &str,
+        deadline: DateTime<Utc>,
+    ) -> Result<Vec<u8>, SigningError> {
+        let region = region::of_arn(key).unwrap_or(&self.service.region);
+        // It becomes part of the host that the request is sent to.
+        if !region::is_name(region) {
+            return Err(SigningError::rejected(key, "its ARN names no Region".to_owned()));
+        }
+        let endpoint = match &self.address {
+            Address::At(endpoint) => endpoint.clone(),
+            Address::Regional => regional_endpoint("kms", region),
+            Address::None => {
+                let detail =
+                    "AWS_ENDPOINT_URL_KMS is not set, and Secrets Manager has an address of its own".to_owned();
+                return Err(SigningError::NotConfigured { detail });
+            }
+        };
+        let service = AwsService { region: region.to_owned(), ..self.service.clone() };
         let unavailable = |detail: String| SigningError::Unavailable { detail };
         let signing = async {
-            // arn:aws:kms:REGION:ACCOUNT:key/ID
-            let region = key.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).unwrap_or(&self.region);
-            // It becomes part of the host that the request is sent to.
-            region::check(region, "the key")
-                .map_err(|_| SigningError::Rejected { detail: "its ARN names no Region".to_owned() })?;
-            let service = AwsService {
-                http: self.http.clone(),
-                name: "kms",
-                region: region.to_owned(),
-                credentials: self.credentials.clone(),
-            };
-            let url = self.endpoint.clone().unwrap_or_else(|| regional_endpoint("kms", region));
             let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", "TrentService.Sign")];
-            let request = service.signed_post(&format!("{url}/"), &headers, body(key, algorithm, text)).await;
+            let request = service.signed_post(&format!("{endpoint}/"), &headers, body(key, algorithm, text)).await;
             let request = request.map_err(|problem| unavailable(problem.to_owned()))?;
             let response = service.send("KMS", request).await.map_err(unavailable)?;
             let status = response.status().as_u16();
             let body = read_bounded(response, MAX_RESPONSE_BYTES).await;
-            read_response(
-                status,
-                &body.map_err(|problem| unavailable(format!("KMS answered {status}, but {problem}")))?,
-            )
+            let body = body.map_err(|problem| unavailable(format!("KMS answered {status}, but {problem}")))?;
+            read_response(key, status, &body)
         };
-        let signed = self.clock.within(TIMEOUT, Box::pin(signing)).await;
+        let time = self.clock.until(deadline).min(TIMEOUT);
+        let signed = self.clock.within(time, signing.boxed()).await;
         signed.unwrap_or_else(|| Err(unavailable("KMS did not answer in time".to_owned())))
     }
 }
 
-/// The body of a request. A text may have 4,096 bytes: header and claims of a JWT are shorter.
+/// The body of a request. A longer text is sent as its digest, which Ed25519 does not have.
 fn body(key: &str, algorithm: SigningAlgorithm, text: &str) -> String {
     let algorithm = match algorithm {
         SigningAlgorithm::Rs256 => "RSASSA_PKCS1_V1_5_SHA_256",
@@ -137,12 +157,16 @@ fn body(key: &str, algorithm: SigningAlgorithm, text: &str) -> String {
         SigningAlgorithm::Es256 => "ECDSA_SHA_256",
         SigningAlgorithm::EdDsa => "ED25519_SHA_512",
     };
-    let message = BASE64_STANDARD.encode(text);
-    json!({"KeyId": key, "SigningAlgorithm": algorithm, "MessageType": "RAW", "Message": message}).to_string()
+    let (message_type, message) = if text.len() <= MAX_MESSAGE_BYTES || algorithm == "ED25519_SHA_512" {
+        ("RAW", BASE64_STANDARD.encode(text))
+    } else {
+        ("DIGEST", BASE64_STANDARD.encode(Sha256::digest(text)))
+    };
+    json!({"KeyId": key, "SigningAlgorithm": algorithm, "MessageType": message_type, "Message": message}).to_string()
 }
 
 /// Interprets a response.
-fn read_response(status: u16, body: &[u8]) -> Result<Vec<u8>, SigningError> {
+fn read_response(key: &str, status: u16, body: &[u8]) -> Result<Vec<u8>, SigningError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Signed {
@@ -158,14 +182,14 @@ fn read_response(status: u16, body: &[u8]) -> Result<Vec<u8>, SigningError> {
     let detail = format!("KMS answered {status}, {}", error.text());
     Err(match error.code() {
         _ if error.is_access_denied() => SigningError::AccessDenied { detail },
-        code if FINAL_CODES.contains(&code) => SigningError::Rejected { detail },
+        code if FINAL_CODES.contains(&code) => SigningError::rejected(key, detail),
         _ => SigningError::Unavailable { detail },
     })
 }
 
 impl fmt::Debug for Kms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kms").field("region", &self.region).finish_non_exhaustive()
+        f.debug_struct("Kms").field("region", &self.service.region).finish_non_exhaustive()
     }
 }
 
@@ -189,7 +213,21 @@ mod tests {
     }
 
     #[test]
-    fn each_response_is_a_signature_or_an_error_by_what_ends_it() {
+    fn a_text_that_is_too_long_is_sent_as_its_digest() {
+        let digest = BASE64_STANDARD.encode(Sha256::digest("a".repeat(4097)));
+        for (algorithm, length, message_type) in [
+            (SigningAlgorithm::Es256, 4096, "RAW"),
+            (SigningAlgorithm::Es256, 4097, "DIGEST"),
+            (SigningAlgorithm::EdDsa, 4097, "RAW"),
+        ] {
+            let body: serde_json::Value = serde_json::from_str(&body("a", algorithm, &"a".repeat(length))).unwrap();
+            assert_eq!(body["MessageType"], message_type, "{algorithm:?} {length}");
+            assert_eq!(body["Message"] == digest, message_type == "DIGEST");
+        }
+    }
+
+    #[test]
+    fn each_response_is_a_signature_or_an_error_by_its_remedy() {
         let unavailable = |detail: &str| Err(SigningError::Unavailable { detail: detail.to_owned() });
         for (status, body, expected) in [
             (200, r#"{"KeyId": "k", "Signature": "YS5i", "SigningAlgorithm": "ECDSA_SHA_256"}"#, Ok(b"a.b".to_vec())),
@@ -206,6 +244,7 @@ mod tests {
                 400,
                 r#"{"__type": "com.amazonaws.kms#NotFoundException", "message": "Alias a is not found."}"#,
                 Err(SigningError::Rejected {
+                    key: "alias/a".to_owned(),
                     detail: "KMS answered 400, NotFoundException: Alias a is not found.".to_owned(),
                 }),
             ),
@@ -216,7 +255,7 @@ mod tests {
             ),
             (500, "", unavailable("KMS answered 500, without a code: ")),
         ] {
-            assert_eq!(read_response(status, body.as_bytes()), expected, "{status} {body}");
+            assert_eq!(read_response("alias/a", status, body.as_bytes()), expected, "{status} {body}");
         }
     }
 }

@@ -37,8 +37,9 @@
 //! | module | content |
 //! |---|---|
 //! | `secret`, `sanitize` | text that must not be printed; text from outside that may be |
-//! | `error`, `clock`, `region`, `http_client`, `aws_request`, `kms`, `crash` | what all parts share |
+//! | `error`, `clock`, `region`, `http_client`, `aws_request`, `crash` | what all parts share |
 //! | `token_secret` | the JSON of a token secret: read, and written back with new tokens |
+//! | `kms` | signs with a key in AWS KMS |
 //! | `oauth` | the exchange: grant, client, request, response |
 //! | `store` | versions and labels: the trait, Secrets Manager, a local directory |
 //! | `protocol` | the order of IO for one secret, and the decisions without IO |
@@ -46,7 +47,7 @@
 //! | `lambda` | events, reports, the log, metrics, settings |
 //! | `reader` | the other side: [`Reader`] reads what the refresher writes |
 //!
-//! Imports go one way: `lambda` → `sweep` → `protocol` → `oauth`, `store` → `token_secret` → `secret`, and `reader` → `store`. `oauth` and `store`
+//! Imports go one way: `lambda` → `sweep` → `protocol` → `oauth`, `store` → `token_secret` → `secret`, `oauth` → `kms`, and `reader` → `store`. `oauth` and `store`
 //! do not know each other, nor do `reader` and `protocol`.
 
 pub mod clock;

@@ -1,4 +1,4 @@
-//! The exchange: a grant, a client, one POST to the token endpoint, and what its response means. Knows no store.
+//! The exchange: a grant, a client, one POST to the token endpoint (before it, perhaps a signature of KMS), and what its response means. Knows no store.
 
 pub mod assertion;
 mod body;

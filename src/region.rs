@@ -10,14 +10,38 @@ pub(crate) fn check(found: &str, purpose: &str) -> Result<(), InvalidSetting> {
     if found.is_empty() {
         return Err(InvalidSetting::new(format!("AWS_REGION is not set; it is the Region of {purpose}, {EXAMPLE}")));
     }
-    if !found.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+    if !is_name(found) {
         return Err(InvalidSetting::found("AWS_REGION", found, &format!("the name of a Region, {EXAMPLE}")));
     }
     Ok(())
 }
 
+/// Whether this can be the name of a Region.
+#[cfg(any(feature = "secrets-manager", feature = "invoke"))]
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// The Region in an ARN: `arn:PARTITION:SERVICE:REGION:…`.
+#[cfg(any(feature = "refresher", feature = "invoke"))]
+pub(crate) fn of_arn(text: &str) -> Option<&str> {
+    text.strip_prefix("arn:")?.split(':').nth(2)
+}
+
+/// The domain of AWS's services in a Region ("AWS service endpoints" in the AWS General Reference).
+#[cfg(any(feature = "refresher", feature = "invoke"))]
+pub(crate) fn domain(region: &str) -> &'static str {
+    match partition(region) {
+        "aws-cn" => "amazonaws.com.cn",
+        "aws-eusc" => "amazonaws.eu",
+        "aws-iso" => "c2s.ic.gov",
+        "aws-iso-b" => "sc2s.sgov.gov",
+        _ => "amazonaws.com",
+    }
+}
+
 /// The partition of a Region, as ARNs name it ("Amazon Resource Names" in the AWS General Reference).
-#[cfg(any(feature = "secrets-manager", feature = "extension"))]
+#[cfg(any(feature = "secrets-manager", feature = "extension", feature = "invoke"))]
 pub(crate) fn partition(region: &str) -> &'static str {
     match region.split('-').next() {
         Some("cn") => "aws-cn",

@@ -140,12 +140,10 @@ fn read_grant(layout: &Layout) -> Result<Grant, SecretProblem> {
         (_, Some(grant_type)) if grant_type != REFRESH_TOKEN => Ok(Grant::Other(grant_type)),
         (Some(refresh_token), _) => Ok(Grant::RefreshToken(refresh_token)),
         // A service account's key file, as it is downloaded. Many programs keep theirs in a secret: only claims show that it is ours.
-        (None, None) if GoogleServiceAccount::of(&layout.document).is_some() => {
-            match layout.get(Member::AssertionClaims) {
-                Some(claims) if !is_nothing(&claims) => Ok(Grant::Other(JWT_BEARER.to_owned())),
-                _ => Err(SecretProblem::KeyFileWithoutClaims),
-            }
-        }
+        (None, None) if GoogleServiceAccount::of(layout).is_some() => match layout.get(Member::AssertionClaims) {
+            Some(claims) if !is_nothing(&claims) => Ok(Grant::Other(JWT_BEARER.to_owned())),
+            _ => Err(SecretProblem::KeyFileWithoutClaims),
+        },
         (None, grant_type) => Err(SecretProblem::NoRefreshToken {
             member: layout.place_of(Member::RefreshToken),
             is_named: layout.has_named_refresh_token,

@@ -186,13 +186,15 @@ async fn assertions_of_every_algorithm_are_accepted_by_another_implementation() 
     for (algorithm, key) in
         [("RS256", jwt::RSA_PKCS1), ("PS256", jwt::RSA), ("ES256", jwt::P256_SEC1), ("EdDSA", jwt::ED25519_KEY)]
     {
-        for grant in [
-            json!({"grantType": "client_credentials", "extraParameters": {"scope": "orders.read"}}),
+        for (kind, grant) in [
+            ("client", json!({"grantType": "client_credentials", "extraParameters": {"scope": "orders.read"}})),
             // Two JWTs: the grant, and one that authenticates the client.
-            json!({"grantType": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertionClaims": {"sub": "alice"}}),
+            (
+                "assertion",
+                json!({"grantType": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertionClaims": {"sub": "alice"}}),
+            ),
         ] {
-            let name = format!("peers/{algorithm}/{}", grant.as_object().expect("an object").len());
-            let name = format!("{name}{}", text(&grant, "grantType").len());
+            let name = format!("peers/{algorithm}/{kind}");
             secrets.create(&name, &provider.secret_of_signer(algorithm, key, &grant)).await;
             let lambda = Lambda::start(&secrets.url, &[("SECRET_ID", &name)]).await;
             // Twice: no JWT is accepted a second time.
@@ -218,7 +220,7 @@ async fn a_wrong_key_is_refused_by_the_provider_and_recorded() {
         let failure = lambda.invoke("{}").await.expect_err("a refusal");
         assert_eq!(failure.error_type, "ClientRejected");
         assert!(failure.message.contains(part), "{}", failure.message);
-        assert!(failure.message.contains("check clientId, privateKey"), "{}", failure.message);
+        assert!(failure.message.contains("check clientId, the key"), "{}", failure.message);
     }
 }
 

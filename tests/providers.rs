@@ -333,7 +333,7 @@ async fn exchanged(name: &str) -> (String, TokenResponse) {
         deadline: Utc::now() + TimeDelta::milliseconds(1_900),
     };
     let http = HttpClients::new(|_| None).unwrap().provider;
-    let response = Exchanger::over_http(http, Clock::system()).exchange(request).await;
+    let response = Exchanger::over_http(http, None, Clock::system()).exchange(request).await;
     assert_eq!(provider.exchanges(), 1, "{name}");
     (endpoint, response)
 }

@@ -42,6 +42,7 @@ use token_refresher::{
     },
     token_secret::{
         NewTokens, TokenSecret, client_settings::ClientSettings, document::Document, readable::ReadableToken,
+        signing::Subject,
     },
 };
 
@@ -114,6 +115,8 @@ const NO_SECRET: &[&str] = &[
     "token_secret::client_settings::TokenEndpointAuthMethod",
     "token_secret::client_settings::TokenRequestFormat",
     "token_secret::signing::SigningAlgorithm",
+    "token_secret::signing::Subject",
+    "aws_request::Address",
     "token_secret::member::Member",
     // A Region, and what KMS answered.
     "kms::Kms",
@@ -270,6 +273,24 @@ fn clock() -> Clock {
     Clock::new(move || now() + TimeDelta::milliseconds(at.load(Ordering::Relaxed)), sleep)
 }
 
+/// What signs JWTs, and the JWTs.
+fn add_signers(all: &mut Shown) {
+    let key = include_str!("fixtures/keys/p256-pkcs8.pem").replace("PRIVATE KEY-----\n", "PRIVATE KEY-----\nunseen");
+    let signing = json!({"tokenEndpoint": "https://id.example/", "clientId": "unseen-id", "privateKey": key});
+    let settings = ClientSettings::read(&Document::parse(&signing.to_string()).unwrap()).unwrap();
+    all.add("token_secret::signing::JwtSettings", &settings.signing);
+    all.add("token_secret::signing::KeySetting", &settings.signing.key);
+    let pem = Secret::from(include_str!("fixtures/keys/p256-pkcs8.pem"));
+    let key = Key::Private(PrivateKey::read(pem, None).unwrap());
+    let claim_changes = Document::parse(r#"{"sub": "unseen"}"#).unwrap();
+    let signer = Signer { key, key_id: None, claim_changes, subject: Subject::Client };
+    all.add("oauth::jwt::PrivateKey", &signer);
+    all.add("oauth::assertion::Signer", &signer);
+    all.add("oauth::assertion::Key", &signer);
+    let jwts = SignedJwts { grant: Some("unseen-jwt".into()), client: Some("unseen-jwt".into()) };
+    all.add("oauth::assertion::SignedJwts", &jwts);
+}
+
 async fn shown() -> BTreeMap<&'static str, String> {
     let mut all = Shown(BTreeMap::new());
     let text = token_text();
@@ -295,19 +316,7 @@ async fn shown() -> BTreeMap<&'static str, String> {
     all.add("oauth::response::UnreadableTokens", kept);
     all.add("oauth::response::TokenResponse", &[TokenResponse::Issued(issued()), unreadable]);
     all.add("oauth::client::Client", &client);
-    let key = include_str!("fixtures/keys/p256-pkcs8.pem").replace("PRIVATE KEY-----\n", "PRIVATE KEY-----\nunseen");
-    let signing = json!({"tokenEndpoint": "https://id.example/", "clientId": "unseen-id", "privateKey": key});
-    let settings = ClientSettings::read(&Document::parse(&signing.to_string()).unwrap()).unwrap();
-    all.add("token_secret::signing::SigningSettings", &settings.signing);
-    all.add("token_secret::signing::SigningKey", &settings.signing.key);
-    let pem = Secret::from(include_str!("fixtures/keys/p256-pkcs8.pem"));
-    let key = Key::Private(PrivateKey::read(pem, None).unwrap());
-    let signer = Signer { key, key_id: None, claims: Document::parse(r#"{"sub": "unseen"}"#).unwrap() };
-    all.add("oauth::jwt::PrivateKey", &signer);
-    all.add("oauth::assertion::Signer", &signer);
-    all.add("oauth::assertion::Key", &signer);
-    let jwts = SignedJwts { grant: Some("unseen-jwt".into()), client: Some("unseen-jwt".into()) };
-    all.add("oauth::assertion::SignedJwts", &jwts);
+    add_signers(&mut all);
     all.add("token_secret::Grant", &token.tokens.grant);
     all.add("oauth::exchanger::Exchange", &exchange);
     all.add("store::Version", &version());

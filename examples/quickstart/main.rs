@@ -131,7 +131,7 @@ impl Demonstration {
 
     fn handler(&self, store: WatchedStore, secret_id: &str) -> Result<Handler<WatchedStore>, InvalidSetting> {
         let settings = Settings::from_vars(|name| (name == "SECRET_ID").then(|| secret_id.to_owned()))?;
-        let exchanger = Exchanger::over_http(self.http.clone(), self.clock.clone());
+        let exchanger = Exchanger::over_http(self.http.clone(), None, self.clock.clone());
         Ok(Handler::new(store, exchanger, self.clock.clone(), settings))
     }
 

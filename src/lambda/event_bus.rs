@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::notice::Notice;
 use crate::{
-    aws_request::{AwsService, ServiceError, endpoint_from_vars, regional_endpoint},
+    aws_request::{Address, AwsService, ServiceError, regional_endpoint},
     clock::Clock,
     error::InvalidSetting,
     http_client::read_bounded,
@@ -70,21 +70,13 @@ impl EventBus {
         clock: Clock,
         var: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, InvalidSetting> {
-        let var = |name: &str| var(name).filter(|value| !value.trim().is_empty());
-        let (Some(region), Some(credentials)) = (config.region(), config.credentials_provider()) else {
-            return Ok(None);
+        let Some(service) = AwsService::of_config("events", config, http) else { return Ok(None) };
+        let url = match Address::from_vars("EVENTBRIDGE", var)? {
+            Address::At(endpoint) => endpoint,
+            Address::Regional => regional_endpoint("events", &service.region),
+            Address::None => return Ok(None),
         };
-        let endpoint = match endpoint_from_vars("EVENTBRIDGE", var)? {
-            Some(endpoint) => endpoint,
-            None if var("AWS_ENDPOINT_URL_SECRETS_MANAGER").is_some() => return Ok(None),
-            None => regional_endpoint("events", region.as_ref()),
-        };
-        Ok(Some(Self {
-            service: AwsService { http, name: "events", region: region.to_string(), credentials },
-            clock,
-            url: format!("{endpoint}/"),
-            is_off: AtomicBool::new(false),
-        }))
+        Ok(Some(Self { service, clock, url: format!("{url}/"), is_off: AtomicBool::new(false) }))
     }
 
     /// Puts notices on the bus, at most [`Self::MAX_EVENTS`], and waits for the response, but not longer than until `deadline`. Sends them

@@ -13,8 +13,9 @@ use crate::{
     token_secret::{
         client_settings::{ClientSettings, TokenEndpointAuthMethod},
         document::Document,
+        member::{KMS_KEY, is_kms_key},
         member_names::MemberNames,
-        signing::{SigningAlgorithm, SigningKey, SigningSettings},
+        signing::{JwtSettings, KeySetting, SigningAlgorithm},
     },
 };
 
@@ -120,7 +121,7 @@ impl Settings {
 }
 
 /// What signs JWTs for the secrets that name no key.
-fn signing_from_vars(var: impl Fn(&str) -> Option<String>) -> Result<SigningSettings, InvalidSetting> {
+fn signing_from_vars(var: impl Fn(&str) -> Option<String>) -> Result<JwtSettings, InvalidSetting> {
     let algorithm = match var("SIGNING_ALGORITHM") {
         None => None,
         Some(found) => Some(
@@ -135,9 +136,13 @@ fn signing_from_vars(var: impl Fn(&str) -> Option<String>) -> Result<SigningSett
         (Some(pem), None) => {
             let key = PrivateKey::read(pem.clone(), algorithm);
             key.map_err(|problem| InvalidSetting::new(format!("PRIVATE_KEY {problem}")))?;
-            Some(SigningKey::Private(pem))
+            Some(KeySetting::Private(pem))
         }
-        (None, id) => id.map(SigningKey::Kms),
+        (None, Some(id)) if !is_kms_key(&id) => {
+            // The value may be a private key.
+            return Err(InvalidSetting::new(format!("SIGNING_KMS_KEY_ID is not allowed; allowed is {KMS_KEY}")));
+        }
+        (None, id) => id.map(KeySetting::Kms),
     };
     let assertion_claims = match var("ASSERTION_CLAIMS") {
         None => Document::default(),
@@ -145,7 +150,7 @@ fn signing_from_vars(var: impl Fn(&str) -> Option<String>) -> Result<SigningSett
             InvalidSetting::new("ASSERTION_CLAIMS is not a JSON object; allowed is an object of claims")
         })?,
     };
-    Ok(SigningSettings { key, key_id: var("KEY_ID"), algorithm, assertion_claims, problem: None })
+    Ok(JwtSettings { key, key_id: var("KEY_ID"), algorithm, assertion_claims, ..JwtSettings::default() })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub async fn handler(var: impl Fn(&str) -> Option<String>, sink: Sink) -> Result
     let clock = Clock::system();
     let event_bus = EventBus::new(&config, http.store.clone(), clock.clone(), &var)?;
     let kms = Kms::new(&config, http.store, clock.clone(), &var)?;
-    let exchanger = Exchanger::over_http_with_kms(http.provider, kms, clock.clone());
+    let exchanger = Exchanger::over_http(http.provider, kms, clock.clone());
     let handler = Handler::new(store, exchanger, clock, settings);
     Ok(match event_bus {
         Some(event_bus) => handler.with_event_bus(event_bus),

@@ -1,10 +1,9 @@
-//! The JWTs that a request needs: what they are for, and their claims. Signs nothing itself.
+//! Builds the claims of the JWTs that a request needs. Signs nothing.
 //!
 //! A JWT is the grant (RFC 7523 section 2.1), or it authenticates the client: in the form (section 2.2), or in a header as GitHub
 //! expects it of its Apps.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rustls::crypto::ring;
 
 use super::{
     client::Client,
@@ -16,13 +15,13 @@ use crate::{
     token_secret::{
         client_settings::TokenEndpointAuthMethod,
         document::{Document, json_string},
-        signing::SigningAlgorithm,
+        signing::{SigningAlgorithm, Subject},
     },
 };
 
-/// How long before now a JWT was issued, as it says: the provider's clock may be late
+/// How far `iat` is in the past: the provider's clock may be behind
 /// (<https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app>).
-const ISSUED_BEFORE: TimeDelta = TimeDelta::seconds(60);
+const BACKDATED_BY: TimeDelta = TimeDelta::seconds(60);
 
 /// How long from now a JWT is valid. Each request has its own. Box allows 60 seconds at most
 /// (<https://developer.box.com/guides/authentication/jwt/without-sdk/>).
@@ -35,8 +34,10 @@ pub struct Signer {
     pub key: Key,
     /// `kid` of the header.
     pub key_id: Option<String>,
-    /// Claims to add, to replace, or with null to take out.
-    pub claims: Document,
+    /// JWT claims to add or to replace; one with the value null is left out.
+    pub claim_changes: Document,
+    /// Whom a JWT is about, unless `claim_changes` says it.
+    pub subject: Subject,
 }
 
 /// A key that can sign.
@@ -62,6 +63,15 @@ impl Key {
             Self::Kms { algorithm, .. } => *algorithm,
         }
     }
+
+    /// The text that names or is the key.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Private(key) => key.pem.expose(),
+            Self::Kms { id, .. } => id,
+        }
+    }
 }
 
 /// What a JWT is for.
@@ -82,46 +92,12 @@ pub struct SignedJwts {
     pub client: Option<Secret>,
 }
 
-impl SignedJwts {
-    /// The JWT for this purpose; an empty text if there is none.
-    #[must_use]
-    pub fn get(&self, purpose: Purpose) -> &str {
-        let jwt = match purpose {
-            Purpose::Grant => &self.grant,
-            Purpose::Client => &self.client,
-        };
-        jwt.as_ref().map_or("", Secret::expose)
-    }
-
-    /// Adds the JWT for this purpose.
-    pub fn set(&mut self, purpose: Purpose, jwt: Secret) {
-        match purpose {
-            Purpose::Grant => self.grant = Some(jwt),
-            Purpose::Client => self.client = Some(jwt),
-        }
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Secret> {
-        self.grant.iter().chain(&self.client)
-    }
-}
-
-/// What a JWT is needed for.
-pub fn purposes(grant: &Grant, method: TokenEndpointAuthMethod) -> impl Iterator<Item = Purpose> + use<> {
-    let of_grant = grant.is_jwt_bearer().then_some(Purpose::Grant);
-    let of_client = method.is_signed().then_some(Purpose::Client);
-    of_grant.into_iter().chain(of_client)
-}
-
 impl Signer {
-    /// The text to sign for a new JWT: its header and its claims. `None`: the machine has no random numbers.
+    /// The text to sign for a new JWT: its header and its claims.
     #[must_use]
-    pub fn input(&self, purpose: Purpose, client: &Client, grant: &Grant, now: DateTime<Utc>) -> Option<String> {
-        let mut id = [0; 16];
-        ring::default_provider().secure_random.fill(&mut id).ok()?;
-        let claims = self.claims(purpose, client, grant, now, &format!("{:032x}", u128::from_be_bytes(id)));
-        Some(jwt::input(self.key.algorithm(), self.key_id.as_deref(), claims.expose()))
+    pub fn input(&self, purpose: Purpose, client: &Client, grant: &Grant, now: DateTime<Utc>) -> String {
+        let claims = self.claims(purpose, client, grant, now, &format!("{:032x}", fastrand::u128(..)));
+        jwt::input(self.key.algorithm(), self.key_id.as_deref(), claims.expose())
     }
 
     /// The claims (RFC 7523 section 3). `id`: different in every JWT.
@@ -131,15 +107,17 @@ impl Signer {
         // GitHub knows `iss`, `iat` and `exp`.
         let is_bearer = purpose == Purpose::Client && client.auth_method == TokenEndpointAuthMethod::BearerJwt;
         if !is_bearer {
-            claims.set("sub", json_string(client.client_id.expose()));
+            if self.subject == Subject::Client {
+                claims.set("sub", json_string(client.client_id.expose()));
+            }
             claims.set("aud", json_string(client.token_endpoint.as_str()));
             claims.set("jti", json_string(id));
         }
-        claims.set("iat", (now - ISSUED_BEFORE).timestamp().to_string());
+        claims.set("iat", (now - BACKDATED_BY).timestamp().to_string());
         claims.set("exp", (now + VALIDITY).timestamp().to_string());
         // If there are two JWTs, `assertionClaims` are those of the grant.
         if purpose == Purpose::Grant || !grant.is_jwt_bearer() {
-            for (name, value) in self.claims.members() {
+            for (name, value) in self.claim_changes.members() {
                 match value {
                     "null" => claims.remove(name),
                     value => claims.set(name, value.to_owned()),
@@ -160,7 +138,7 @@ mod tests {
 
     fn signer(claims: &str) -> Signer {
         let key = Key::Kms { id: "key".to_owned(), algorithm: SigningAlgorithm::Es256 };
-        Signer { key, key_id: None, claims: Document::parse(claims).unwrap() }
+        Signer { key, key_id: None, claim_changes: Document::parse(claims).unwrap(), subject: Subject::Client }
     }
 
     fn client(method: &str) -> Client {
@@ -170,7 +148,7 @@ mod tests {
             token_endpoint_auth_method: TokenEndpointAuthMethod::read(method),
             ..settings()
         };
-        settings.signing.key = Some(crate::token_secret::signing::SigningKey::Kms("key".to_owned()));
+        settings.signing.key = Some(crate::token_secret::signing::KeySetting::Kms("key".to_owned()));
         Client::new(settings, &Grant::Other(JWT_BEARER.to_owned())).unwrap()
     }
 
@@ -213,20 +191,6 @@ mod tests {
     #[test]
     fn no_two_jwts_are_the_same() {
         let input = || signer("{}").input(Purpose::Grant, &client("none"), &Grant::Other(JWT_BEARER.to_owned()), now());
-        assert_ne!(input().unwrap(), input().unwrap());
-    }
-
-    #[test]
-    fn a_request_needs_a_jwt_for_its_grant_for_its_client_or_for_both() {
-        for (grant_type, method, expected) in [
-            ("client_credentials", TokenEndpointAuthMethod::ClientSecretPost, vec![]),
-            ("client_credentials", TokenEndpointAuthMethod::PrivateKeyJwt, vec![Purpose::Client]),
-            ("", TokenEndpointAuthMethod::BearerJwt, vec![Purpose::Client]),
-            (JWT_BEARER, TokenEndpointAuthMethod::None, vec![Purpose::Grant]),
-            (JWT_BEARER, TokenEndpointAuthMethod::PrivateKeyJwt, vec![Purpose::Grant, Purpose::Client]),
-        ] {
-            let found: Vec<_> = purposes(&Grant::Other(grant_type.to_owned()), method).collect();
-            assert_eq!(found, expected, "{grant_type} {method:?}");
-        }
+        assert_ne!(input(), input());
     }
 }

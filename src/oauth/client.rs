@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 use reqwest::Url;
 
 use super::{
-    assertion::{Key, SignedJwts, Signer, purposes},
+    assertion::{Key, SignedJwts, Signer},
     grant::Grant,
     jwt::PrivateKey,
 };
@@ -15,7 +15,7 @@ use crate::{
     token_secret::{
         DEFAULT_LIFETIME,
         client_settings::{ClientSettings, TokenEndpointAuthMethod, TokenRequestFormat},
-        signing::{SigningAlgorithm, SigningKey, SigningSettings},
+        signing::{JwtSettings, KeySetting, SigningAlgorithm},
     },
 };
 
@@ -53,7 +53,8 @@ impl Client {
     pub fn new(settings: ClientSettings, grant: &Grant) -> Result<Self, String> {
         let auth_method = settings.token_endpoint_auth_method.unwrap_or_else(|| default_auth_method(&settings, grant));
         let needs_secret = auth_method.needs_secret();
-        let is_signed = purposes(grant, auth_method).next().is_some();
+        let extra_parameters = settings.extra_parameters.unwrap_or_default();
+        let is_signed = signs(grant, &extra_parameters) || auth_method.needs_jwt();
         let is_empty = auth_method.is_basic() && settings.has_empty_client_secret;
         let client_secret = settings.client_secret.or(is_empty.then(|| "".into())).filter(|_| needs_secret);
         let lacks_secret = needs_secret && client_secret.is_none();
@@ -61,19 +62,21 @@ impl Client {
         let (token_endpoint, client_id) = match (settings.token_endpoint, settings.client_id) {
             (Some(token_endpoint), Some(client_id)) if !lacks_secret && !lacks_key => (token_endpoint, client_id),
             (token_endpoint, client_id) => {
-                return Err(missing(&[
+                let missing = missing(&[
                     ("tokenEndpoint", "TOKEN_ENDPOINT", token_endpoint.is_none()),
                     ("clientId", "CLIENT_ID", client_id.is_none()),
                     ("clientSecret", "CLIENT_SECRET", lacks_secret),
                     ("privateKey", "PRIVATE_KEY", lacks_key),
-                ]));
+                ]);
+                let unused_key = if lacks_secret && settings.signing.key.is_some() { UNUSED_KEY } else { "" };
+                return Err(format!("{missing}{unused_key}"));
             }
         };
         let token_endpoint =
             endpoint(token_endpoint.expose()).map_err(|problem| format!("its `tokenEndpoint` {problem}"))?;
         let is_used = |member: &&&str| match **member {
             "clientSecret" => needs_secret,
-            "privateKey" | "signingKmsKeyId" => is_signed,
+            "privateKey" | "signingKmsKeyId" | "assertionClaims" => is_signed,
             _ => true,
         };
         if let Some(member) = settings.bound_to_other_endpoint.iter().find(is_used) {
@@ -90,7 +93,7 @@ impl Client {
             auth_method,
             signer: if is_signed { Some(signer(settings.signing)?) } else { None },
             request_format: settings.token_request_format.unwrap_or_default(),
-            extra_parameters: settings.extra_parameters.unwrap_or_default(),
+            extra_parameters,
             extra_headers: settings.extra_headers.unwrap_or_default(),
             default_lifetime: settings.default_lifetime.filter(|life| !life.is_zero()).unwrap_or(DEFAULT_LIFETIME),
             lifetime: settings.lifetime,
@@ -98,6 +101,12 @@ impl Client {
         // A client whose request cannot be built is an error here, before a run claims anything.
         client.request(grant, &SignedJwts::default())?;
         Ok(client)
+    }
+
+    /// Whether this client signs the grant.
+    #[must_use]
+    pub fn signs(&self, grant: &Grant) -> bool {
+        signs(grant, &self.extra_parameters)
     }
 
     /// The token endpoint for messages: without its query, which may contain a key.
@@ -111,21 +120,18 @@ impl Client {
     /// What to do when the provider rejects the client.
     #[must_use]
     pub fn advice(&self) -> Advice {
+        let signs = self.auth_method.needs_jwt() || self.auth_method == TokenEndpointAuthMethod::None;
         Advice::new(match &self.signer {
-            Some(Signer { key: Key::Private(_), .. }) => {
-                "check clientId, privateKey, keyId, signingAlgorithm and assertionClaims against the provider's console, and that the \
+            Some(_) if signs => {
+                "check clientId, the key, keyId, signingAlgorithm and assertionClaims against the provider's console, and that the \
                  public key is registered there"
             }
-            Some(Signer { key: Key::Kms { .. }, .. }) => {
-                "check clientId, signingKmsKeyId, keyId, signingAlgorithm and assertionClaims against the provider's console, and that \
-                 the public key is registered there"
-            }
-            None if self.encoding_matters() => {
+            _ if self.encoding_matters() => {
                 "check clientId, clientSecret and tokenEndpointAuthMethod against the provider's console; its id or secret has \
                  characters that client_secret_basic encodes and client_secret_basic_raw does not: try the other, or \
                  client_secret_post"
             }
-            None => "check clientId, clientSecret and tokenEndpointAuthMethod against the provider's console",
+            _ => "check clientId, clientSecret and tokenEndpointAuthMethod against the provider's console",
         })
     }
 
@@ -144,6 +150,10 @@ impl Client {
     }
 }
 
+/// What to do about a key that nothing uses.
+const UNUSED_KEY: &str = "; there is a key, and nothing uses it: for a client that signs set `tokenEndpointAuthMethod` to \"private_key_jwt\" or \
+                          \"bearer_jwt\", for an assertion set `grantType` to \"urn:ietf:params:oauth:grant-type:jwt-bearer\"";
+
 /// How a client authenticates if no setting says it. An assertion that is the grant names the client: then authentication is optional
 /// (RFC 7521 section 4.1).
 fn default_auth_method(settings: &ClientSettings, grant: &Grant) -> TokenEndpointAuthMethod {
@@ -153,21 +163,26 @@ fn default_auth_method(settings: &ClientSettings, grant: &Grant) -> TokenEndpoin
     TokenEndpointAuthMethod::default()
 }
 
+/// Whether the grant is an assertion to sign, and not one that somebody else has signed.
+fn signs(grant: &Grant, extra_parameters: &[(String, Secret)]) -> bool {
+    grant.is_jwt_bearer() && !extra_parameters.iter().any(|(name, _)| name == "assertion")
+}
+
 /// Reads the key.
-fn signer(settings: SigningSettings) -> Result<Signer, String> {
+fn signer(settings: JwtSettings) -> Result<Signer, String> {
     if let Some(problem) = settings.problem {
         return Err(problem.to_string());
     }
     let key = match settings.key {
-        Some(SigningKey::Private(pem)) => {
+        Some(KeySetting::Private(pem)) => {
             let key = PrivateKey::read(pem, settings.algorithm);
             Key::Private(key.map_err(|problem| format!("its `privateKey` {problem}"))?)
         }
         // The key's kind is known to KMS only.
-        Some(SigningKey::Kms(id)) => Key::Kms { id, algorithm: settings.algorithm.unwrap_or(SigningAlgorithm::Rs256) },
+        Some(KeySetting::Kms(id)) => Key::Kms { id, algorithm: settings.algorithm.unwrap_or(SigningAlgorithm::Rs256) },
         None => return Err(missing(&[("privateKey", "PRIVATE_KEY", true)])),
     };
-    Ok(Signer { key, key_id: settings.key_id, claims: settings.assertion_claims })
+    Ok(Signer { key, key_id: settings.key_id, claim_changes: settings.assertion_claims, subject: settings.subject })
 }
 
 /// What is missing of a client: each member, its setting, and whether it is missing.
@@ -196,20 +211,28 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Checks settings that may be incomplete. `grant`: what a client with them is to exchange.
+/// Checks settings that may be incomplete. `grant`: what a client with them is to exchange. `before`, `after`: how it authenticates according
+/// to the places that come before these settings, and after them.
 ///
 /// # Errors
 ///
 /// The problem, with the name of the wrong member and without its value.
-pub fn check(settings: &ClientSettings, grant: &Grant) -> Result<(), String> {
+pub fn check(
+    settings: &ClientSettings,
+    grant: &Grant,
+    [before, after]: [Option<TokenEndpointAuthMethod>; 2],
+) -> Result<(), String> {
+    let method = before.or(settings.token_endpoint_auth_method).or(after);
+    let method = method.unwrap_or_else(|| default_auth_method(settings, grant));
+    let settings = ClientSettings { token_endpoint_auth_method: Some(method), ..settings.clone() };
     let rest = ClientSettings {
         token_endpoint: Some("https://localhost/".into()),
         client_id: Some("id".into()),
         client_secret: Some("secret".into()),
-        signing: SigningSettings { key: Some(SigningKey::Kms("key".to_owned())), ..SigningSettings::default() },
+        signing: JwtSettings { key: Some(KeySetting::Kms("key".to_owned())), ..JwtSettings::default() },
         ..ClientSettings::default()
     };
-    Client::new(settings.clone().or(rest), grant).map(drop)
+    Client::new(settings.or(rest), grant).map(drop)
 }
 
 /// Reads and checks a token endpoint.

@@ -10,14 +10,13 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::FutureExt;
 use reqwest::{
     Url,
     header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
 };
 
 use super::{
-    assertion::{Key, SignedJwts, purposes},
+    assertion::{Key, Purpose, SignedJwts, Signer},
     body,
     client::Client,
     grant::Grant,
@@ -26,15 +25,18 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    error::root_cause,
     http_client::read_bounded,
     kms::{Kms, SigningError},
     sanitize::{redact, sanitize_line},
     secret::Secret,
-    token_secret::signing::SigningAlgorithm,
 };
 
 /// How much of a transport error's cause is printed.
 const MAX_CAUSE_CHARS: usize = 300;
+
+/// The time that the provider has at least after KMS has signed: a single-use grant must not be sent shortly before the end.
+const TIME_FOR_PROVIDER: TimeDelta = TimeDelta::seconds(2);
 
 /// How many times the same request is sent at most.
 const MAX_TRIES: u32 = 3;
@@ -86,15 +88,9 @@ impl Pauses {
 }
 
 impl Exchanger {
-    /// Exchanges over HTTP.
+    /// Exchanges over HTTP. `kms` signs for clients whose key is there.
     #[must_use]
-    pub fn over_http(http: reqwest::Client, clock: Clock) -> Self {
-        Self::over_http_with_kms(http, None, clock)
-    }
-
-    /// The same. `kms` signs for clients whose key is there.
-    #[must_use]
-    pub fn over_http_with_kms(http: reqwest::Client, kms: Option<Kms>, clock: Clock) -> Self {
+    pub fn over_http(http: reqwest::Client, kms: Option<Kms>, clock: Clock) -> Self {
         let over_http = Arc::new(OverHttp { http, kms, clock, pauses: Pauses::default() });
         let pauses = over_http.pauses.clone();
         let exchanger = Self::from_fn(move |exchange| {
@@ -172,46 +168,40 @@ impl OverHttp {
 
     /// Each try has JWTs of its own: a provider may accept each only once.
     async fn sign_and_send(&self, exchange: &Exchange) -> TokenResponse {
-        let jwts = match self.sign(exchange).await {
-            Ok(jwts) => jwts,
-            Err(problem) => return TokenResponse::Failed(TransportError::NotSigned(problem)),
-        };
-        send(&self.http, &self.clock, exchange, &jwts).await
+        match self.sign(exchange).await {
+            Ok(jwts) => send(&self.http, &self.clock, exchange, &jwts).await,
+            Err(problem) => TokenResponse::Failed(problem),
+        }
     }
 
-    async fn sign(&self, exchange: &Exchange) -> Result<SignedJwts, SigningError> {
+    async fn sign(&self, exchange: &Exchange) -> Result<SignedJwts, TransportError> {
         let Exchange { client, grant, .. } = exchange;
+        let Some(signer) = &client.signer else { return Ok(SignedJwts::default()) };
         let mut jwts = SignedJwts::default();
-        let Some(signer) = &client.signer else { return Ok(jwts) };
-        for purpose in purposes(grant, client.auth_method) {
-            let no_random_numbers = || SigningError::Unavailable { detail: "there are no random numbers".to_owned() };
-            let input = signer.input(purpose, client, grant, self.clock.now()).ok_or_else(no_random_numbers)?;
-            let signature = match &signer.key {
-                Key::Private(key) => key.sign(&input).ok_or_else(no_random_numbers)?,
-                Key::Kms { id, algorithm } => self.sign_with_kms(id, *algorithm, &input, exchange.deadline).await?,
-            };
-            jwts.set(purpose, jwt::token(&input, &signature));
+        if client.signs(grant) {
+            jwts.grant = Some(self.jwt(signer, Purpose::Grant, exchange).await?);
+        }
+        if client.auth_method.needs_jwt() {
+            jwts.client = Some(self.jwt(signer, Purpose::Client, exchange).await?);
         }
         Ok(jwts)
     }
 
-    async fn sign_with_kms(
-        &self,
-        id: &str,
-        algorithm: SigningAlgorithm,
-        input: &str,
-        deadline: DateTime<Utc>,
-    ) -> Result<Vec<u8>, SigningError> {
-        let unavailable = |detail: &str| SigningError::Unavailable { detail: detail.to_owned() };
-        let kms =
-            self.kms.as_ref().ok_or_else(|| unavailable("no address of KMS is known; set AWS_ENDPOINT_URL_KMS"))?;
-        let signed = self.clock.before(deadline, kms.sign(id, algorithm, input).boxed()).await;
-        let signature = signed.unwrap_or_else(|| Err(unavailable("KMS did not answer in time")))?;
-        if algorithm != SigningAlgorithm::Es256 {
-            return Ok(signature);
-        }
-        // KMS answers in DER.
-        jwt::raw_ecdsa(&signature).ok_or_else(|| unavailable("KMS answered with no signature of P-256"))
+    async fn jwt(&self, signer: &Signer, purpose: Purpose, exchange: &Exchange) -> Result<Secret, TransportError> {
+        let input = signer.input(purpose, &exchange.client, &exchange.grant, self.clock.now());
+        let algorithm = signer.key.algorithm();
+        let signature = match &signer.key {
+            Key::Private(key) => key.sign(&input),
+            Key::Kms { id, algorithm } => {
+                let not_configured =
+                    || SigningError::NotConfigured { detail: "there are no AWS credentials".to_owned() };
+                let kms = self.kms.as_ref().ok_or_else(not_configured).map_err(TransportError::NotSigned)?;
+                let signature = kms.sign(id, *algorithm, &input, exchange.deadline - TIME_FOR_PROVIDER).await;
+                Some(signature.map_err(TransportError::NotSigned)?)
+            }
+        };
+        let jwt = signature.and_then(|signature| jwt::token(&input, algorithm, signature));
+        jwt.ok_or_else(|| TransportError::NotSent("was not asked, because no JWT could be signed".to_owned()))
     }
 }
 
@@ -222,8 +212,10 @@ impl OverHttp {
 fn wait_before_retry(error: &TransportError, grant: &Grant, tries: u32) -> Option<Duration> {
     match error {
         TransportError::Busy { retry_after, .. } => *retry_after,
+        TransportError::NotSigned(
+            SigningError::AccessDenied { .. } | SigningError::Rejected { .. } | SigningError::NotConfigured { .. },
+        ) => None,
         TransportError::MaybeSpent { .. } if grant.is_single_use() => None,
-        TransportError::NotSigned(SigningError::AccessDenied { .. } | SigningError::Rejected { .. }) => None,
         TransportError::NotSent(_)
         | TransportError::NotSigned(SigningError::Unavailable { .. })
         | TransportError::MaybeSpent { .. } => Some(Duration::from_millis(250) * tries),
@@ -257,7 +249,8 @@ async fn send(http: &reqwest::Client, clock: &Clock, exchange: &Exchange, jwts: 
                 .secrets()
                 .chain(exchange.access_token.as_ref())
                 .chain(exchange.client.secrets())
-                .chain(jwts.iter())
+                .chain(&jwts.grant)
+                .chain(&jwts.client)
                 .collect();
             let response = response::read(status, retry_after.as_deref(), &body, clock.now(), &secrets);
             match (response, location) {
@@ -286,13 +279,8 @@ fn redirect_target(endpoint: &Url, location: &str, secrets: &[&Secret]) -> Optio
 
 /// The error in words that contain neither the address nor anything that was sent.
 fn transport_error(error: &reqwest::Error) -> TransportError {
-    // The innermost cause is the useful one: "Connection refused", "invalid peer certificate", ….
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
     // The names in a certificate come from outside.
-    let cause = sanitize_line(&cause.to_string(), MAX_CAUSE_CHARS);
+    let cause = sanitize_line(&root_cause(error).to_string(), MAX_CAUSE_CHARS);
     if error.is_connect() {
         let what = if error.is_timeout() { "the connection took too long".to_owned() } else { cause };
         TransportError::NotSent(format!("could not be reached ({what})"))

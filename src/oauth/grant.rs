@@ -58,8 +58,8 @@ impl Grant {
         match self {
             Self::RefreshToken(_) => Advice::new("a person must consent again and put the new tokens into the secret"),
             Self::Other(name) if name == JWT_BEARER => Advice::new(
-                "check clientId, privateKey, keyId and assertionClaims against the provider's console, and whether the client \
-                 may act for this user there",
+                "check clientId, the key, keyId, signingAlgorithm and assertionClaims against the provider's console, and whether the \
+                 client may act for this user there; if the key is new, wait some minutes, then run with `force`",
             ),
             Self::Other(_) => {
                 Advice::new("correct the client's settings in the secret, or its permissions at the provider")

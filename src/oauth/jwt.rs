@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer},
     sign::SigningKey,
 };
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
     secret::Secret,
@@ -45,7 +45,10 @@ impl PrivateKey {
     ///
     /// The problem; the text continues a sentence that begins with the member's name. It contains nothing of the key.
     pub fn read(pem: Secret, algorithm: Option<SigningAlgorithm>) -> Result<Self, &'static str> {
-        let key = any_supported_type(&der(&pem)?).map_err(|_| NOT_SUPPORTED)?;
+        let mut der = der(&pem)?;
+        let key = any_supported_type(&der);
+        der.zeroize();
+        let key = key.map_err(|_| NOT_SUPPORTED)?;
         let of_key = match key.algorithm() {
             SignatureAlgorithm::RSA => SigningAlgorithm::Rs256,
             SignatureAlgorithm::ECDSA => SigningAlgorithm::Es256,
@@ -56,16 +59,15 @@ impl PrivateKey {
         }
         let algorithm = algorithm.unwrap_or(of_key);
         if key.choose_scheme(&[scheme(algorithm)]).is_none() {
-            return Err("does not fit the `signingAlgorithm`");
+            return Err(MISFIT);
         }
         Ok(Self { key, pem, algorithm })
     }
 
-    /// Signs an [`input`]. `None`: the machine has no random numbers.
+    /// Signs an [`input`]. The signature of an elliptic curve is in DER, as KMS returns it, too. `None`: the machine has no random numbers.
     #[must_use]
     pub fn sign(&self, input: &str) -> Option<Vec<u8>> {
-        let signature = self.key.choose_scheme(&[scheme(self.algorithm)])?.sign(input.as_bytes()).ok()?;
-        if self.algorithm == SigningAlgorithm::Es256 { raw_ecdsa(&signature) } else { Some(signature) }
+        self.key.choose_scheme(&[scheme(self.algorithm)])?.sign(input.as_bytes()).ok()
     }
 }
 
@@ -82,13 +84,22 @@ fn der(pem: &Secret) -> Result<PrivateKeyDer<'static>, &'static str> {
     let mut parts = pem.expose().split("-----");
     let label = parts.find_map(|part| part.strip_prefix("BEGIN ").filter(|label| label.ends_with("PRIVATE KEY")));
     let (label, text) = label.zip(parts.next()).ok_or(NOT_A_KEY)?;
+    if !parts.next().is_some_and(|end| end.starts_with("END ")) {
+        return Err(CUT);
+    }
     if label.contains("ENCRYPTED") || text.contains("ENCRYPTED") {
         return Err(ENCRYPTED);
     }
-    let text = Zeroizing::new(text.replace("\\r", "").replace("\\n", ""));
     // Allocated once with enough room: a string that grows leaves unwiped copies in memory.
     let mut base64 = Zeroizing::new(String::with_capacity(text.len()));
-    base64.extend(text.chars().filter(|c| !c.is_whitespace()));
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '\\' {
+            chars.next();
+        } else if !c.is_whitespace() {
+            base64.push(c);
+        }
+    }
     let der = BASE64_STANDARD.decode(base64.as_bytes()).map_err(|_| NOT_A_KEY)?;
     match label {
         "PRIVATE KEY" => Ok(PrivatePkcs8KeyDer::from(der).into()),
@@ -98,10 +109,13 @@ fn der(pem: &Secret) -> Result<PrivateKeyDer<'static>, &'static str> {
     }
 }
 
-const ENCRYPTED: &str = "is encrypted; write it without a passphrase";
+const ENCRYPTED: &str = "is encrypted; remove the passphrase (openssl pkey -in KEY -out NEW)";
+const CUT: &str = "is cut off: its last line, which begins with \"-----END\", is missing";
+const MISFIT: &str =
+    "does not fit the signing algorithm: RSA keys sign with RS256 or PS256, P-256 with ES256, Ed25519 with EdDSA";
 const NOT_A_KEY: &str = "is not a private key in PEM, which begins with \"-----BEGIN PRIVATE KEY-----\", \"-----BEGIN RSA PRIVATE KEY-----\" \
                          or \"-----BEGIN EC PRIVATE KEY-----\"";
-const NOT_SUPPORTED: &str = "is not a key that is supported: RSA from 2,048 bits on, P-256 or Ed25519";
+const NOT_SUPPORTED: &str = "is not a key that is supported: RSA with 2,048 to 4,096 bits, P-256 or Ed25519";
 
 /// What is signed: the header and the claims.
 #[must_use]
@@ -112,10 +126,18 @@ pub fn input(algorithm: SigningAlgorithm, key_id: Option<&str>, claims: &str) ->
     format!("{header}.{claims}")
 }
 
-/// The whole JWT.
+/// The whole JWT. `None`: it is not a signature of this algorithm.
 #[must_use]
-pub fn token(input: &str, signature: &[u8]) -> Secret {
-    format!("{input}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)).into()
+pub fn token(input: &str, algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<Secret> {
+    let (signature, lengths) = match algorithm {
+        SigningAlgorithm::Rs256 | SigningAlgorithm::Ps256 => (signature, 256..=1024),
+        SigningAlgorithm::Es256 => (raw_ecdsa(&signature)?, 64..=64),
+        SigningAlgorithm::EdDsa => (signature, 64..=64),
+    };
+    if !lengths.contains(&signature.len()) {
+        return None;
+    }
+    Some(format!("{input}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)).into())
 }
 
 /// The two numbers of an ECDSA signature, 32 bytes each (RFC 7518 section 3.4), from its DER encoding (RFC 3279 section 2.2.3). `None`:
@@ -215,7 +237,7 @@ mod tests {
     fn the_algorithm_is_that_of_the_key_unless_one_that_fits_is_named() {
         let sec1 = include_str!("../../tests/fixtures/keys/p256-sec1.pem");
         let with_parameters = include_str!("../../tests/fixtures/keys/with-parameters.pem");
-        let misfit = Err("does not fit the `signingAlgorithm`");
+        let misfit = Err(MISFIT);
         for (pem, named, expected) in [
             (RSA, None, Ok(SigningAlgorithm::Rs256)),
             (RSA, Some(SigningAlgorithm::Ps256), Ok(SigningAlgorithm::Ps256)),
@@ -229,6 +251,8 @@ mod tests {
             (P384, None, Err(NOT_SUPPORTED)),
             (P384, Some(SigningAlgorithm::Es256), Err(NOT_SUPPORTED)),
             (include_str!("../../tests/fixtures/keys/rsa-1024.pem"), None, Err(NOT_SUPPORTED)),
+            (include_str!("../../tests/fixtures/keys/rsa-4096.pem"), None, Ok(SigningAlgorithm::Rs256)),
+            (include_str!("../../tests/fixtures/keys/rsa-4104.pem"), None, Err(NOT_SUPPORTED)),
         ] {
             let read = PrivateKey::read(pem.into(), named);
             assert_eq!(read.map(|key| key.algorithm), expected, "{} {named:?}", pem.lines().count());
@@ -236,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_key_is_said_without_its_text() {
+    fn a_message_about_a_key_does_not_quote_it() {
         for (pem, problem) in [
             ("", NOT_A_KEY),
             ("unseen", NOT_A_KEY),
@@ -246,7 +270,8 @@ mod tests {
             ("-----BEGIN RSA PRIVATE KEY-----\\nAAAA\\n-----END RSA PRIVATE KEY-----\\n", NOT_SUPPORTED),
             ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n", NOT_A_KEY),
             ("-----BEGIN PRIVATE KEY", NOT_A_KEY),
-            ("-----BEGIN PRIVATE KEY-----", NOT_SUPPORTED),
+            ("-----BEGIN PRIVATE KEY-----", CUT),
+            ("-----BEGIN PRIVATE KEY-----AAAA", CUT),
             (include_str!("../../tests/fixtures/keys/encrypted-pkcs8.pem"), ENCRYPTED),
             (include_str!("../../tests/fixtures/keys/encrypted-sec1.pem"), ENCRYPTED),
         ] {

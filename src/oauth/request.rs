@@ -4,15 +4,11 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use form_urlencoded::{Serializer, byte_serialize};
 use reqwest::{
     Method, Request,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use zeroize::Zeroizing;
 
-use super::{
-    assertion::{Purpose, SignedJwts},
-    client::Client,
-    grant::Grant,
-};
+use super::{assertion::SignedJwts, client::Client, grant::Grant};
 use crate::{
     sanitize::sanitize_line,
     secret::Secret,
@@ -37,8 +33,8 @@ impl Client {
     /// The problem, with the name of the extra parameter or header that cannot be sent.
     pub fn request(&self, grant: &Grant, jwts: &SignedJwts) -> Result<Request, String> {
         let mut form = grant.form();
-        if grant.is_jwt_bearer() {
-            form.push(("assertion", jwts.get(Purpose::Grant)));
+        if self.signs(grant) {
+            form.push(("assertion", text(jwts.grant.as_ref())));
         }
         let mut request = Request::new(Method::POST, self.token_endpoint.clone());
         let headers = request.headers_mut();
@@ -80,11 +76,11 @@ impl Client {
                 None
             }
             TokenEndpointAuthMethod::PrivateKeyJwt => {
-                let jwt = jwts.get(Purpose::Client);
+                let jwt = text(jwts.client.as_ref());
                 form.extend([client_id, ("client_assertion_type", CLIENT_ASSERTION_TYPE), ("client_assertion", jwt)]);
                 None
             }
-            TokenEndpointAuthMethod::BearerJwt => Some(bearer(jwts.get(Purpose::Client))),
+            TokenEndpointAuthMethod::BearerJwt => Some(bearer(text(jwts.client.as_ref()))),
             // The assertion names the client. A parameter `client_id` is for clients that authenticate (RFC 7521 section 4.1).
             TokenEndpointAuthMethod::None if grant.is_jwt_bearer() => None,
             TokenEndpointAuthMethod::None => {
@@ -125,8 +121,17 @@ impl Client {
                 body.into()
             }
         });
+        // RFC 9110 section 8.6. The HTTP client leaves it out if the body is empty.
+        if request.body().and_then(reqwest::Body::as_bytes).is_some_and(<[u8]>::is_empty) {
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         Ok(request)
     }
+}
+
+/// A JWT; empty while a client is only checked.
+fn text(jwt: Option<&Secret>) -> &str {
+    jwt.map_or("", Secret::expose)
 }
 
 /// `client_secret_basic`: id and secret are form-encoded, joined with `:` and encoded as base64 (RFC 6749 section 2.3.1). Without
@@ -165,7 +170,7 @@ mod tests {
         token_secret::{
             SecretProblem,
             client_settings::ClientSettings,
-            signing::{JWT_BEARER, SigningKey, SigningSettings},
+            signing::{JWT_BEARER, JwtSettings, KeySetting},
         },
     };
 
@@ -264,10 +269,7 @@ mod tests {
             let settings = ClientSettings {
                 client_secret: secret.map(Secret::from),
                 token_endpoint_auth_method: method.and_then(TokenEndpointAuthMethod::read),
-                signing: SigningSettings {
-                    key: Some(SigningKey::Kms("alias/a".to_owned())),
-                    ..SigningSettings::default()
-                },
+                signing: JwtSettings { key: Some(KeySetting::Kms("alias/a".to_owned())), ..JwtSettings::default() },
                 ..settings()
             };
             let grant = Grant::Other(grant_type.to_owned());
@@ -282,7 +284,7 @@ mod tests {
         let settings = ClientSettings {
             token_request_format: Some(TokenRequestFormat::Json),
             token_endpoint_auth_method: Some(TokenEndpointAuthMethod::BearerJwt),
-            signing: SigningSettings { key: Some(SigningKey::Kms("alias/a".to_owned())), ..SigningSettings::default() },
+            signing: JwtSettings { key: Some(KeySetting::Kms("alias/a".to_owned())), ..JwtSettings::default() },
             ..settings()
         };
         let grant = Grant::Other(String::new());
@@ -366,9 +368,9 @@ mod tests {
         let none = "`privateKey` is neither in it, nor in its `clientCredentialsSecretId`, nor set as PRIVATE_KEY; a key in AWS KMS is \
                     named by `signingKmsKeyId`";
         let problem = SecretProblem::Duplicate("privateKey".to_owned(), "signingKmsKeyId".to_owned());
-        let signing = |key: Option<&str>| SigningSettings {
-            key: key.map(|pem| SigningKey::Private(pem.into())),
-            ..SigningSettings::default()
+        let signing = |key: Option<&str>| JwtSettings {
+            key: key.map(|pem| KeySetting::Private(pem.into())),
+            ..JwtSettings::default()
         };
         for (method, signing, expected) in [
             ("private_key_jwt", signing(None), Some(none)),
@@ -383,7 +385,7 @@ mod tests {
             ),
             (
                 "private_key_jwt",
-                SigningSettings { problem: Some(problem), ..signing(None) },
+                JwtSettings { problem: Some(problem), ..signing(None) },
                 Some("it has both `privateKey` and `signingKmsKeyId`; take one out"),
             ),
             // Nothing is signed: the members may be another program's.

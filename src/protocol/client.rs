@@ -9,7 +9,11 @@ use crate::{
         grant::Grant,
     },
     store::{Label, Operation, SecretStore, Selector, StoreError},
-    token_secret::{SecretProblem, client_settings::ClientSettings, document::Document},
+    token_secret::{
+        SecretProblem,
+        client_settings::{ClientSettings, TokenEndpointAuthMethod},
+        document::Document,
+    },
 };
 
 impl<S: SecretStore> Run<'_, S> {
@@ -20,28 +24,42 @@ impl<S: SecretStore> Run<'_, S> {
 
     pub(super) async fn client_of(&self, own: ClientSettings, grant: &Grant) -> Result<Client, Error> {
         let mut environment = self.refresher.options.client.clone();
-        // An assertion needs no client's secret: that of the environment is for the other secrets, unless it names the method, too.
-        if grant.is_jwt_bearer() && environment.token_endpoint_auth_method.is_none() {
-            environment.client_secret = None;
-        }
         let shared_id = match &own.client_credentials_secret_id {
             Some(id) => Some(id.clone()),
             // The environment names one for what the secret leaves out. If it leaves nothing out, that one is not read.
-            None if Client::new(own.clone(), grant).is_ok() => None,
-            None => environment.client_credentials_secret_id.clone(),
+            None => environment.client_credentials_secret_id.clone().filter(|_| {
+                let method = own.token_endpoint_auth_method.or(environment.token_endpoint_auth_method);
+                let own = ClientSettings { token_endpoint_auth_method: method, ..own.clone() };
+                Client::new(own, grant).is_err()
+            }),
         };
         let shared = match shared_id {
             None => ClientSettings::default(),
-            Some(id) => self.shared_client(&id, grant).await?,
+            Some(id) => {
+                let methods = [own.token_endpoint_auth_method, environment.token_endpoint_auth_method];
+                self.shared_client(&id, grant, methods).await?
+            }
         };
-        let settings = own.or_from_other_secret(shared).or(environment);
+        let settings = own.or_from_other_secret(shared);
+        let method = settings.token_endpoint_auth_method.or(environment.token_endpoint_auth_method);
+        // An assertion needs no client's secret. That of the environment is for other grants, unless a method asks for it.
+        if grant.is_jwt_bearer() && method.is_none() {
+            environment.client_secret = None;
+        }
+        let settings = settings.or(environment);
         self.observation.client_secret_expires_at(settings.client_secret_expires_at);
         let client = Client::new(settings, grant).map_err(|problem| self.invalid(problem))?;
-        self.observation.client(client.endpoint_without_query(), ClientDigest::of(&client));
+        self.observation.client(client.endpoint_without_query(), ClientDigest::without_jwt_claims(&client));
         Ok(client)
     }
 
-    async fn shared_client(&self, secret_id: &str, grant: &Grant) -> Result<ClientSettings, Error> {
+    /// `methods`: those of the token secret and of the environment.
+    async fn shared_client(
+        &self,
+        secret_id: &str,
+        grant: &Grant,
+        methods: [Option<TokenEndpointAuthMethod>; 2],
+    ) -> Result<ClientSettings, Error> {
         let whose = format!("it is the clientCredentialsSecretId of `{}`", self.secret_id);
         let invalid = |problem: &str| Error::InvalidSecret {
             secret_id: secret_id.to_owned(),
@@ -71,7 +89,7 @@ impl<S: SecretStore> Run<'_, S> {
         let settings = settings.and_then(|document| ClientSettings::read(&document));
         let settings = settings.map_err(|problem| invalid(&problem.to_string()))?;
         // An error here is about this secret, not about the token secret.
-        client::check(&settings, grant).map_err(|problem| invalid(&problem))?;
+        client::check(&settings, grant, methods).map_err(|problem| invalid(&problem))?;
         Ok(settings)
     }
 }

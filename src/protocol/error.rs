@@ -259,25 +259,27 @@ impl Error {
         }
     }
 
-    /// What it means for the secret that no JWT could be signed.
+    /// What an error of KMS means for the secret.
     #[must_use]
     pub fn of_signing(secret_id: &str, error: SigningError) -> Self {
         let (secret_id, action) = (secret_id.to_owned(), kms::SIGN);
         match error {
             SigningError::AccessDenied { detail } => {
                 let advice = Advice::new(
-                    "allow the function's role kms:Sign on the key of signingKmsKeyId (SigningKmsKeyArn in schedule.yaml), in the \
-                     key's policy, too",
+                    "allow kms:Sign on this key in the function's role (SigningKmsKeyArn in schedule.yaml) and in the key's policy",
                 );
                 Self::AccessDenied { secret_id, action, detail, advice, staged: None }
             }
-            SigningError::Rejected { detail } => Self::InvalidSecret {
+            SigningError::Rejected { key, detail } => Self::InvalidSecret {
                 secret_id,
                 problem: format!(
-                    "its `signingKmsKeyId` names a key that cannot sign ({detail}); check that it exists, is enabled, is for signing, \
-                     and fits the `signingAlgorithm` (RS256 if there is none)"
+                    "the key `{key}` that `signingKmsKeyId` names cannot sign ({detail}); check that it exists, is enabled, is for \
+                     signing, and fits the `signingAlgorithm` (RS256 if there is none)"
                 ),
             },
+            SigningError::NotConfigured { detail } => {
+                Self::InvalidConfiguration { problem: format!("KMS cannot sign for secret `{secret_id}`: {detail}") }
+            }
             SigningError::Unavailable { detail } => {
                 let advice = Advice::new("the next run tries again").or_at_command_line("try again");
                 Self::StoreUnavailable { secret_id, action, detail, advice, staged: None }

@@ -15,14 +15,14 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    oauth::{assertion::Key, client::Client},
+    oauth::{client::Client, grant::Grant},
     secret::Secret,
     store::VersionId,
     token_secret::{
         Tokens,
         client_settings::{ClientSettings, TokenEndpointAuthMethod, TokenRequestFormat},
         document::Document,
-        signing::{SigningAlgorithm, SigningKey, SigningSettings},
+        signing::{JwtSettings, KeySetting, SigningAlgorithm},
     },
 };
 
@@ -50,7 +50,7 @@ impl TokenKey {
             refreshed_at.as_deref(),
         ];
         if !tokens.grant.is_single_use() {
-            parts.extend(settings_parts(client));
+            parts.extend(settings_parts(client, &tokens.grant));
         }
         Self(digest(&parts))
     }
@@ -141,6 +141,16 @@ impl ClientDigest {
         Self([number; 4])
     }
 
+    /// The digest of a client without its JWT claims: those often name the user of one token, and the client of many tokens is the same.
+    #[must_use]
+    pub fn without_jwt_claims(client: &Client) -> Self {
+        let mut client = client.clone();
+        if let Some(signer) = &mut client.signer {
+            signer.claim_changes = Document::default();
+        }
+        Self::of(&client)
+    }
+
     /// The digest of a client's settings.
     #[must_use]
     pub fn of(client: &Client) -> Self {
@@ -152,12 +162,13 @@ impl ClientDigest {
         ];
         parts.extend(request_parts([&client.extra_parameters, &client.extra_headers], client.request_format));
         if let Some(signer) = &client.signer {
-            let key = match &signer.key {
-                Key::Private(key) => key.pem.expose(),
-                Key::Kms { id, .. } => id,
-            };
             let algorithm = Some(signer.key.algorithm().name());
-            parts.extend(signing_parts(Some(key), signer.key_id.as_deref(), algorithm, &signer.claims));
+            parts.extend(signing_parts(
+                Some(signer.key.text()),
+                signer.key_id.as_deref(),
+                algorithm,
+                &signer.claim_changes,
+            ));
         }
         let [a, b, c, d, ..] = digest(&parts);
         Self([a, b, c, d])
@@ -197,7 +208,7 @@ fn request_parts(extras: [&[(String, Secret)]; 2], format: TokenRequestFormat) -
 }
 
 /// What a token is requested with, as far as the token secret says it. Part of a stored format.
-fn settings_parts(client: &ClientSettings) -> Vec<Option<&str>> {
+fn settings_parts<'a>(client: &'a ClientSettings, grant: &Grant) -> Vec<Option<&'a str>> {
     let extras = [&client.extra_parameters, &client.extra_headers].map(|extras| extras.as_deref().unwrap_or_default());
     let mut parts = vec![
         client.token_endpoint.as_ref().map(Secret::expose),
@@ -207,13 +218,11 @@ fn settings_parts(client: &ClientSettings) -> Vec<Option<&str>> {
         client.client_credentials_secret_id.as_deref(),
     ];
     parts.extend(request_parts(extras, client.token_request_format.unwrap_or_default()));
-    let SigningSettings { key, key_id, algorithm, assertion_claims, .. } = &client.signing;
-    let key = key.as_ref().map(|key| match key {
-        SigningKey::Private(pem) => pem.expose(),
-        SigningKey::Kms(id) => id,
-    });
-    if key.is_some() || key_id.is_some() || algorithm.is_some() || !assertion_claims.is_empty() {
-        parts.extend(signing_parts(key, key_id.as_deref(), algorithm.map(SigningAlgorithm::name), assertion_claims));
+    // Other programs have members of these names, too.
+    if grant.is_jwt_bearer() || client.token_endpoint_auth_method.is_some_and(TokenEndpointAuthMethod::needs_jwt) {
+        let JwtSettings { key, key_id, algorithm, assertion_claims, .. } = &client.signing;
+        let (key, algorithm) = (key.as_ref().map(KeySetting::text), algorithm.map(SigningAlgorithm::name));
+        parts.extend(signing_parts(key, key_id.as_deref(), algorithm, assertion_claims));
     }
     parts
 }
@@ -257,7 +266,6 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::oauth::grant::Grant;
 
     fn tokens() -> Tokens {
         Tokens {

@@ -97,7 +97,7 @@ impl<S: SecretStore> Refresher<S> {
         let mode = Mode::Scheduled;
         let run = self.reading_run(secret_id, &mode, observation, Some(shared), deadline);
         match (run.client_of(settings, grant).await, client_id) {
-            (Ok(client), _) => Some((client.endpoint_without_query(), ClientDigest::of(&client))),
+            (Ok(client), _) => Some((client.endpoint_without_query(), ClientDigest::without_jwt_claims(&client))),
             (Err(Error::StoreUnavailable { .. }), Some(id)) => {
                 Some((format!("the endpoint in `{id}`"), ClientDigest::of_unread_secret(&id)))
             }

@@ -153,8 +153,8 @@ impl Queue {
             let Some((endpoint, client)) = key else { continue };
             let reason = if self.clients.get(client).is_some_and(Client::is_stopped) {
                 format!(
-                    "{endpoint} rejected their client {MAX_REJECTIONS} times in a row (ClientRejected): correct clientId, clientSecret \
-                     and tokenEndpointAuthMethod"
+                    "{endpoint} rejected their client {MAX_REJECTIONS} times in a row (ClientRejected): correct its settings \
+                     (the error of each says which)"
                 )
             } else if let Some(until) = paused.get(endpoint).filter(|until| **until > now) {
                 let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);

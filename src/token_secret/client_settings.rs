@@ -10,7 +10,7 @@ use super::{
     document::Document,
     layout::Layout,
     member::{Member, Style},
-    signing::{GoogleServiceAccount, SigningSettings},
+    signing::{GoogleServiceAccount, JwtSettings},
 };
 use crate::secret::Secret;
 
@@ -80,7 +80,7 @@ impl TokenEndpointAuthMethod {
 
     /// Whether it needs a signed JWT.
     #[must_use]
-    pub const fn is_signed(self) -> bool {
+    pub const fn needs_jwt(self) -> bool {
         matches!(self, Self::PrivateKeyJwt | Self::BearerJwt)
     }
 }
@@ -136,7 +136,7 @@ pub struct ClientSettings {
     /// The lifetime of an access token, whatever the provider names.
     pub lifetime: Option<Duration>,
     /// What signs JWTs, and their claims.
-    pub signing: SigningSettings,
+    pub signing: JwtSettings,
     /// The name or ARN of the client's secret, which contains the settings that are missing here.
     pub client_credentials_secret_id: Option<String>,
     /// The members from a secret with another token endpoint than the one above. They must not be sent to the one above.
@@ -154,7 +154,7 @@ impl ClientSettings {
     }
 
     pub(super) fn of(document: &Layout) -> Result<Self, SecretProblem> {
-        let service_account = GoogleServiceAccount::of(&document.document);
+        let service_account = GoogleServiceAccount::of(document);
         let (email, token_uri) = service_account.map(|account| (account.client_email, account.token_uri)).unzip();
         Ok(Self {
             token_endpoint: Member::TokenEndpoint.credential(document)?.or(token_uri.flatten()),
@@ -177,7 +177,7 @@ impl ClientSettings {
             extra_headers: Member::ExtraHeaders.strings(document)?,
             default_lifetime: Member::DefaultLifetimeSeconds.seconds(document)?,
             lifetime: Member::LifetimeSeconds.seconds(document)?.filter(|lifetime| !lifetime.is_zero()),
-            signing: SigningSettings::read(document),
+            signing: JwtSettings::read(document),
             client_credentials_secret_id: Member::ClientCredentialsSecretId.secret_id(document)?,
             bound_to_other_endpoint: Vec::new(),
         })
@@ -198,6 +198,7 @@ impl ClientSettings {
                 (Member::ClientSecret, self.client_secret.is_none() && other.client_secret.is_some()),
                 (Member::ExtraParameters, self.extra_parameters.is_none() && other.extra_parameters.is_some()),
                 (Member::ExtraHeaders, self.extra_headers.is_none() && other.extra_headers.is_some()),
+                (Member::AssertionClaims, !other.signing.assertion_claims.is_empty()),
             ];
             let taken = taken.into_iter().filter(|(_, taken)| *taken);
             self.bound_to_other_endpoint.extend(taken.map(|(member, _)| member.name(Style::CamelCase)));

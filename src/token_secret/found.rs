@@ -237,10 +237,15 @@ impl Found {
         self.lifetimes.retain(|lifetime| is_free(&lifetime.place));
         self.response_members.retain(|(_, place)| is_free(place));
         self.google_auth_token = self.google_auth_token.take().filter(is_free);
-        self.places.retain(|(member, _)| names.place_of(*member).is_none());
+        self.places.retain(|(member, place)| {
+            // Documents of other programs have members of these names, too.
+            let is_taken = member.is_for_jwts() && names.iter().any(|(_, named)| named.overlaps(place));
+            names.place_of(*member).is_none() && !is_taken
+        });
         for (member, place) in names.iter() {
             let name = member.name(Style::CamelCase);
-            let own_name = Member::of_name(place.last_name()).map(|(other, _)| other).filter(|other| other != member);
+            let own_name = Member::of_name(place.last_name()).map(|(other, _)| other);
+            let own_name = own_name.filter(|other| other != member && !other.is_for_jwts());
             let ours = self.places.iter().find(|(_, other)| other.overlaps(place)).map(|(other, _)| *other);
             if let Some(other) = ours.or(own_name.filter(|_| place.path() == path || place.path().is_empty())) {
                 let other = other.name(Style::CamelCase);

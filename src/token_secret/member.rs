@@ -105,6 +105,14 @@ impl Member {
     pub const PUBLISHED: [Self; 5] =
         [Self::AccessToken, Self::ExpiresAt, Self::TokenType, Self::Scope, Self::TokenResponse];
 
+    /// Whether only clients that sign JWTs have it.
+    pub(super) const fn is_for_jwts(self) -> bool {
+        matches!(
+            self,
+            Self::PrivateKey | Self::KeyId | Self::SigningAlgorithm | Self::SigningKmsKeyId | Self::AssertionClaims
+        )
+    }
+
     const fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::AccessToken => ("accessToken", "access_token"),
@@ -359,6 +367,11 @@ impl Member {
         })
     }
 
+    /// The id, the ARN or the alias of a key in AWS KMS. It is sent to KMS, whose messages quote it: a private key must not get there.
+    pub(super) fn kms_key(self, layout: &Layout) -> Result<Option<String>, SecretProblem> {
+        self.parsed_string(layout, KMS_KEY, |id| is_kms_key(id).then(|| id.to_owned()))
+    }
+
     /// A grant type: a text that may be empty, without white space.
     pub(super) fn grant_type(self, layout: &Layout) -> Result<Option<String>, SecretProblem> {
         self.read(layout, "a string of visible ASCII characters, such as \"client_credentials\"", |json| {
@@ -376,6 +389,16 @@ impl Member {
     ) -> Result<Option<T>, SecretProblem> {
         self.read_unless_empty(layout, wanted, |json| read(&serde_json::from_str::<String>(json).ok()?))
     }
+}
+
+/// What [`is_kms_key`] allows, for messages.
+pub const KMS_KEY: &str = "the id, the ARN or the alias of a key in AWS KMS, such as \"alias/refresher\"";
+
+/// Whether the text can be the `KeyId` of a request to KMS ("Sign" in the AWS KMS API Reference).
+#[must_use]
+pub fn is_kms_key(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":/_-".contains(&byte);
+    (1..=2048).contains(&text.len()) && text.bytes().all(is_allowed) && !text.contains("-----")
 }
 
 /// A JSON string that is not looked at.

@@ -73,6 +73,12 @@ fn misspelt(layout: &Layout) -> impl Iterator<Item = (String, Member)> {
     })
 }
 
+/// Whether the document is of a client that signs JWTs. In others, such names are those of other programs.
+fn signs_jwts(layout: &Layout) -> bool {
+    let text = |member: Member| layout.get(member).map(|value| value.to_owned()).unwrap_or_default();
+    text(Member::GrantType).ends_with("jwt-bearer\"") || text(Member::TokenEndpointAuthMethod).ends_with("_jwt\"")
+}
+
 /// The member that is meant by a name that is not its own.
 fn intended_member(letters: &str, layout: &Layout) -> Option<Member> {
     if letters.len() < 5 || KNOWN_NAMES.contains(&letters) || letters.bytes().any(|byte| byte.is_ascii_digit()) {
@@ -85,6 +91,7 @@ fn intended_member(letters: &str, layout: &Layout) -> Option<Member> {
         letters.len().abs_diff(ours.len()) <= max_errors
             && strsim::osa_distance(letters, ours) <= max_errors
             && layout.get(*member).is_none()
+            && (!member.is_for_jwts() || signs_jwts(layout))
     })
 }
 

@@ -16,12 +16,14 @@ use super::{
 use crate::{sanitize::sanitize_line, secret::Secret};
 
 /// Members that a reader does not need and must not keep.
-const NOT_FOR_READERS: [Member; 5] = [
+const NOT_FOR_READERS: [Member; 7] = [
     Member::AccessToken, // kept in a field of its own
     Member::RefreshToken,
     Member::ClientSecret,
     Member::ExtraParameters,
     Member::ExtraHeaders,
+    Member::PrivateKey,
+    Member::AssertionClaims,
 ];
 
 /// The readable part of a token secret.
@@ -187,12 +189,12 @@ mod tests {
     fn members_that_only_the_refresher_needs_cannot_be_read() {
         for (style, names) in [
             (
-                r#"{"accessToken":"a","refreshToken":"r","clientId":"i","clientSecret":"s","extraHeaders":{"h":"x"}}"#,
-                ["accessToken", "refreshToken", "clientSecret", "extraHeaders"],
+                r#"{"accessToken":"a","refreshToken":"r","clientId":"i","clientSecret":"s","extraHeaders":{"h":"x"},"privateKey":"k"}"#,
+                ["accessToken", "refreshToken", "clientSecret", "extraHeaders", "privateKey"],
             ),
             (
-                r#"{"access_token":"a","refresh_token":"r","client_secret":"s","extra_headers":{"h":"x"}}"#,
-                ["access_token", "refresh_token", "client_secret", "extra_headers"],
+                r#"{"access_token":"a","refresh_token":"r","client_secret":"s","extra_headers":{"h":"x"},"private_key":"k"}"#,
+                ["access_token", "refresh_token", "client_secret", "extra_headers", "private_key"],
             ),
         ] {
             let token = ReadableToken::parse(style).unwrap();

@@ -2,7 +2,7 @@
 
 use super::{
     SecretProblem,
-    document::Document,
+    document::{Document, is_nothing},
     layout::Layout,
     member::{Member, Style},
 };
@@ -49,83 +49,101 @@ impl SigningAlgorithm {
     }
 }
 
+/// Whom a JWT is about (`sub`, RFC 7519 section 4.1.2) if nothing says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Subject {
+    /// The client.
+    #[default]
+    Client,
+    /// It has no `sub`: for Google, that is a user on whose behalf a service account acts.
+    None,
+}
+
 /// The key that signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SigningKey {
+pub enum KeySetting {
     /// A private key in PEM, not yet checked.
     Private(Secret),
     /// A key in AWS KMS: its id, its ARN or its alias.
     Kms(String),
 }
 
+impl KeySetting {
+    /// The text that names or is the key.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Private(pem) => pem.expose(),
+            Self::Kms(id) => id,
+        }
+    }
+}
+
 /// The settings for signed JWTs from one place.
 #[derive(Clone, Debug, Default)]
-pub struct SigningSettings {
+pub struct JwtSettings {
     /// The key.
-    pub key: Option<SigningKey>,
+    pub key: Option<KeySetting>,
     /// `kid` of the JWT's header (RFC 7515 section 4.1.4).
     pub key_id: Option<String>,
     /// The algorithm.
     pub algorithm: Option<SigningAlgorithm>,
-    /// Claims that are added to the JWT, replaced, or with null taken out.
+    /// JWT claims to add or to replace; one with the value null is left out.
     pub assertion_claims: Document,
+    /// Whom a JWT is about, unless `assertion_claims` says it.
+    pub subject: Subject,
     /// What is wrong with these settings. It matters only if something is to be signed: documents of other programs may have members
     /// of the same names.
     pub problem: Option<SecretProblem>,
 }
 
-impl SigningSettings {
+impl JwtSettings {
     pub(super) fn read(layout: &Layout) -> Self {
         Self::try_read(layout).unwrap_or_else(|problem| Self { problem: Some(problem), ..Self::default() })
     }
 
     fn try_read(layout: &Layout) -> Result<Self, SecretProblem> {
         let private_key = Member::PrivateKey.text(layout)?;
-        let kms_key = Member::SigningKmsKeyId.secret_id(layout)?;
+        let kms_key = Member::SigningKmsKeyId.kms_key(layout)?;
         let key = match (private_key, kms_key) {
             (Some(_), Some(_)) => {
                 let [first, second] =
                     [Member::PrivateKey, Member::SigningKmsKeyId].map(|member| layout.place_of(member));
                 return Err(SecretProblem::Duplicate(first.to_string(), second.to_string()));
             }
-            (private_key, kms_key) => private_key.map(SigningKey::Private).or(kms_key.map(SigningKey::Kms)),
+            (private_key, kms_key) => private_key.map(KeySetting::Private).or(kms_key.map(KeySetting::Kms)),
         };
         let mut settings = Self {
             key,
-            key_id: Member::KeyId.parsed_string(layout, "a string", |text| Some(text.to_owned()))?,
+            key_id: Member::KeyId.credential(layout)?.map(|id| id.expose().to_owned()),
             algorithm: Member::SigningAlgorithm.parsed_string(
                 layout,
                 SigningAlgorithm::ALLOWED,
                 SigningAlgorithm::read,
             )?,
             assertion_claims: Member::AssertionClaims.object(layout)?.unwrap_or_default(),
+            subject: Subject::default(),
             problem: None,
         };
-        if let Some(account) = GoogleServiceAccount::of(&layout.document) {
+        if let Some(account) = GoogleServiceAccount::of(layout) {
             settings.key_id = settings.key_id.or(account.private_key_id);
-            // For Google, `sub` is a user on whose behalf the service account acts.
-            settings.add_claims(&[("sub", "null")]);
+            settings.subject = Subject::None;
         }
         Ok(settings)
-    }
-
-    /// Adds the claims that are missing.
-    fn add_claims(&mut self, claims: &[(&str, &str)]) {
-        for (name, value) in claims {
-            if self.assertion_claims.get(name).is_none() {
-                self.assertion_claims.set(name, (*value).to_owned());
-            }
-        }
     }
 
     /// These settings, and those of `fallback` for the missing ones. A key brings its id and its algorithm along.
     #[must_use]
     pub fn or(mut self, fallback: Self) -> Self {
         self.problem = self.problem.or(fallback.problem);
-        let fallbacks_claims: Vec<_> = fallback.assertion_claims.members().collect();
-        self.add_claims(&fallbacks_claims);
+        for (name, value) in fallback.assertion_claims.members() {
+            if self.assertion_claims.get(name).is_none() {
+                self.assertion_claims.set(name, value.to_owned());
+            }
+        }
         if self.key.is_none() {
             self.key = fallback.key;
+            self.subject = fallback.subject;
             self.key_id = self.key_id.or(fallback.key_id);
             self.algorithm = self.algorithm.or(fallback.algorithm);
         }
@@ -135,8 +153,8 @@ impl SigningSettings {
     /// The name of the member with the key, if there is a key.
     pub(super) fn name_of_key(&self) -> Option<&'static str> {
         Some(match self.key.as_ref()? {
-            SigningKey::Private(_) => Member::PrivateKey.name(Style::CamelCase),
-            SigningKey::Kms(_) => Member::SigningKmsKeyId.name(Style::CamelCase),
+            KeySetting::Private(_) => Member::PrivateKey.name(Style::CamelCase),
+            KeySetting::Kms(_) => Member::SigningKmsKeyId.name(Style::CamelCase),
         })
     }
 }
@@ -150,9 +168,11 @@ pub(super) struct GoogleServiceAccount {
 }
 
 impl GoogleServiceAccount {
-    pub(super) fn of(document: &Document) -> Option<Self> {
+    pub(super) fn of(layout: &Layout) -> Option<Self> {
+        let document = &layout.document;
+        let has_refresh_token = layout.get(Member::RefreshToken).is_some_and(|token| !is_nothing(&token));
         let text = |name| serde_json::from_str::<String>(document.get(name)?).ok().filter(|text| !text.is_empty());
-        if text("type")? != "service_account" {
+        if text("type")? != "service_account" || has_refresh_token {
             return None;
         }
         Some(Self {
@@ -167,11 +187,11 @@ impl GoogleServiceAccount {
 mod tests {
     use super::*;
 
-    fn settings(json: &str) -> SigningSettings {
-        SigningSettings::read(&Layout::of_client(Document::parse(json).unwrap()))
+    fn settings(json: &str) -> JwtSettings {
+        JwtSettings::read(&Layout::of_client(Document::parse(json).unwrap()))
     }
 
-    fn claims(settings: &SigningSettings) -> String {
+    fn claims(settings: &JwtSettings) -> String {
         settings.assertion_claims.to_text().expose().to_owned()
     }
 
@@ -179,12 +199,12 @@ mod tests {
     fn a_key_brings_its_id_and_its_algorithm_along() {
         let of_client = r#"{"privateKey": "client's", "keyId": "k1", "signingAlgorithm": "PS256"}"#;
         for (own, key, key_id, algorithm) in [
-            ("{}", SigningKey::Private("client's".into()), Some("k1"), Some(SigningAlgorithm::Ps256)),
-            (r#"{"keyId": "k2"}"#, SigningKey::Private("client's".into()), Some("k2"), Some(SigningAlgorithm::Ps256)),
-            (r#"{"private_key": "own"}"#, SigningKey::Private("own".into()), None, None),
+            ("{}", KeySetting::Private("client's".into()), Some("k1"), Some(SigningAlgorithm::Ps256)),
+            (r#"{"keyId": "k2"}"#, KeySetting::Private("client's".into()), Some("k2"), Some(SigningAlgorithm::Ps256)),
+            (r#"{"private_key": "own"}"#, KeySetting::Private("own".into()), None, None),
             (
                 r#"{"signingKmsKeyId": "alias/own", "signing_algorithm": "ES256"}"#,
-                SigningKey::Kms("alias/own".to_owned()),
+                KeySetting::Kms("alias/own".to_owned()),
                 None,
                 Some(SigningAlgorithm::Es256),
             ),
@@ -216,7 +236,7 @@ mod tests {
             ),
             (r#"{"assertionClaims": ["a"]}"#, "its member `assertionClaims` is an array, where an object is wanted"),
         ] {
-            let found = settings(json).or(SigningSettings::default()).problem;
+            let found = settings(json).or(JwtSettings::default()).problem;
             assert_eq!(found.map(|problem| problem.to_string()).as_deref(), Some(problem), "{json}");
         }
     }
@@ -225,9 +245,10 @@ mod tests {
     fn a_key_file_of_google_has_its_own_key_id_and_no_subject() {
         let file = r#"{"type": "service_account", "client_email": "a@b", "private_key": "key", "private_key_id": "1f", "client_id": "117"}"#;
         let found = settings(file);
-        assert_eq!((found.key_id.as_deref(), claims(&found).as_str()), (Some("1f"), r#"{"sub":null}"#));
-        let with_user = file.replace("\"client_id\"", "\"assertionClaims\": {\"sub\": \"user@b\"}, \"client_id\"");
-        assert_eq!(claims(&settings(&with_user)), r#"{"sub":"user@b"}"#);
+        assert_eq!((found.key_id.as_deref(), found.subject), (Some("1f"), Subject::None));
+        let own = JwtSettings { key_id: Some("2f".to_owned()), ..JwtSettings::default() };
+        let merged = own.or(found);
+        assert_eq!((merged.key_id.as_deref(), merged.subject), (Some("2f"), Subject::None));
         for other in ["authorized_user", ""] {
             assert_eq!(settings(&file.replace("service_account", other)).key_id, None, "{other}");
         }

@@ -491,7 +491,7 @@ impl World {
         let script = Arc::new(Script::default());
         let store = CountingStore { store: self.vault.store(&self.http.store), script: Arc::clone(&script) };
         let (over_http, exchanger_script) =
-            (Exchanger::over_http(self.http.provider.clone(), self.clock.clock()), Arc::clone(&script));
+            (Exchanger::over_http(self.http.provider.clone(), None, self.clock.clock()), Arc::clone(&script));
         let exchanger = Exchanger::from_fn(move |exchange| {
             let (over_http, script) = (over_http.clone(), Arc::clone(&exchanger_script));
             async move {

@@ -108,8 +108,7 @@ impl RefresherFunction {
         var: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, InvalidSetting> {
         check_function(&function)?;
-        // arn:aws:lambda:REGION:ACCOUNT:function:NAME
-        let arn_region = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).map(str::to_owned);
+        let arn_region = region::of_arn(&function).map(str::to_owned);
         let region = arn_region.or(region).unwrap_or_default();
         region::check(&region, "the function")?;
         let endpoint = endpoint_from_vars("LAMBDA", &var)?.unwrap_or_else(|| regional_endpoint("lambda", &region));
