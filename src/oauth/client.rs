@@ -157,14 +157,15 @@ const UNUSED_KEY: &str = "; there is a key, and nothing uses it: for a client th
 /// How a client authenticates if no setting says it. An assertion that is the grant names the client: then authentication is optional
 /// (RFC 7521 section 4.1).
 fn default_auth_method(settings: &ClientSettings, grant: &Grant) -> TokenEndpointAuthMethod {
-    if grant.is_jwt_bearer() && settings.client_secret.is_none() {
+    if settings.client_secret.is_none() && signs(grant, settings.extra_parameters.as_deref().unwrap_or_default()) {
         return TokenEndpointAuthMethod::None;
     }
     TokenEndpointAuthMethod::default()
 }
 
 /// Whether the grant is an assertion to sign, and not one that somebody else has signed.
-fn signs(grant: &Grant, extra_parameters: &[(String, Secret)]) -> bool {
+#[must_use]
+pub fn signs(grant: &Grant, extra_parameters: &[(String, Secret)]) -> bool {
     grant.is_jwt_bearer() && !extra_parameters.iter().any(|(name, _)| name == "assertion")
 }
 

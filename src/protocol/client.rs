@@ -43,7 +43,8 @@ impl<S: SecretStore> Run<'_, S> {
         let settings = own.or_from_other_secret(shared);
         let method = settings.token_endpoint_auth_method.or(environment.token_endpoint_auth_method);
         // An assertion needs no client's secret. That of the environment is for other grants, unless a method asks for it.
-        if grant.is_jwt_bearer() && method.is_none() {
+        let signs = client::signs(grant, settings.extra_parameters.as_deref().unwrap_or_default());
+        if signs && method.is_none() {
             environment.client_secret = None;
         }
         let settings = settings.or(environment);

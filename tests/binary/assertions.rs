@@ -745,15 +745,19 @@ async fn a_private_key_in_place_of_a_kms_key_id_is_not_shown_and_not_sent() {
 
 #[tokio::test]
 async fn an_assertion_that_somebody_else_signed_is_sent_as_it_is() {
-    let bench = Bench::issuing().await;
-    let document = json!({
-        "grantType": JWT_BEARER, "privateKey": null, "clientSecret": CLIENT_SECRET,
-        "extraParameters": {"assertion": "unseen.assertion.of-others", "requested_token_use": "on_behalf_of"},
-    });
-    bench.secret(SECRET, bench.signed_document(&document));
-    assert_eq!(outcome_of(&bench.process().await.report("{}").await), ("refreshed", "due"));
-    assert_eq!(bench.provider.requests()[0].field("assertion"), Some("unseen.assertion.of-others"));
-    assert_eq!(fields(&bench), ["grant_type", "client_id", "client_secret", "assertion", "requested_token_use"]);
+    for (client_secret, settings) in
+        [(json!(CLIENT_SECRET), vec![]), (json!(null), vec![("CLIENT_SECRET", CLIENT_SECRET)])]
+    {
+        let bench = Bench::issuing().await;
+        let document = json!({
+            "grantType": JWT_BEARER, "privateKey": null, "clientSecret": client_secret,
+            "extraParameters": {"assertion": "unseen.assertion.of-others", "requested_token_use": "on_behalf_of"},
+        });
+        bench.secret(SECRET, bench.signed_document(&document));
+        assert_eq!(outcome_of(&bench.process_with(&settings).await.report("{}").await), ("refreshed", "due"));
+        assert_eq!(bench.provider.requests()[0].field("assertion"), Some("unseen.assertion.of-others"));
+        assert_eq!(fields(&bench), ["grant_type", "client_id", "client_secret", "assertion", "requested_token_use"]);
+    }
 }
 
 #[tokio::test]
