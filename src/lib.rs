@@ -38,6 +38,7 @@
 //! |---|---|
 //! | `secret`, `sanitize` | text that must not be printed; text from outside that may be |
 //! | `error`, `clock`, `region`, `http_client`, `aws_request`, `crash` | what all parts share |
+//! | `providers` | what is known of providers, by name |
 //! | `token_secret` | the JSON of a token secret: read, and written back with new tokens |
 //! | `kms` | signs with a key in AWS KMS |
 //! | `oauth` | the exchange: grant, client, request, response |
@@ -52,6 +53,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod providers;
 pub mod reader;
 pub mod sanitize;
 pub mod secret;

@@ -26,7 +26,7 @@ use crate::{
         response::{ErrorResponse, IssuedTokens, TokenResponse, TransportError},
     },
     store::{Label, Operation, SecretStore, Selector, StoreError, Version, VersionId},
-    token_secret::{SecretProblem, TokenSecret},
+    token_secret::{NewTokens, RefreshTokenExpiry, SecretProblem, TokenSecret, provider::RefreshTokenRules},
 };
 
 mod call;
@@ -324,6 +324,11 @@ impl<S: SecretStore> Run<'_, S> {
         if let Some(lifetime) = due.client.lifetime {
             new.expires_at = sent_at + lifetime;
         }
+        if new.refresh_token_expires_at == RefreshTokenExpiry::Unspecified
+            && let Some(end) = known_end(&current.token, &new, &due.client.refresh_tokens())
+        {
+            new.refresh_token_expires_at = RefreshTokenExpiry::At(end);
+        }
         let limit = self.refresher.store.limits().version_bytes;
         let body = current.token.with_new_tokens(&new, limit - ROOM_FOR_TOKENS);
         if body.expose().len() > limit {
@@ -447,6 +452,7 @@ impl<S: SecretStore> Run<'_, S> {
             endpoint: due.client.endpoint_without_query(),
             detail,
             maybe_spent,
+            grace: due.client.refresh_tokens().grace,
         }
     }
 
@@ -494,4 +500,18 @@ impl<S: SecretStore> Run<'_, S> {
             warnings: self.observation.observed().warnings,
         }
     }
+}
+
+/// When the refresh token ends, as far as the provider's profile knows it. `None`: it does not, or a person has written an end of this
+/// refresh token.
+fn known_end(current: &TokenSecret, new: &NewTokens, rules: &RefreshTokenRules) -> Option<DateTime<Utc>> {
+    let is_new = new.refresh_token.as_ref().is_some_and(|token| current.tokens.refresh_token() != Some(token));
+    // An end that an earlier refresh has written in the same way. The clock may have been wrong.
+    let was_written = |end: DateTime<Utc>| {
+        let refreshed_at = current.tokens.refreshed_at;
+        let earlier = [true, false].into_iter().filter_map(|is_new| Some(refreshed_at? + rules.lives_for(is_new)?));
+        earlier.into_iter().any(|earlier| (earlier - end).abs() <= TimeDelta::days(1))
+    };
+    let may_write = is_new || current.refresh_token_expires_at.is_none_or(was_written);
+    rules.lives_for(is_new).filter(|_| may_write).map(|lives_for| new.refreshed_at + lives_for)
 }

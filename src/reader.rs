@@ -255,7 +255,6 @@ impl ReaderBuilder {
 
 /// Compiles the Rust code of the documentation.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/readers.md")]
 mod documentation {}
 

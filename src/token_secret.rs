@@ -17,6 +17,7 @@ pub mod member_names;
 mod misspelt;
 pub mod place;
 mod problem;
+pub mod provider;
 mod publication;
 pub mod readable;
 pub mod signing;

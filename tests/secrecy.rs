@@ -114,6 +114,12 @@ const NO_SECRET: &[&str] = &[
     "token_secret::RefreshTokenExpiry",
     "token_secret::client_settings::TokenEndpointAuthMethod",
     "token_secret::client_settings::TokenRequestFormat",
+    // What is known of providers, and times.
+    "providers::Profile",
+    "providers::Variable",
+    "providers::VariableProblem",
+    "providers::Form",
+    "token_secret::provider::RefreshTokenRules",
     "token_secret::signing::SigningAlgorithm",
     "token_secret::signing::Subject",
     "aws_request::Address",
@@ -273,6 +279,15 @@ fn clock() -> Clock {
     Clock::new(move || now() + TimeDelta::milliseconds(at.load(Ordering::Relaxed)), sleep)
 }
 
+/// A provider by name.
+fn add_provider(all: &mut Shown) {
+    let named =
+        json!({"provider": "okta", "providerParameters": {"domain": "unseen.example"}, "clientId": "unseen-id"});
+    let named = ClientSettings::read(&Document::parse(&named.to_string()).unwrap()).unwrap();
+    all.add("token_secret::provider::NamedProvider", &named.provider);
+    all.add("token_secret::provider::ProfileSettings", &named.provider);
+}
+
 /// What signs JWTs, and the JWTs.
 fn add_signers(all: &mut Shown) {
     let key = include_str!("fixtures/keys/p256-pkcs8.pem").replace("PRIVATE KEY-----\n", "PRIVATE KEY-----\nunseen");
@@ -317,6 +332,7 @@ async fn shown() -> BTreeMap<&'static str, String> {
     all.add("oauth::response::TokenResponse", &[TokenResponse::Issued(issued()), unreadable]);
     all.add("oauth::client::Client", &client);
     add_signers(&mut all);
+    add_provider(&mut all);
     all.add("token_secret::Grant", &token.tokens.grant);
     all.add("oauth::exchanger::Exchange", &exchange);
     all.add("store::Version", &version());

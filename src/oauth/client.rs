@@ -11,10 +11,12 @@ use super::{
 };
 use crate::{
     error::Advice,
+    providers::Profile,
     secret::Secret,
     token_secret::{
         DEFAULT_LIFETIME,
         client_settings::{ClientSettings, TokenEndpointAuthMethod, TokenRequestFormat},
+        provider::{NamedProvider, ProfileSettings, RefreshTokenRules},
         signing::{JwtSettings, KeySetting, SigningAlgorithm},
     },
 };
@@ -42,6 +44,8 @@ pub struct Client {
     pub default_lifetime: Duration,
     /// The lifetime of an access token, whatever the provider names.
     pub lifetime: Option<Duration>,
+    /// What the provider's profile brings besides; empty for a provider without a name.
+    pub profile: Box<ProfileSettings>,
 }
 
 impl Client {
@@ -59,6 +63,21 @@ impl Client {
         let client_secret = settings.client_secret.or(is_empty.then(|| "".into())).filter(|_| needs_secret);
         let lacks_secret = needs_secret && client_secret.is_none();
         let lacks_key = is_signed && settings.signing.key.is_none() && settings.signing.problem.is_none();
+        let profile = match settings.provider {
+            Some(NamedProvider::Known(profile)) => {
+                // A parameter that cannot be filled, and that no other setting has.
+                let names = profile.unfilled.iter();
+                let is_missing = |name: &&String| !extra_parameters.iter().any(|(own, _)| own == *name);
+                if let (Some(_), Some(problem)) = (names.clone().find(is_missing), &profile.problem) {
+                    return Err(problem.to_string());
+                }
+                profile
+            }
+            Some(NamedProvider::Unknown(name)) if settings.token_endpoint.is_none() => {
+                return Err(unknown_provider(&name));
+            }
+            Some(NamedProvider::Unknown(_)) | None => Box::default(),
+        };
         let (token_endpoint, client_id) = match (settings.token_endpoint, settings.client_id) {
             (Some(token_endpoint), Some(client_id)) if !lacks_secret && !lacks_key => (token_endpoint, client_id),
             (token_endpoint, client_id) => {
@@ -97,10 +116,22 @@ impl Client {
             extra_headers: settings.extra_headers.unwrap_or_default(),
             default_lifetime: settings.default_lifetime.filter(|life| !life.is_zero()).unwrap_or(DEFAULT_LIFETIME),
             lifetime: settings.lifetime,
+            profile,
         };
         // A client whose request cannot be built is an error here, before a run claims anything.
         client.request(grant, &SignedJwts::default())?;
         Ok(client)
+    }
+
+    /// What is known of the provider's refresh tokens; nothing at another address than that of the profile.
+    #[must_use]
+    pub fn refresh_tokens(&self) -> RefreshTokenRules {
+        let own = self.profile.settings.token_endpoint.as_ref().and_then(|own| Url::parse(own.expose()).ok());
+        if own.is_some_and(|own| own == self.token_endpoint) {
+            self.profile.refresh_tokens
+        } else {
+            RefreshTokenRules::default()
+        }
     }
 
     /// Whether this client signs the grant.
@@ -167,6 +198,42 @@ fn default_auth_method(settings: &ClientSettings, grant: &Grant) -> TokenEndpoin
 #[must_use]
 pub fn signs(grant: &Grant, extra_parameters: &[(String, Secret)]) -> bool {
     grant.is_jwt_bearer() && !extra_parameters.iter().any(|(name, _)| name == "assertion")
+}
+
+/// Checks the provider that the settings of one place name.
+///
+/// # Errors
+///
+/// A variable of its address cannot be filled, or its name is almost that of a profile, and the place names no endpoint itself: the
+/// endpoint of another place must not stand in.
+pub fn check_provider(settings: &ClientSettings) -> Result<(), String> {
+    match &settings.provider {
+        _ if settings.token_endpoint.is_some() => Ok(()),
+        Some(NamedProvider::Known(profile)) => {
+            profile.problem.as_ref().map_or(Ok(()), |problem| Err(problem.to_string()))
+        }
+        Some(NamedProvider::Unknown(name)) => similar(name).map_or(Ok(()), |_| Err(unknown_provider(name))),
+        None => Ok(()),
+    }
+}
+
+/// The known provider that is probably meant.
+fn similar(name: &str) -> Option<&'static str> {
+    let lower = name.trim().to_ascii_lowercase();
+    let distance = |known: &str| strsim::osa_distance(known, &lower);
+    // Two errors only in a long name; none in a very short one, which is another word then.
+    let max_errors = match lower.len() {
+        0..4 => 0,
+        4..=12 => 1,
+        _ => 2,
+    };
+    Profile::names().min_by_key(|known| distance(known)).filter(|known| distance(known) <= max_errors)
+}
+
+/// A provider without a profile, and without a token endpoint.
+fn unknown_provider(name: &str) -> String {
+    let near = similar(name).map(|near| format!(" (is \"{near}\" meant?)")).unwrap_or_default();
+    format!("its `provider` \"{name}\" is not one of those in docs/providers.md{near}, and there is no `tokenEndpoint`")
 }
 
 /// Reads the key.

@@ -38,6 +38,9 @@ const MAX_CAUSE_CHARS: usize = 300;
 /// The time that the provider has at least after KMS has signed: a single-use grant must not be sent shortly before the end.
 const TIME_FOR_PROVIDER: TimeDelta = TimeDelta::seconds(2);
 
+/// The pause, the connection and the way to the provider must fit into a grace period.
+const GRACE_MARGIN: TimeDelta = TimeDelta::seconds(3);
+
 /// How many times the same request is sent at most.
 const MAX_TRIES: u32 = 3;
 
@@ -142,11 +145,13 @@ impl OverHttp {
     /// Sends the request, and again while there is time, if that is safe.
     async fn exchange(&self, exchange: &Exchange) -> TokenResponse {
         let clock = &self.clock;
-        let mut tries = 1;
+        let (started, mut tries) = (clock.now(), 1);
+        // The provider may have spent a single-use grant, and its response is lost. Only a complete response changes that.
+        let mut lost: Option<TransportError> = None;
         loop {
             let response = self.sign_and_send(exchange).await;
-            let TokenResponse::Failed(error) = &response else { return response };
-            match error {
+            let TokenResponse::Failed(error) = response else { return response };
+            match &error {
                 TransportError::Busy { status: 429, retry_after, .. } => {
                     self.pauses.add(&exchange.client, *retry_after, clock.now());
                 }
@@ -156,10 +161,17 @@ impl OverHttp {
                 }
                 _ => {}
             }
-            let Some(wait) = wait_before_retry(error, &exchange.grant, tries) else { return response };
-            let enough_time = TimeDelta::from_std(wait).is_ok_and(|wait| clock.now() + wait < exchange.deadline);
-            if tries == MAX_TRIES || !enough_time {
-                return response;
+            if let Some(lost) = lost {
+                return TokenResponse::Failed(lost);
+            }
+            let wait = wait_before_retry(&error, exchange, tries, clock.now() - started);
+            let in_time =
+                |wait: &Duration| TimeDelta::from_std(*wait).is_ok_and(|wait| clock.now() + wait < exchange.deadline);
+            let Some(wait) = wait.filter(in_time).filter(|_| tries < MAX_TRIES) else {
+                return TokenResponse::Failed(error);
+            };
+            if exchange.grant.is_single_use() && matches!(error, TransportError::MaybeSpent { .. }) {
+                lost = Some(error);
             }
             tries += 1;
             clock.sleep(wait).await;
@@ -208,17 +220,25 @@ impl OverHttp {
 /// How long to wait before the same request is sent again. `None`: it must not be.
 ///
 /// A request that the provider did not receive, or that it asked to receive again later, is safe to repeat. One that it may have
-/// processed is safe only if its grant is not single-use.
-fn wait_before_retry(error: &TransportError, grant: &Grant, tries: u32) -> Option<Duration> {
+/// processed is safe only if its grant is not single-use. If the response was lost, it is safe once more for a provider that still
+/// accepts a refresh token for some time after its exchange. `passed`: the time since the first request.
+fn wait_before_retry(error: &TransportError, exchange: &Exchange, tries: u32, passed: TimeDelta) -> Option<Duration> {
+    let pause = Duration::from_millis(250) * tries;
+    let is_within_grace = exchange
+        .client
+        .refresh_tokens()
+        .grace
+        .is_some_and(|grace| TimeDelta::from_std(grace).is_ok_and(|grace| passed + GRACE_MARGIN < grace));
     match error {
         TransportError::Busy { retry_after, .. } => *retry_after,
         TransportError::NotSigned(
             SigningError::AccessDenied { .. } | SigningError::Rejected { .. } | SigningError::NotConfigured { .. },
         ) => None,
-        TransportError::MaybeSpent { .. } if grant.is_single_use() => None,
+        TransportError::MaybeSpent { responded: false, .. } if tries == 1 && is_within_grace => Some(pause),
+        TransportError::MaybeSpent { .. } if exchange.grant.is_single_use() => None,
         TransportError::NotSent(_)
         | TransportError::NotSigned(SigningError::Unavailable { .. })
-        | TransportError::MaybeSpent { .. } => Some(Duration::from_millis(250) * tries),
+        | TransportError::MaybeSpent { .. } => Some(pause),
     }
 }
 
@@ -292,6 +312,13 @@ fn transport_error(error: &reqwest::Error) -> TransportError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        oauth::client::tests::settings,
+        token_secret::{
+            client_settings::ClientSettings,
+            provider::{NamedProvider, ProfileSettings, RefreshTokenRules},
+        },
+    };
 
     #[test]
     fn a_redirect_shows_host_and_path_and_nothing_that_was_sent() {
@@ -308,22 +335,56 @@ mod tests {
         assert_eq!(redirect_target(&endpoint, "https://", &[]), None);
     }
 
+    fn exchange(grace: Option<Duration>) -> Exchange {
+        let grant = Grant::RefreshToken("r".into());
+        let refresh_tokens = RefreshTokenRules { grace, ..RefreshTokenRules::default() };
+        let profile = ProfileSettings {
+            settings: ClientSettings { token_endpoint: settings().token_endpoint, ..ClientSettings::default() },
+            refresh_tokens,
+            ..ProfileSettings::default()
+        };
+        let settings = ClientSettings { provider: Some(NamedProvider::Known(Box::new(profile))), ..settings() };
+        let client = Client::new(settings, &grant).unwrap();
+        Exchange { client, grant, access_token: None, deadline: DateTime::UNIX_EPOCH }
+    }
+
     #[test]
     fn a_request_that_may_have_spent_a_single_use_grant_is_not_sent_again() {
-        let grant = Grant::RefreshToken("r".into());
         let busy = |seconds: Option<u64>| TransportError::Busy {
             what: "answered 429".to_owned(),
             status: 429,
             retry_after: seconds.map(Duration::from_secs),
         };
+        let quarter = Some(Duration::from_millis(250));
         for (error, tries, wait) in [
-            (TransportError::NotSent("refused".to_owned()), 1, Some(Duration::from_millis(250))),
+            (TransportError::NotSent("refused".to_owned()), 1, quarter),
             (TransportError::NotSent("refused".to_owned()), 2, Some(Duration::from_millis(500))),
+            (TransportError::NotSigned(SigningError::Unavailable { detail: String::new() }), 1, quarter),
+            (TransportError::NotSigned(SigningError::AccessDenied { detail: String::new() }), 1, None),
             (busy(Some(2)), 1, Some(Duration::from_secs(2))),
             (busy(None), 1, None),
             (TransportError::MaybeSpent { what: "broke off".to_owned(), responded: false }, 1, None),
         ] {
-            assert_eq!(wait_before_retry(&error, &grant, tries), wait, "{error:?}");
+            assert_eq!(wait_before_retry(&error, &exchange(None), tries, TimeDelta::zero()), wait, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_response_is_asked_for_once_more_within_the_grace_period() {
+        let lost = |responded| TransportError::MaybeSpent { what: "broke off".to_owned(), responded };
+        let again = Some(Duration::from_millis(250));
+        for (grace, responded, tries, passed_ms, wait) in [
+            (Some(10), false, 1, 0, again),
+            (Some(10), false, 1, 6_999, again),
+            (Some(10), false, 1, 7_000, None),
+            (Some(3), false, 1, 0, None),
+            (Some(10), false, 2, 0, None),
+            (Some(10), true, 1, 0, None),
+            (None, false, 1, 0, None),
+        ] {
+            let exchange = exchange(grace.map(Duration::from_secs));
+            let found = wait_before_retry(&lost(responded), &exchange, tries, TimeDelta::milliseconds(passed_ms));
+            assert_eq!(found, wait, "{grace:?} {responded} {tries} {passed_ms}");
         }
     }
 }

@@ -48,6 +48,11 @@ impl Client {
                 TokenRequestFormat::Json => "application/json",
             }),
         );
+        for (name, value) in &self.profile.headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                headers.insert(name, value);
+            }
+        }
         for (name, value) in &self.extra_headers {
             let wrong = |why: &str| format!("its `extraHeaders.{}` {why}", sanitize_line(name, 64));
             let name = HeaderName::try_from(name).map_err(|_| wrong("is not a header name"))?;
@@ -105,6 +110,9 @@ impl Client {
             }
             form.push((name, value.expose()));
         }
+        let own = |name: &String| self.extra_parameters.iter().any(|(own, _)| own == name);
+        let of_profile = self.profile.parameters.iter().filter(|(name, _)| !own(name));
+        form.extend(of_profile.map(|(name, value)| (name.as_str(), value.as_str())));
         // Allocated once with enough room: a string that grows leaves unwiped copies in memory.
         let length: usize = form.iter().map(|(name, value)| 6 * (name.len() + value.len()) + 6).sum();
         let mut body = String::with_capacity(length + 2);

@@ -13,6 +13,7 @@ use crate::{
         SecretProblem,
         client_settings::{ClientSettings, TokenEndpointAuthMethod},
         document::Document,
+        signing::JwtSettings,
     },
 };
 
@@ -24,28 +25,39 @@ impl<S: SecretStore> Run<'_, S> {
 
     pub(super) async fn client_of(&self, own: ClientSettings, grant: &Grant) -> Result<Client, Error> {
         let mut environment = self.refresher.options.client.clone();
+        client::check_provider(&own).map_err(|problem| self.invalid(problem))?;
         let shared_id = match &own.client_credentials_secret_id {
             Some(id) => Some(id.clone()),
             // The environment names one for what the secret leaves out. If it leaves nothing out, that one is not read.
             None => environment.client_credentials_secret_id.clone().filter(|_| {
+                let own = own.clone().with_profile();
                 let method = own.token_endpoint_auth_method.or(environment.token_endpoint_auth_method);
-                let own = ClientSettings { token_endpoint_auth_method: method, ..own.clone() };
+                let own = ClientSettings { token_endpoint_auth_method: method, ..own };
                 Client::new(own, grant).is_err()
             }),
         };
         let shared = match shared_id {
             None => ClientSettings::default(),
             Some(id) => {
-                let methods = [own.token_endpoint_auth_method, environment.token_endpoint_auth_method];
-                self.shared_client(&id, grant, methods).await?
+                let of_profile = own.clone().with_profile().token_endpoint_auth_method;
+                let after = of_profile.or(environment.token_endpoint_auth_method);
+                let methods = [own.token_endpoint_auth_method, after];
+                self.shared_client(&id, grant, methods, own.token_endpoint.is_some()).await?
             }
         };
-        let settings = own.or_from_other_secret(shared);
+        let settings = own.or_from_other_secret(shared).with_profile();
         let method = settings.token_endpoint_auth_method.or(environment.token_endpoint_auth_method);
         // An assertion needs no client's secret. That of the environment is for other grants, unless a method asks for it.
         let signs = client::signs(grant, settings.extra_parameters.as_deref().unwrap_or_default());
         if signs && method.is_none() {
             environment.client_secret = None;
+        }
+        // The client of the environment belongs to the endpoint of the environment.
+        let differs =
+            environment.token_endpoint.as_ref().is_some_and(|other| Some(other) != settings.token_endpoint.as_ref());
+        if settings.is_at_profile() && differs {
+            environment.client_secret = None;
+            environment.signing = JwtSettings::default();
         }
         let settings = settings.or(environment);
         self.observation.client_secret_expires_at(settings.client_secret_expires_at);
@@ -60,6 +72,7 @@ impl<S: SecretStore> Run<'_, S> {
         secret_id: &str,
         grant: &Grant,
         methods: [Option<TokenEndpointAuthMethod>; 2],
+        has_endpoint: bool,
     ) -> Result<ClientSettings, Error> {
         let whose = format!("it is the clientCredentialsSecretId of `{}`", self.secret_id);
         let invalid = |problem: &str| Error::InvalidSecret {
@@ -90,7 +103,10 @@ impl<S: SecretStore> Run<'_, S> {
         let settings = settings.and_then(|document| ClientSettings::read(&document));
         let settings = settings.map_err(|problem| invalid(&problem.to_string()))?;
         // An error here is about this secret, not about the token secret.
-        client::check(&settings, grant, methods).map_err(|problem| invalid(&problem))?;
+        if !has_endpoint {
+            client::check_provider(&settings).map_err(|problem| invalid(&problem))?;
+        }
+        client::check(&settings.clone().with_profile(), grant, methods).map_err(|problem| invalid(&problem))?;
         Ok(settings)
     }
 }

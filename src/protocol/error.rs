@@ -1,7 +1,7 @@
 //! Why a run failed: what failed, for which secret, and what to do. The message and the advice are separate. No text here contains
 //! a secret: [`crate::sanitize`] cleans what providers and stores answer.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use crate::{
     crash::PANIC_MESSAGE,
@@ -92,6 +92,8 @@ pub enum Error {
         detail: String,
         /// Whether the provider may have spent the refresh token all the same.
         maybe_spent: bool,
+        /// How long the provider accepts a refresh token after its exchange, if that is known.
+        grace: Option<Duration>,
     },
     /// The store throttles or fails, after retries.
     StoreUnavailable {
@@ -322,9 +324,15 @@ impl Error {
                 };
                 format!("secret `{secret_id}`: {endpoint} {detail}{location}")
             }
-            Self::ProviderUnavailable { secret_id, endpoint, detail, maybe_spent } => {
-                let maybe_spent = if *maybe_spent { "; the provider may have spent the refresh token" } else { "" };
-                format!("secret `{secret_id}`: {endpoint} {detail}{maybe_spent}")
+            Self::ProviderUnavailable { secret_id, endpoint, detail, maybe_spent: false, .. } => {
+                format!("secret `{secret_id}`: {endpoint} {detail}")
+            }
+            Self::ProviderUnavailable { secret_id, endpoint, detail, grace, .. } => {
+                let grace = grace.map(|grace| format!("; if it did, it still accepts it for {} s", grace.as_secs()));
+                let grace = grace.unwrap_or_default();
+                format!(
+                    "secret `{secret_id}`: {endpoint} {detail}; the provider may have spent the refresh token{grace}"
+                )
             }
             Self::StoreUnavailable { secret_id, action, detail, staged, .. } => {
                 format!("secret `{secret_id}`: {action} failed ({detail}){}", SafeIn(staged.as_ref()))
@@ -510,6 +518,7 @@ mod tests {
             endpoint: "https://id.example/token".to_owned(),
             detail: "did not answer in time".to_owned(),
             maybe_spent,
+            grace: None,
         }
     }
 

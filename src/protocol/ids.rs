@@ -22,6 +22,7 @@ use crate::{
         Tokens,
         client_settings::{ClientSettings, TokenEndpointAuthMethod, TokenRequestFormat},
         document::Document,
+        provider::{NamedProvider, ProfileSettings},
         signing::{JwtSettings, KeySetting, SigningAlgorithm},
     },
 };
@@ -50,7 +51,9 @@ impl TokenKey {
             refreshed_at.as_deref(),
         ];
         if !tokens.grant.is_single_use() {
-            parts.extend(settings_parts(client, &tokens.grant));
+            let client = client.clone().with_profile();
+            parts.extend(settings_parts(&client, &tokens.grant));
+            return Self(digest(&parts));
         }
         Self(digest(&parts))
     }
@@ -161,6 +164,7 @@ impl ClientDigest {
             Some(method_text(client.auth_method)),
         ];
         parts.extend(request_parts([&client.extra_parameters, &client.extra_headers], client.request_format));
+        parts.extend(profile_parts(&client.profile));
         if let Some(signer) = &client.signer {
             let algorithm = Some(signer.key.algorithm().name());
             parts.extend(signing_parts(
@@ -218,6 +222,9 @@ fn settings_parts<'a>(client: &'a ClientSettings, grant: &Grant) -> Vec<Option<&
         client.client_credentials_secret_id.as_deref(),
     ];
     parts.extend(request_parts(extras, client.token_request_format.unwrap_or_default()));
+    if let Some(NamedProvider::Known(profile)) = &client.provider {
+        parts.extend(profile_parts(profile));
+    }
     // Other programs have members of these names, too.
     if grant.is_jwt_bearer() || client.token_endpoint_auth_method.is_some_and(TokenEndpointAuthMethod::needs_jwt) {
         let JwtSettings { key, key_id, algorithm, assertion_claims, .. } = &client.signing;
@@ -225,6 +232,15 @@ fn settings_parts<'a>(client: &'a ClientSettings, grant: &Grant) -> Vec<Option<&
         parts.extend(signing_parts(key, key_id.as_deref(), algorithm, assertion_claims));
     }
     parts
+}
+
+/// What a profile adds to requests. Part of stored formats.
+fn profile_parts(profile: &ProfileSettings) -> Vec<Option<&str>> {
+    let parts = [&profile.parameters, &profile.headers].map(|list| {
+        let texts = list.iter().flat_map(|(name, value)| [Some(name.as_str()), Some(value.as_str())]);
+        std::iter::once(None).chain(texts).collect::<Vec<_>>()
+    });
+    if profile.parameters.is_empty() && profile.headers.is_empty() { Vec::new() } else { parts.concat() }
 }
 
 /// How JWTs are made. Part of stored formats.

@@ -10,6 +10,7 @@ use super::{
     document::Document,
     layout::Layout,
     member::{Member, Style},
+    provider::NamedProvider,
     signing::{GoogleServiceAccount, JwtSettings},
 };
 use crate::secret::Secret;
@@ -135,6 +136,8 @@ pub struct ClientSettings {
     pub default_lifetime: Option<Duration>,
     /// The lifetime of an access token, whatever the provider names.
     pub lifetime: Option<Duration>,
+    /// The provider that is named.
+    pub provider: Option<NamedProvider>,
     /// What signs JWTs, and their claims.
     pub signing: JwtSettings,
     /// The name or ARN of the client's secret, which contains the settings that are missing here.
@@ -156,8 +159,10 @@ impl ClientSettings {
     pub(super) fn of(document: &Layout) -> Result<Self, SecretProblem> {
         let service_account = GoogleServiceAccount::of(document);
         let (email, token_uri) = service_account.map(|account| (account.client_email, account.token_uri)).unzip();
+        let provider = NamedProvider::read(document)?;
+        let of_profile = provider.as_ref().and_then(NamedProvider::token_endpoint);
         Ok(Self {
-            token_endpoint: Member::TokenEndpoint.credential(document)?.or(token_uri.flatten()),
+            token_endpoint: Member::TokenEndpoint.credential(document)?.or(token_uri.flatten()).or(of_profile),
             // The `client_id` of a service account is not the issuer of its assertions.
             client_id: email.map_or_else(|| Member::ClientId.credential(document), |email| Ok(Some(email)))?,
             client_secret: Member::ClientSecret.credential(document)?,
@@ -177,6 +182,7 @@ impl ClientSettings {
             extra_headers: Member::ExtraHeaders.strings(document)?,
             default_lifetime: Member::DefaultLifetimeSeconds.seconds(document)?,
             lifetime: Member::LifetimeSeconds.seconds(document)?.filter(|lifetime| !lifetime.is_zero()),
+            provider,
             signing: JwtSettings::read(document),
             client_credentials_secret_id: Member::ClientCredentialsSecretId.secret_id(document)?,
             bound_to_other_endpoint: Vec::new(),
@@ -188,7 +194,7 @@ impl ClientSettings {
     /// The settings in a secret belong to the token endpoint in the same secret. Otherwise a user with permission to write the
     /// token secret, but not to read the client's secret, could have the client's secret sent to their own server.
     #[must_use]
-    pub fn or_from_other_secret(mut self, other: Self) -> Self {
+    pub fn or_from_other_secret(mut self, mut other: Self) -> Self {
         let endpoints_differ = self.token_endpoint.as_ref().is_some_and(|own| {
             let others = other.token_endpoint.as_ref();
             others.is_some_and(|others| others != own)
@@ -204,8 +210,24 @@ impl ClientSettings {
             self.bound_to_other_endpoint.extend(taken.map(|(member, _)| member.name(Style::CamelCase)));
             // A JWT for one provider is as good as a password there.
             self.bound_to_other_endpoint.extend(other.signing.name_of_key().filter(|_| self.signing.key.is_none()));
+            other.provider = None;
         }
         self.or(other)
+    }
+
+    /// Whether the token endpoint is that of the profile.
+    #[must_use]
+    pub fn is_at_profile(&self) -> bool {
+        let of_profile = self.provider.as_ref().and_then(NamedProvider::token_endpoint);
+        of_profile.is_some() && of_profile == self.token_endpoint
+    }
+
+    /// These settings, and those of the profile for the missing ones.
+    #[must_use]
+    pub fn with_profile(self) -> Self {
+        let Some(NamedProvider::Known(profile)) = &self.provider else { return self };
+        let settings = profile.settings.clone();
+        self.or(settings)
     }
 
     /// These settings, and those of `fallback` for the missing ones.
@@ -227,6 +249,7 @@ impl ClientSettings {
             extra_headers: self.extra_headers.or(fallback.extra_headers),
             default_lifetime: self.default_lifetime.or(fallback.default_lifetime),
             lifetime: self.lifetime.or(fallback.lifetime),
+            provider: NamedProvider::merged(self.provider, fallback.provider),
             signing: self.signing.or(fallback.signing),
             client_credentials_secret_id: self.client_credentials_secret_id.or(fallback.client_credentials_secret_id),
             bound_to_other_endpoint: self.bound_to_other_endpoint,

@@ -144,7 +144,16 @@ impl Found {
         let mut found = Self { is_all_text: !object.is_empty(), ..Self::default() };
         for (name, value) in object.members() {
             found.is_all_text &= value.starts_with('"');
-            let meaning = NameMeaning::of(name);
+            // Other programs have objects of this name.
+            let meaning = match NameMeaning::of(name) {
+                NameMeaning::Ours(Member::Provider, _) if !value.starts_with('"') => NameMeaning::None,
+                NameMeaning::Ours(Member::ProviderParameters, _)
+                    if !object.get("provider").is_some_and(|provider| provider.starts_with('"')) =>
+                {
+                    NameMeaning::None
+                }
+                meaning => meaning,
+            };
             found.add(meaning, value, |name| Place::within(path, name));
             let is_object = value.starts_with('{') && !matches!(meaning, NameMeaning::Ours(..));
             // A misspelt `memberNames` holds pointers, not tokens.
@@ -239,13 +248,13 @@ impl Found {
         self.google_auth_token = self.google_auth_token.take().filter(is_free);
         self.places.retain(|(member, place)| {
             // Documents of other programs have members of these names, too.
-            let is_taken = member.is_for_jwts() && names.iter().any(|(_, named)| named.overlaps(place));
+            let is_taken = member.is_of_others_too() && names.iter().any(|(_, named)| named.overlaps(place));
             names.place_of(*member).is_none() && !is_taken
         });
         for (member, place) in names.iter() {
             let name = member.name(Style::CamelCase);
             let own_name = Member::of_name(place.last_name()).map(|(other, _)| other);
-            let own_name = own_name.filter(|other| other != member && !other.is_for_jwts());
+            let own_name = own_name.filter(|other| other != member && !other.is_of_others_too());
             let ours = self.places.iter().find(|(_, other)| other.overlaps(place)).map(|(other, _)| *other);
             if let Some(other) = ours.or(own_name.filter(|_| place.path() == path || place.path().is_empty())) {
                 let other = other.name(Style::CamelCase);

@@ -55,6 +55,10 @@ pub enum Member {
     TokenRequestFormat,
     /// How tokens are obtained.
     GrantType,
+    /// The name of a profile.
+    Provider,
+    /// The variables in the addresses of that profile.
+    ProviderParameters,
     /// The private key that signs JWTs.
     PrivateKey,
     /// The id of the key that signs JWTs.
@@ -113,6 +117,11 @@ impl Member {
         )
     }
 
+    /// Whether other programs have members of this name, with other meanings.
+    pub(super) const fn is_of_others_too(self) -> bool {
+        self.is_for_jwts() || matches!(self, Self::Provider | Self::ProviderParameters)
+    }
+
     const fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::AccessToken => ("accessToken", "access_token"),
@@ -132,6 +141,8 @@ impl Member {
             Self::LifetimeSeconds => ("lifetimeSeconds", "lifetime_seconds"),
             Self::TokenRequestFormat => ("tokenRequestFormat", "token_request_format"),
             Self::GrantType => ("grantType", "grant_type"),
+            Self::Provider => ("provider", "provider"),
+            Self::ProviderParameters => ("providerParameters", "provider_parameters"),
             Self::PrivateKey => ("privateKey", "private_key"),
             Self::KeyId => ("keyId", "key_id"),
             Self::SigningAlgorithm => ("signingAlgorithm", "signing_algorithm"),
@@ -147,7 +158,7 @@ impl Member {
     }
 
     /// All members.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::ExpiresAt,
@@ -165,6 +176,8 @@ impl Member {
         Self::LifetimeSeconds,
         Self::TokenRequestFormat,
         Self::GrantType,
+        Self::Provider,
+        Self::ProviderParameters,
         Self::PrivateKey,
         Self::KeyId,
         Self::SigningAlgorithm,
@@ -214,6 +227,8 @@ impl Member {
             Self::LifetimeSeconds => "lifetimeseconds",
             Self::TokenRequestFormat => "tokenrequestformat",
             Self::GrantType => "granttype",
+            Self::Provider => "provider",
+            Self::ProviderParameters => "providerparameters",
             Self::PrivateKey => "privatekey",
             Self::KeyId => "keyid",
             Self::SigningAlgorithm => "signingalgorithm",

@@ -6,11 +6,14 @@ use super::{
     document::{is_nothing, letters},
     layout::Layout,
     member::Member,
+    provider::NamedProvider,
 };
 use crate::sanitize::sanitize_line;
 
 /// Names that other programs use and that are almost ours, in lower case without separators.
-const KNOWN_NAMES: [&str; 6] = [
+const KNOWN_NAMES: [&str; 8] = [
+    "providers",
+    "provided",
     "scopes",                // google-auth, oauth2client, Nango
     "refreshtokenexpiresin", // GitHub, HubSpot
     "tokentypes",            // RFC 8693's lists
@@ -30,6 +33,13 @@ impl TokenSecret {
             format!("the member `{found}` of the token secret has no effect; `{meant}` is probably meant")
         };
         let mut warnings: Vec<String> = self.unsent_scope().into_iter().collect();
+        // Without any endpoint, it is an error.
+        if let Some(NamedProvider::Unknown(name)) = &self.client.provider {
+            let list = "docs/providers.md";
+            warnings.push(format!(
+                "the `provider` \"{name}\" of the token secret has no effect: it is not one of those in {list}"
+            ));
+        }
         for warning in self.misspelt().map(warning) {
             if !warnings.contains(&warning) {
                 warnings.push(warning);
@@ -92,6 +102,7 @@ fn intended_member(letters: &str, layout: &Layout) -> Option<Member> {
             && strsim::osa_distance(letters, ours) <= max_errors
             && layout.get(*member).is_none()
             && (!member.is_for_jwts() || signs_jwts(layout))
+            && *member != Member::Provider
     })
 }
 

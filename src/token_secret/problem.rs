@@ -46,6 +46,13 @@ pub enum SecretProblem {
     TwoRefreshTokens(Place, Place),
     /// `memberNames` is wrong. The text continues a sentence that begins with it.
     MemberNames(String),
+    /// A variable of the provider's addresses is missing or wrong.
+    ProviderParameter {
+        /// The member's name, as in the secret.
+        member: String,
+        /// What is wrong: the message continues with it.
+        what: String,
+    },
     /// A token, an id, a secret or an address has white space that cannot belong to it.
     WhiteSpace {
         /// The member's name, as in the secret.
@@ -90,6 +97,7 @@ impl SecretProblem {
             | Self::Duplicate(..)
             | Self::TwoRefreshTokens(..)
             | Self::MemberNames(_)
+            | Self::ProviderParameter { .. }
             | Self::WhiteSpace { .. } => true,
         }
     }
@@ -198,6 +206,7 @@ impl fmt::Display for SecretProblem {
                 write!(f, ", for example {{\"refreshToken\":\"{pointer}\"}}")
             }
             Self::MemberNames(problem) => write!(f, "its `memberNames` {problem}"),
+            Self::ProviderParameter { member, what } => write!(f, "its member `{member}` {what}"),
             Self::WhiteSpace { member, what } => write!(f, "its member `{member}` has {what}; take it out"),
         }
     }

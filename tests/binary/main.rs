@@ -17,6 +17,7 @@ mod faults;
 mod grants;
 mod log;
 mod notices;
+mod profiles;
 mod secrets;
 mod service_events;
 mod settings;

@@ -8,3 +8,4 @@ pub mod provider;
 pub mod runtime_api;
 pub mod secrets_manager;
 pub mod tls_proxy;
+pub mod tunnel;

@@ -1,5 +1,5 @@
-//! A TLS proxy in front of a server without TLS. It has its own certificate authority and one certificate for 127.0.0.1, and
-//! forwards the bytes of every connection.
+//! A TLS proxy in front of a server without TLS. It has its own certificate authority and one certificate, for 127.0.0.1 and perhaps
+//! another host, and forwards the bytes of every connection.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -27,9 +27,14 @@ pub struct TlsProxy {
 impl TlsProxy {
     /// Starts a proxy in front of the server at `plain_url` (`http://127.0.0.1:PORT/PATH`).
     pub async fn in_front_of(plain_url: &str) -> Self {
+        Self::as_host("127.0.0.1", plain_url).await
+    }
+
+    /// The same with a certificate for another host.
+    pub async fn as_host(host: &str, plain_url: &str) -> Self {
         let rest = plain_url.strip_prefix("http://").expect("a plain address");
         let (upstream, path) = rest.split_once('/').map_or((rest, String::new()), |(a, path)| (a, format!("/{path}")));
-        let (config, authority) = certificates();
+        let (config, authority) = certificates(host);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -66,12 +71,12 @@ impl Drop for TlsProxy {
     }
 }
 
-fn certificates() -> (ServerConfig, NamedTempFile) {
+fn certificates(host: &str) -> (ServerConfig, NamedTempFile) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
     let key = KeyPair::generate().expect("a key");
-    let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+    let leaf = CertificateParams::new([host.to_owned()]).expect("a name");
     let leaf = leaf.signed_by(&key, &authority).expect("a certificate");
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

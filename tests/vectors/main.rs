@@ -66,7 +66,7 @@ fn client_settings(case: &Value) -> ClientSettings {
 }
 
 fn client_digest(case: &Value) -> ClientDigest {
-    ClientDigest::of(&Client::new(client_settings(case), &grant(case)).unwrap())
+    ClientDigest::of(&Client::new(client_settings(case).with_profile(), &grant(case)).unwrap())
 }
 
 /// All ids derived from the tokens and the client of a case.

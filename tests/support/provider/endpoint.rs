@@ -134,7 +134,9 @@ impl Endpoint {
         let expected = if self.takes_json { "application/json" } else { "application/x-www-form-urlencoded" };
         let is_form = |is: &str| is.starts_with(expected);
         let repeats = |name: &String| request.form.iter().filter(|(field, _)| field == name).count() > 1;
-        if request.method != "POST" || request.path != "/token" || !request.header("content-type").is_some_and(is_form)
+        if request.method != "POST"
+            || !request.path.ends_with("/token")
+            || !request.header("content-type").is_some_and(is_form)
         {
             return refusal(400, "invalid_request", "not a form posted to the token endpoint");
         }
