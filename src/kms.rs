@@ -151,18 +151,19 @@ impl Kms {
 
 /// The body of a request. A longer text is sent as its digest, which Ed25519 does not have.
 fn body(key: &str, algorithm: SigningAlgorithm, text: &str) -> String {
-    let algorithm = match algorithm {
+    let algorithm_name = match algorithm {
         SigningAlgorithm::Rs256 => "RSASSA_PKCS1_V1_5_SHA_256",
         SigningAlgorithm::Ps256 => "RSASSA_PSS_SHA_256",
         SigningAlgorithm::Es256 => "ECDSA_SHA_256",
         SigningAlgorithm::EdDsa => "ED25519_SHA_512",
     };
-    let (message_type, message) = if text.len() <= MAX_MESSAGE_BYTES || algorithm == "ED25519_SHA_512" {
+    let (message_type, message) = if text.len() <= MAX_MESSAGE_BYTES || algorithm == SigningAlgorithm::EdDsa {
         ("RAW", BASE64_STANDARD.encode(text))
     } else {
         ("DIGEST", BASE64_STANDARD.encode(Sha256::digest(text)))
     };
-    json!({"KeyId": key, "SigningAlgorithm": algorithm, "MessageType": message_type, "Message": message}).to_string()
+    json!({"KeyId": key, "SigningAlgorithm": algorithm_name, "MessageType": message_type, "Message": message})
+        .to_string()
 }
 
 /// Interprets a response.
