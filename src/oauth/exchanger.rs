@@ -94,7 +94,18 @@ impl Exchanger {
     /// Exchanges over HTTP. `kms` signs for clients whose key is there.
     #[must_use]
     pub fn over_http(http: reqwest::Client, kms: Option<Kms>, clock: Clock) -> Self {
-        let over_http = Arc::new(OverHttp { http, kms, clock, pauses: Pauses::default() });
+        Self::over_http_with(MAX_TRIES, http, kms, clock)
+    }
+
+    /// The same, and sends each request only once: for grants that are not in the store and that a second request would revoke, such as an
+    /// authorization code (RFC 6749 section 4.1.2).
+    #[must_use]
+    pub fn over_http_once(http: reqwest::Client, kms: Option<Kms>, clock: Clock) -> Self {
+        Self::over_http_with(1, http, kms, clock)
+    }
+
+    fn over_http_with(max_tries: u32, http: reqwest::Client, kms: Option<Kms>, clock: Clock) -> Self {
+        let over_http = Arc::new(OverHttp { max_tries, http, kms, clock, pauses: Pauses::default() });
         let pauses = over_http.pauses.clone();
         let exchanger = Self::from_fn(move |exchange| {
             let over_http = over_http.clone();
@@ -135,6 +146,7 @@ impl fmt::Debug for Exchanger {
 
 /// What an exchange over HTTP needs.
 struct OverHttp {
+    max_tries: u32,
     http: reqwest::Client,
     kms: Option<Kms>,
     clock: Clock,
@@ -167,7 +179,7 @@ impl OverHttp {
             let wait = wait_before_retry(&error, exchange, tries, clock.now() - started);
             let in_time =
                 |wait: &Duration| TimeDelta::from_std(*wait).is_ok_and(|wait| clock.now() + wait < exchange.deadline);
-            let Some(wait) = wait.filter(in_time).filter(|_| tries < MAX_TRIES) else {
+            let Some(wait) = wait.filter(in_time).filter(|_| tries < self.max_tries) else {
                 return TokenResponse::Failed(error);
             };
             if exchange.grant.is_single_use() && matches!(error, TransportError::MaybeSpent { .. }) {
