@@ -84,13 +84,14 @@ impl Notice {
     }
 
     fn of_grant_end(secret_id: &str, ends_at: DateTime<Utc>) -> Self {
-        const REMEDY: &str = "unless refreshes extend it, a person must consent again before then and put the new tokens into the secret";
         let ends_at = ends_at.to_rfc3339_opts(SecondsFormat::Secs, true);
         let detail = Detail {
             secret_id: secret_id.to_owned(),
             error_type: None,
             message: format!("secret `{secret_id}`: its refresh token expires at {ends_at}"),
-            remedy: Some(REMEDY.to_owned()),
+            remedy: Some(format!(
+                "unless refreshes extend it, a person must consent again before then: `tokenctl login {secret_id}` (docs/first-token.md)"
+            )),
             grant_ends_at: Some(ends_at),
         };
         Self { detail_type: "Grant Ends Soon", detail }
@@ -181,7 +182,7 @@ mod tests {
                 json!({
                     "secretId": "crm",
                     "message": "secret `crm`: its refresh token expires at 2026-01-01T00:00:00Z",
-                    "remedy": "unless refreshes extend it, a person must consent again before then and put the new tokens into the secret",
+                    "remedy": "unless refreshes extend it, a person must consent again before then: `tokenctl login crm` (docs/first-token.md)",
                     "grantEndsAt": "2026-01-01T00:00:00Z",
                 })
             )

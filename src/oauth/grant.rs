@@ -52,11 +52,13 @@ impl Grant {
         }
     }
 
-    /// What to do when the provider refuses it for good.
+    /// What to do when the provider refuses it for good. `secret_id`: the secret that has it.
     #[must_use]
-    pub fn advice(&self) -> Advice {
+    pub fn advice(&self, secret_id: &str) -> Advice {
         match self {
-            Self::RefreshToken(_) => Advice::new("a person must consent again and put the new tokens into the secret"),
+            Self::RefreshToken(_) => {
+                Advice::new(format!("a person must consent again: `tokenctl login {secret_id}` (docs/first-token.md)"))
+            }
             Self::Other(name) if name == JWT_BEARER => Advice::new(
                 "check clientId, the key, keyId, signingAlgorithm and assertionClaims against the provider's console, and whether the \
                  client may act for this user there; if the key is new, wait some minutes, then run with `force`",

@@ -402,11 +402,11 @@ impl Error {
                     .into(),
                 }
             }
-            Self::Unusable { response: ResponseLocation::Version(_), .. } => {
-                "find the tokens in that version and put them into the secret (docs/errors.md, ProviderRejected); `force` sends \
-                 the old refresh token again, which is probably spent"
-                    .into()
-            }
+            Self::Unusable { secret_id, response: ResponseLocation::Version(_), .. } => format!(
+                "take the tokens out of it: `tokenctl adopt {secret_id} --kept` (docs/errors.md, ProviderRejected); `force` sends the old \
+                 refresh token again, which is probably spent"
+            )
+            .into(),
             Self::Unusable { response: ResponseLocation::Lost { .. }, .. } => {
                 "the old refresh token is probably spent: let the provider respond with less (fewer scopes or claims), then a \
                  person must consent again"

@@ -155,8 +155,7 @@ async fn a_refusal_is_reported_with_its_remedy_and_not_requested_again() {
             400,
             json!({"error": "invalid_grant", "error_description": "the token is revoked"}),
             "ReauthorizationRequired",
-            "(status 400, invalid_grant: the token is revoked); a person must consent again and put the new tokens into \
-             the secret",
+            "(status 400, invalid_grant: the token is revoked); a person must consent again: `tokenctl login crm/oauth` (docs/first-token.md)",
         ),
         (
             401,
