@@ -20,14 +20,41 @@ const COMPILED: [&str; 9] = [
     "variables",
 ];
 
+/// The members that only `tokenctl` needs: what leads to a first token.
+const COMPILED_FOR_LOGIN: [&str; 11] = [
+    "title",
+    "grantType",
+    "authorizationEndpoint",
+    "tokenEndpoint",
+    "deviceAuthorizationEndpoint",
+    "pkce",
+    "scopeSeparator",
+    "offlineScopes",
+    "offlineParameters",
+    "exchangeParameters",
+    "keepFromRedirect",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROFILES}");
     println!("cargo::rerun-if-changed=build.rs");
     let file: Value = toml::from_str(&fs::read_to_string(PROFILES)?)?;
     let entries = file["provider"].as_array().ok_or("no [[provider]]")?;
     let lines = entries.iter().map(line).collect::<Result<String, _>>()?;
-    let path = env::var_os("OUT_DIR").ok_or("no OUT_DIR")?;
-    Ok(fs::write(Path::new(&path).join("profiles"), lines)?)
+    let out = env::var_os("OUT_DIR").ok_or("no OUT_DIR")?;
+    fs::write(Path::new(&out).join("profiles"), lines)?;
+    if env::var_os("CARGO_FEATURE_CLI").is_some() {
+        let lines = entries.iter().map(line_for_login).collect::<Result<String, _>>()?;
+        fs::write(Path::new(&out).join("login_profiles"), lines)?;
+    }
+    Ok(())
+}
+
+fn line_for_login(entry: &Value) -> Result<String, String> {
+    let name = entry["name"].as_str().ok_or("an entry has no name")?;
+    let members =
+        COMPILED_FOR_LOGIN.into_iter().filter_map(|member| Some((member.to_owned(), entry.get(member)?.clone())));
+    Ok(format!("{name} {}\n", Value::Object(members.collect())))
 }
 
 fn line(entry: &Value) -> Result<String, String> {

@@ -31,6 +31,7 @@
 //! | `invoke` | asks a deployed refresher for a new token | reqwest, rustls, aws-sigv4 |
 //! | `reqwest` | `Reader::send` | reqwest |
 //! | `refresher` (default) | everything else, with `secrets-manager` and `directory` | |
+//! | `cli` | the command line `tokenctl`, which is no part of the function | clap and others |
 //!
 //! # The modules, in reading order
 //!
@@ -46,6 +47,7 @@
 //! | `protocol` | the order of IO for one secret, and the decisions without IO |
 //! | `sweep` | one invocation for many secrets: which are due, and in which order they run |
 //! | `lambda` | events, reports, the log, metrics, settings |
+//! | `cli` | the command line `tokenctl`: the first token |
 //! | `reader` | the other side: [`Reader`] reads what the refresher writes |
 //!
 //! Imports go one way: `lambda` → `sweep` → `protocol` → `oauth`, `store` → `token_secret` → `secret`, `oauth` → `kms`, and `reader` → `store`. `oauth` and `store`
@@ -69,6 +71,8 @@ pub mod http_client;
 #[cfg(any(feature = "secrets-manager", feature = "invoke", feature = "extension"))]
 mod region;
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "refresher")]
 pub mod crash;
 #[cfg(feature = "refresher")]

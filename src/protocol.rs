@@ -84,7 +84,7 @@ pub struct Refresher<S> {
 }
 
 /// New tokens may be longer than the old ones by this many bytes.
-const ROOM_FOR_TOKENS: usize = 4096;
+pub const ROOM_FOR_TOKENS: usize = 4096;
 
 /// A version and the token secret in it.
 #[derive(Clone, Debug)]
@@ -320,15 +320,7 @@ impl<S: SecretStore> Run<'_, S> {
                 "`{member}` of the response is not a possible lifetime; {seconds} s are assumed (to change that, set `lifetimeSeconds`)"
             );
         }
-        let mut new = issued.into_new_tokens(sent_at, due.client.default_lifetime);
-        if let Some(lifetime) = due.client.lifetime {
-            new.expires_at = sent_at + lifetime;
-        }
-        if new.refresh_token_expires_at == RefreshTokenExpiry::Unspecified
-            && let Some(end) = known_end(&current.token, &new, &due.client.refresh_tokens())
-        {
-            new.refresh_token_expires_at = RefreshTokenExpiry::At(end);
-        }
+        let new = new_tokens(issued, &due.client, &current.token, sent_at);
         let limit = self.refresher.store.limits().version_bytes;
         let body = current.token.with_new_tokens(&new, limit - ROOM_FOR_TOKENS);
         if body.expose().len() > limit {
@@ -436,7 +428,7 @@ impl<S: SecretStore> Run<'_, S> {
             endpoint: due.client.endpoint_without_query(),
             refusal: Box::new(refusal),
             history,
-            grant_advice: due.grant.advice(),
+            grant_advice: due.grant.advice(self.secret_id),
             client_advice: due.client.advice(),
         }
     }
@@ -500,6 +492,21 @@ impl<S: SecretStore> Run<'_, S> {
             warnings: self.observation.observed().warnings,
         }
     }
+}
+
+/// The tokens as they are to be stored: with the lifetimes that the client's settings and the provider's profile know.
+#[must_use]
+pub fn new_tokens(issued: IssuedTokens, client: &Client, current: &TokenSecret, sent_at: DateTime<Utc>) -> NewTokens {
+    let mut new = issued.into_new_tokens(sent_at, client.default_lifetime);
+    if let Some(lifetime) = client.lifetime {
+        new.expires_at = sent_at + lifetime;
+    }
+    if new.refresh_token_expires_at == RefreshTokenExpiry::Unspecified
+        && let Some(end) = known_end(current, &new, &client.refresh_tokens())
+    {
+        new.refresh_token_expires_at = RefreshTokenExpiry::At(end);
+    }
+    new
 }
 
 /// When the refresh token ends, as far as the provider's profile knows it. `None`: it does not, or a person has written an end of this

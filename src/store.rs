@@ -28,6 +28,13 @@ pub mod versions;
 pub struct VersionId(String);
 
 impl VersionId {
+    /// A new id, for a version that nobody else looks for.
+    #[cfg(feature = "directory")]
+    #[must_use]
+    pub fn random() -> Self {
+        uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid().to_string().into()
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -64,6 +71,8 @@ pub enum Label {
     Ended,
     /// `OAUTH_KEPT`: the newest kept response, whose tokens are in an unknown form.
     Kept,
+    /// `OAUTH_ENTERED`: a version that `tokenctl` has put and not promoted yet. The function does not look for it.
+    Entered,
     /// `AWSPENDING`: the version of a rotation that has not ended. Secrets Manager sets it, and a put may remove it. This program only
     /// removes it, at the end of a rotation.
     Pending,
@@ -80,6 +89,7 @@ impl Label {
             Self::Staged => "OAUTH_STAGED",
             Self::Ended => "OAUTH_ENDED",
             Self::Kept => "OAUTH_KEPT",
+            Self::Entered => "OAUTH_ENTERED",
             Self::Pending => "AWSPENDING",
         }
     }

@@ -9,6 +9,8 @@ use crate::secret::Secret;
 
 pub mod client_settings;
 pub mod document;
+#[cfg(feature = "cli")]
+pub mod draft;
 mod found;
 mod layout;
 pub mod member;

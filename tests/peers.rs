@@ -19,6 +19,8 @@ mod reader;
 mod readers;
 #[path = "peers/secrets.rs"]
 mod secrets;
+#[path = "peers/tokenctl.rs"]
+mod tokenctl;
 #[path = "peers/webhooks.rs"]
 mod webhooks;
 

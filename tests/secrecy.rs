@@ -114,6 +114,13 @@ const NO_SECRET: &[&str] = &[
     "token_secret::RefreshTokenExpiry",
     "token_secret::client_settings::TokenEndpointAuthMethod",
     "token_secret::client_settings::TokenRequestFormat",
+    // Private. Words for a person; a code is a `Secret`, and a unit test shows it.
+    "cli::failure::Exit",
+    "cli::failure::Failure",
+    "cli::authorization::Redirect",
+    "cli::authorization::RedirectError",
+    // A `Document`, which prints nothing; a unit test shows it.
+    "token_secret::draft::Draft",
     // What is known of providers, and times.
     "providers::Profile",
     "providers::Variable",

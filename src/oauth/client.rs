@@ -218,7 +218,7 @@ pub fn check_provider(settings: &ClientSettings) -> Result<(), String> {
 }
 
 /// The known provider that is probably meant.
-fn similar(name: &str) -> Option<&'static str> {
+pub(crate) fn similar(name: &str) -> Option<&'static str> {
     let lower = name.trim().to_ascii_lowercase();
     let distance = |known: &str| strsim::osa_distance(known, &lower);
     // Two errors only in a long name; none in a very short one, which is another word then.

@@ -8,6 +8,9 @@ use crate::{error::Advice, region};
 
 /// Reads one version.
 pub const GET: &str = "secretsmanager:GetSecretValue";
+/// Creates a secret. Only `tokenctl` does.
+#[cfg(feature = "cli")]
+pub const CREATE: &str = "secretsmanager:CreateSecret";
 /// Puts a version.
 pub const PUT: &str = "secretsmanager:PutSecretValue";
 /// Moves a label.

@@ -60,7 +60,7 @@ impl DirectoryStore {
                 let detail = format!("there is a secret {name} already ({})", state.path.display());
                 return Err(StoreError::Rejected { action: "write", detail });
             }
-            let id = random_id();
+            let id = VersionId::random();
             state.write(&Versions::create(state.arn(), &id, &body, store.clock.now())?)?;
             Ok(id)
         })
@@ -71,7 +71,7 @@ impl DirectoryStore {
     pub async fn put_value(&self, name: &str, body: &Secret) -> Result<VersionId, StoreError> {
         let body = body.clone();
         self.change(name, move |versions, now| {
-            let id = random_id();
+            let id = VersionId::random();
             versions.put(&id, &body, None, now).map(|()| id)
         })
         .await
@@ -229,10 +229,6 @@ impl SecretStore for DirectoryStore {
         })
         .await
     }
-}
-
-fn random_id() -> VersionId {
-    uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid().to_string().into()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A store named by text, for programs that let a person choose: `secretsmanager:` or `dir:PATH`.
+//! A store named by text, for programs that let a person choose: `secretsmanager` or `dir:PATH`.
 
 use super::{
     Content, Label, Limits, Listed, Operation, Page, SecretStore, Selector, StoreError, Version, VersionId,
@@ -13,27 +13,51 @@ use crate::{
 /// A store of either kind.
 #[derive(Clone, Debug)]
 pub enum NamedStore {
-    /// `secretsmanager:`
+    /// `secretsmanager`
     SecretsManager(SecretsManager),
     /// `dir:PATH`
     Directory(DirectoryStore),
 }
 
 impl NamedStore {
-    /// Opens a store by its name. `secretsmanager:` connects as the AWS SDK's own settings say; `dir:PATH` opens the directory, and
+    /// Opens a store by its name. `secretsmanager` (or `secretsmanager:`) connects as the AWS SDK's own settings say; `dir:PATH` opens the directory, and
     /// creates it if it is missing.
     ///
     /// # Errors
     ///
     /// [`InvalidSetting`] for another name, and for a store that cannot be opened.
     pub async fn open(name: &str, http: reqwest::Client, clock: Clock) -> Result<Self, InvalidSetting> {
+        if matches!(name, "secretsmanager" | "secretsmanager:") {
+            return Ok(Self::SecretsManager(SecretsManager::from_env(http).await?));
+        }
+        Self::directory(name, clock)
+    }
+
+    /// Opens a directory by its name, `dir:PATH`, and creates it if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`] for another name, and for a directory that cannot be opened.
+    pub fn directory(name: &str, clock: Clock) -> Result<Self, InvalidSetting> {
         match name.split_once(':') {
-            Some(("secretsmanager", "")) => Ok(Self::SecretsManager(SecretsManager::from_env(http).await?)),
             Some(("dir", path)) if !path.is_empty() => match DirectoryStore::open(path, clock) {
                 Ok(store) => Ok(Self::Directory(store)),
                 Err(error) => Err(InvalidSetting::new(format!("the store \"{name}\" cannot be opened: {error}"))),
             },
-            _ => Err(InvalidSetting::found("the store", name, "\"secretsmanager:\" or \"dir:PATH\"")),
+            _ => Err(InvalidSetting::found("the store", name, "\"secretsmanager\" or \"dir:PATH\"")),
+        }
+    }
+
+    /// Creates a secret with its first version.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`] or [`StoreError::Rejected`] if a secret of that name exists.
+    #[cfg(feature = "cli")]
+    pub async fn create(&self, name: &str, body: &Secret) -> Result<VersionId, StoreError> {
+        match self {
+            Self::SecretsManager(store) => store.create(name, body).await,
+            Self::Directory(store) => store.create(name, body).await,
         }
     }
 }

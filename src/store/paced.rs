@@ -254,7 +254,7 @@ impl<S: SecretStore> SecretStore for PacedStore<S> {
 /// A claim, and the end of one, can wait; what carries tokens cannot.
 const fn urgency(label: Label) -> Urgency {
     match label {
-        Label::Current | Label::Staged | Label::Kept => Urgency::Urgent,
+        Label::Current | Label::Staged | Label::Kept | Label::Entered => Urgency::Urgent,
         Label::Claim | Label::Ended | Label::Previous | Label::Pending => Urgency::CanWait,
     }
 }

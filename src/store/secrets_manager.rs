@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_secretsmanager::{
     Client,
@@ -27,6 +27,9 @@ use crate::{
     sanitize::redact_document,
     secret::Secret,
 };
+
+#[cfg(feature = "cli")]
+mod create;
 
 /// The timeout of one attempt of a call.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -65,6 +68,12 @@ impl SecretsManager {
 
     /// The configuration that [`Self::from_env`] uses. Makes no call.
     pub async fn config_from_env(http: reqwest::Client) -> SdkConfig {
+        Self::config_loader(http).load().await
+    }
+
+    /// The same, for a caller that sets more: a profile, a Region, an endpoint.
+    #[must_use]
+    pub fn config_loader(http: reqwest::Client) -> ConfigLoader {
         aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(SdkHttpClient(http))
             .retry_config(
@@ -74,8 +83,6 @@ impl SecretsManager {
             )
             .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .load()
-            .await
     }
 
     /// Makes a client with this configuration. Makes no call.

@@ -191,6 +191,13 @@ impl Member {
         Self::MemberNames,
     ];
 
+    /// Whether this is the name of a member, in either style.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        Self::of_name(name).is_some()
+    }
+
     /// The member with this name in one of the styles, and the name.
     pub(super) fn of_name(name: &str) -> Option<(Self, &'static str)> {
         Self::ALL.into_iter().find_map(|member| {

@@ -5,6 +5,9 @@
 // The provider rotates refresh tokens. A second use of one revokes all tokens of its grant, the newest one included.
 // With ROTATE=0 in the environment it returns the same refresh token every time.
 //
+// Native apps have the clients `loopback`, `loopback-secret` and `device`, or register a client of their own at /reg (RFC 7591).
+// An authorization request gets a refresh token only with the scope offline_access and prompt=consent, a device only with the scope.
+//
 // Requests to the control server:
 //   GET  /health                     200 when both servers listen
 //   POST /login/<client>             logs a person in with the client `basic`, `post` or `public`; returns the token response
@@ -20,6 +23,7 @@ import { Provider } from 'oidc-provider';
 const [port, controlPort] = process.argv.slice(2, 4).map(Number);
 const keys = process.argv[4];
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
+const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
 const host = '127.0.0.1';
 const issuer = `http://${host}:${port}`;
 const redirectUri = 'https://client.example/callback';
@@ -29,6 +33,19 @@ const clients = [
   { client_id: 'basic', client_secret: 'unseen-s3cr+t/=& %:x', token_endpoint_auth_method: 'client_secret_basic' },
   { client_id: 'post', client_secret: 'unseen-post-secret', token_endpoint_auth_method: 'client_secret_post' },
   { client_id: 'public', token_endpoint_auth_method: 'none' },
+];
+
+// Native apps. The port of a loopback redirect URI may be any (RFC 8252 section 7.3).
+const native = [
+  { client_id: 'loopback', token_endpoint_auth_method: 'none', redirect_uris: ['http://127.0.0.1/callback'] },
+  {
+    client_id: 'loopback-secret', client_secret: 'unseen-post-secret', token_endpoint_auth_method: 'client_secret_post',
+    redirect_uris: ['http://127.0.0.1/callback', 'http://localhost/callback'],
+  },
+  {
+    client_id: 'device', token_endpoint_auth_method: 'none',
+    redirect_uris: [], response_types: [], grant_types: [DEVICE_CODE, 'refresh_token'],
+  },
 ];
 
 // A client that gets tokens for itself (RFC 6749 section 4.4).
@@ -48,11 +65,17 @@ const signers = Object.entries(publicKeys).map(([algorithm, key]) => ({
   redirect_uris: [], response_types: [], grant_types: ['client_credentials', JWT_BEARER],
 }));
 
+const codeFlow = { response_types: ['code'], grant_types: ['authorization_code', 'refresh_token'] };
 const provider = new Provider(issuer, {
-  clients: [machine, ...signers, ...clients.map((client) => ({
-    ...client, redirect_uris: [redirectUri], response_types: ['code'], grant_types: ['authorization_code', 'refresh_token'],
-  }))],
-  features: { devInteractions: { enabled: true }, clientCredentials: { enabled: true } },
+  clients: [
+    machine, ...signers,
+    ...clients.map((client) => ({ redirect_uris: [redirectUri], ...codeFlow, ...client })),
+    ...native.map((client) => ({ application_type: 'native', ...codeFlow, ...client })),
+  ],
+  features: {
+    devInteractions: { enabled: true }, clientCredentials: { enabled: true },
+    deviceFlow: { enabled: true }, registration: { enabled: true, initialAccessToken: false },
+  },
   scopes: ['openid', 'offline_access', 'orders.read'],
   clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'none', 'private_key_jwt'],
   enabledJWA: { clientAuthSigningAlgValues: Object.keys(algorithms) },
@@ -83,10 +106,14 @@ for (const event of ['grant.error', 'grant.revoked', 'server_error']) {
   provider.on(event, (_ctx, error) => console.log(event, error?.message ?? '', error?.error_detail ?? ''));
 }
 
-// Appends every issued token to a file. tests/check-no-secrets searches all output for these tokens.
-for (const event of ['access_token.saved', 'client_credentials.saved', 'refresh_token.saved']) {
-  provider.on(event, ({ jti }) => process.env.PEER_ISSUED && appendFileSync(process.env.PEER_ISSUED, `${jti}\n`));
-}
+// Appends every issued token, code and client's secret to a file. tests/check-no-secrets searches all output for them. A user code
+// is not one of them: a person reads it on one screen and types it on another.
+const record = (secret) => process.env.PEER_ISSUED && secret && appendFileSync(process.env.PEER_ISSUED, `${secret}\n`);
+const issued = [
+  'access_token', 'client_credentials', 'refresh_token', 'authorization_code', 'device_code', 'registration_access_token',
+];
+for (const kind of issued) provider.on(`${kind}.saved`, ({ jti }) => record(jti));
+provider.on('registration_create.success', (_ctx, client) => record(client.clientSecret));
 
 /** Posts a form, or gets the page if there is no form, with the cookies of `jar`. Does not follow redirects. */
 async function request(url, jar, form) {

@@ -19,9 +19,10 @@ The command gets these environment variables. With --tools it gets only the path
     PEER_CARGO_LAMBDA, PEER_CFN_LINT, PEER_CHECKOV, PEER_SAM, PEER_AWS  the paths of these programs
     PEER_PYTHON                       a Python with moto, botocore, cfn-lint and the OAuth libraries of requirements.txt
     PEER_NODE, PEER_NODE_FOLDER       Node, and the folder with the packages of package.json
+    CHROMIUM                          a Chromium; empty if there is none
 
 The exit code is that of the command. The peers are installed under target/peers, once. Their logs are in target/peers/log. The file
-"issued" there has every token that a provider issued.
+"issued" there has every token, code and client's secret that a provider issued.
 All peers stop when the command ends, on SIGINT, SIGTERM and SIGHUP, and when the parent of this process is gone.
 """
 
@@ -280,6 +281,22 @@ def peers(folder: Path) -> list[Peer]:
     ]
 
 
+def chromium() -> str:
+    """Returns the path of a Chromium, or "" if there is none and none can be installed. Root installs Debian's."""
+    names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+    find = lambda: next((path for name in names if name and (path := shutil.which(name))), "")  # noqa: E731
+    if find() or os.geteuid() != 0 or not shutil.which("apt-get"):
+        return find()
+    print(f"peers: installing chromium; log: {LOG}/install-chromium.log", file=sys.stderr)
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
+    with open(LOG / "install-chromium.log", "ab") as log:
+        # A machine that is new has no list of packages.
+        if run(install, log, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}) != 0:
+            run(["apt-get", "update"], log)
+            run(install, log, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+    return find()
+
+
 def install_all() -> dict[str, str]:
     """Installs all peers that are not installed yet. Returns the variables with paths."""
     shutil.rmtree(LOG, ignore_errors=True)
@@ -296,7 +313,8 @@ def install_all() -> dict[str, str]:
     cargo = ["cargo", "install", "--locked", *profile, "--root", AGENT, "--version", version, name]
     install(AGENT, [agent_pin], [cargo])
     # Node looks for packages next to the script.
-    for script in (HERE / "oidc_provider.mjs", HERE / "documents/node.mjs", HERE.parent / "template/simulate.mjs"):
+    scripts = ["peers/oidc_provider.mjs", "peers/browser.mjs", "peers/documents/node.mjs", "template/simulate.mjs"]
+    for script in (HERE.parent / name for name in scripts):
         shutil.copy(script, NODE)
     return {
         "PEER_CARGO_LAMBDA": f"{VENV}/bin/cargo-lambda",
@@ -307,6 +325,7 @@ def install_all() -> dict[str, str]:
         "PEER_PYTHON": f"{VENV}/bin/python",
         "PEER_NODE": f"{shutil.which('node')}",
         "PEER_NODE_FOLDER": f"{NODE}",
+        "CHROMIUM": chromium(),
     }
 
 

@@ -117,11 +117,11 @@ async fn an_unknown_store_name_is_rejected_and_the_error_lists_the_valid_names()
     let file = tempfile::NamedTempFile::new().expect("a file");
     let not_a_folder = format!("dir:{}", file.path().display());
     for (name, expected) in [
-        ("", "the store is \"\"; allowed is \"secretsmanager:\" or \"dir:PATH\""),
-        ("dir:", "the store is \"dir:\"; allowed is \"secretsmanager:\" or \"dir:PATH\""),
-        ("secretsmanager", "the store is \"secretsmanager\"; allowed is \"secretsmanager:\" or \"dir:PATH\""),
+        ("", "the store is \"\"; allowed is \"secretsmanager\" or \"dir:PATH\""),
+        ("dir:", "the store is \"dir:\"; allowed is \"secretsmanager\" or \"dir:PATH\""),
+        ("Secretsmanager", "the store is \"Secretsmanager\"; allowed is \"secretsmanager\" or \"dir:PATH\""),
         ("secretsmanager:eu-west-1", "the store is \"secretsmanager:eu-west-1\"; allowed is"),
-        ("vault:x", "the store is \"vault:x\"; allowed is \"secretsmanager:\" or \"dir:PATH\""),
+        ("vault:x", "the store is \"vault:x\"; allowed is \"secretsmanager\" or \"dir:PATH\""),
         (not_a_folder.as_str(), "cannot be opened"),
     ] {
         let http = HttpClients::new(|_| None).expect("clients").store;

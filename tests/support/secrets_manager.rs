@@ -37,6 +37,7 @@ pub const GET: &str = "GetSecretValue";
 pub const PUT: &str = "PutSecretValue";
 pub const MOVE: &str = "UpdateSecretVersionStage";
 pub const LIST: &str = "ListSecretVersionIds";
+pub const CREATE: &str = "CreateSecret";
 pub const BATCH: &str = "BatchGetSecretValue";
 
 /// The server, on its own thread, so that a test can block while the server responds. It stops when it is dropped.
@@ -121,6 +122,7 @@ pub struct Call {
     #[serde(skip)]
     pub action: String,
     pub secret_id: String,
+    pub name: String,
     pub version_id: Option<String>,
     pub version_stage: Option<String>,
     pub version_stages: Option<Vec<String>>,
@@ -208,9 +210,7 @@ impl FakeSecretsManager {
 
     /// Creates a secret without a value.
     pub fn create_empty(&self, name: &str) {
-        let suffix: String = (0..6).map(|_| fastrand::alphanumeric()).collect();
-        let arn = format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-{suffix}");
-        let before = self.state().secrets.insert(name.to_owned(), Held::new(name, arn));
+        let before = self.state().secrets.insert(name.to_owned(), Held::new(name, arn_of(name)));
         assert!(before.is_none(), "there is a secret {name} already");
     }
 
@@ -499,6 +499,10 @@ impl State {
             let writes_ago = if let Some(Effect::StaleRead(writes)) = effect { writes } else { 0 };
             return self.batch(call, writes_ago);
         }
+        if call.action == CREATE {
+            effect.map_or(Ok(()), |effect| effect.before_call(call))?;
+            return self.create(call, now);
+        }
         let mut held = held_by(&mut self.secrets, id);
         if let Some(held) = &mut held {
             for Edit { change, .. } in edits {
@@ -524,6 +528,11 @@ impl State {
     }
 }
 
+fn arn_of(name: &str) -> String {
+    let suffix: String = (0..6).map(|_| fastrand::alphanumeric()).collect();
+    format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-{suffix}")
+}
+
 /// A secret by its name or ARN.
 fn held_by<'a>(secrets: &'a mut BTreeMap<String, Held>, id: &str) -> Option<&'a mut Held> {
     match id.strip_prefix("arn:") {
@@ -533,6 +542,23 @@ fn held_by<'a>(secrets: &'a mut BTreeMap<String, Held>, id: &str) -> Option<&'a 
 }
 
 impl State {
+    /// `CreateSecret`.
+    fn create(&mut self, call: &Call, now: DateTime<Utc>) -> Result<Value, ErrorResponse> {
+        if let Some(held) = self.secrets.get(&call.name) {
+            if held.deleted {
+                let message =
+                    "You can't create this secret because a secret with this name is already scheduled for deletion.";
+                return error("InvalidRequestException", message);
+            }
+            let message = format!("The operation failed because the secret {} already exists.", call.name);
+            return error("ResourceExistsException", message);
+        }
+        let mut held = Held::new(&call.name, arn_of(&call.name));
+        let created = held.put(call, now)?;
+        self.secrets.insert(call.name.clone(), held);
+        Ok(created)
+    }
+
     /// `BatchGetSecretValue`: by a list of ids, or by the beginnings of names. What cannot be read is in `Errors`.
     fn batch(&mut self, call: &Call, stale: usize) -> Result<Value, ErrorResponse> {
         if call.secret_id_list.is_empty() == call.filters.is_empty() {

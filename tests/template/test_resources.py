@@ -56,10 +56,14 @@ def readers(stack: Stack) -> list[dict]:
     return [each["Properties"]["PolicyDocument"] for name, each in stack.resources.items() if name == "ReaderPolicy"]
 
 
+# What only tokenctl calls, with the rights of the person who runs it.
+NOT_IN_THE_FUNCTION = {ROOT / "src/store/secrets_manager/create.rs"}
+
+
 def calls_of_the_code() -> set[str]:
-    """The operations of Secrets Manager that the code calls with the SDK's client. No other client of the SDK may be in the code."""
+    """The operations of Secrets Manager that the function calls with the SDK's client. No other client of the SDK may be in the code."""
     calls = set()
-    for path in (ROOT / "src").rglob("*.rs"):
+    for path in set((ROOT / "src").rglob("*.rs")) - NOT_IN_THE_FUNCTION:
         code = path.read_text()
         services = set(re.findall(r"\baws_sdk_(\w+)", code))
         assert services <= {"secretsmanager"}, f"{path} uses {services}"

@@ -1,0 +1,191 @@
+//! `tokenctl adopt`: stores tokens that another program has obtained.
+
+use std::io::{self, IsTerminal};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{
+    Context,
+    arguments::AdoptArguments,
+    client::{client_settings, draft_of, unusable},
+    failure::Failure,
+    given::{Given, Pointers},
+    login::{confirm, duration, rescued},
+    store::Store,
+};
+use crate::{
+    oauth::{client::Client, grant::Grant},
+    protocol::{ROOM_FOR_TOKENS, ids::TokenKey},
+    secret::Secret,
+    store::{Label, SecretStore, Selector, StoreError, Version, VersionId},
+    token_secret::{TokenSecret, document::Document, draft::Draft, member::Member},
+};
+
+/// The most that is read from standard input.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// Runs the command.
+pub(super) async fn adopt(context: &Context, arguments: &AdoptArguments) -> Result<(), Failure> {
+    let secret_id = arguments.secret.as_str();
+    let store = Store::open(context).await?;
+    let current = store.current(secret_id).await?;
+    let now = context.clock.now();
+    let kept = if arguments.kept { Some(kept(&store, secret_id).await?) } else { None };
+    let text = match &kept {
+        Some(kept) => kept.response.clone(),
+        None => context.terminal.everything("the document", MAX_BYTES).await?,
+    };
+    let issued_at = kept.as_ref().map_or(now, |kept| kept.at);
+    let given = match &arguments.access_token_at {
+        Some(access_token) => {
+            let refresh_token = arguments.refresh_token_at.as_deref();
+            let lifetime = arguments.expires_in_seconds.map(|seconds| TimeDelta::seconds(seconds.into()));
+            Given::at(&text, &Pointers { access_token, refresh_token, lifetime }, issued_at, now)?
+        }
+        None if arguments.kept => Given::of_kept(&text, issued_at, now)?,
+        None => Given::read(&text, arguments.client_in_environment, now)?,
+    };
+    let old = current.as_ref().map(|version| draft_of(secret_id, version)).transpose()?;
+    let token = parsed(secret_id, &render(&store, secret_id, &given, current.as_ref())?)?;
+    check_client(&store, secret_id, &token, arguments.client_in_environment).await?;
+    if let Some(current) = &current {
+        check_not_spent(&store, secret_id, current, &token).await?;
+    }
+    let is_new = old.as_ref().is_none_or(|old| old.text(Member::RefreshToken).as_ref() != token.tokens.refresh_token());
+    // The tokens are new, and the time of another refresh is not theirs: by it the function would take them for old ones.
+    let given = match given {
+        Given::Document(document) if is_new && document.tokens.refreshed_at.is_some() => {
+            let mut draft =
+                Draft::parse(document.to_text().expose()).map_err(|problem| unusable(secret_id, &problem))?;
+            draft.remove(Member::RefreshedAt).map_err(|problem| unusable(secret_id, &problem))?;
+            Given::Document(Box::new(parsed(secret_id, &draft.to_text())?))
+        }
+        given => given,
+    };
+    for warning in given.warnings(&token, old.as_ref()) {
+        context.terminal.say(&format!("warning: {warning}"));
+    }
+    if old.as_ref().is_some_and(|old| old.has(Member::RefreshToken)) && !arguments.yes && !arguments.kept {
+        if !io::stdin().is_terminal() {
+            // Standard input had the document.
+            let what = format!("secret `{secret_id}` has a refresh token; pass --yes to replace the tokens");
+            return Err(Failure::usage(what));
+        }
+        confirm(context, &store, secret_id, current.as_ref()).await?;
+    }
+    context.terminal.begin_to_store();
+    let written = store.write(context, secret_id, |current| render(&store, secret_id, &given, current)).await;
+    let written = match written {
+        Ok(written) => written,
+        // The person still has the document.
+        Err(failure) if !arguments.kept => return Err(failure),
+        Err(failure) => {
+            let body = render(&store, secret_id, &given, current.as_ref());
+            return Err(rescued(context, secret_id, &failure, body));
+        }
+    };
+    if let Some(kept) = &kept {
+        // It is not needed any more. If this fails, the label stays.
+        let _ = store.store.remove_label(secret_id, Label::Kept, &kept.version).await;
+    }
+    let verb = if written.is_new_secret { "created" } else { "updated" };
+    let is_refresh_token = matches!(token.tokens.grant, Grant::RefreshToken(_));
+    let expiry = match token.expires_at.map(|end| end - context.clock.now()) {
+        Some(left) if left > TimeDelta::zero() => format!("Its access token expires in {}.", duration(left)),
+        _ if is_refresh_token => "The next run of the function refreshes it.".to_owned(),
+        _ => "The next run of the function obtains an access token.".to_owned(),
+    };
+    context.terminal.say(&format!("Secret `{secret_id}` is {verb} (version {}). {expiry}", written.id));
+    if is_refresh_token {
+        context.terminal.say("From now on, no other program may exchange this refresh token.");
+    }
+    Ok(())
+}
+
+fn render(store: &Store, secret_id: &str, given: &Given, current: Option<&Version>) -> Result<Secret, Failure> {
+    let draft = current.map(|version| draft_of(secret_id, version)).transpose()?;
+    let max_bytes = store.store.limits().version_bytes - ROOM_FOR_TOKENS;
+    let rendered = given.rendered(draft.as_ref(), max_bytes);
+    rendered.map_err(|problem| Failure::person(format!("secret `{secret_id}` cannot be used: {problem}")))
+}
+
+fn parsed(secret_id: &str, text: &Secret) -> Result<TokenSecret, Failure> {
+    TokenSecret::parse(text.expose()).map_err(|problem| unusable(secret_id, &problem))
+}
+
+/// Checks the client as the function would before an exchange.
+async fn check_client(
+    store: &Store,
+    secret_id: &str,
+    token: &TokenSecret,
+    is_client_elsewhere: bool,
+) -> Result<(), Failure> {
+    let settings = client_settings(store, secret_id, token).await?;
+    match Client::new(settings, &token.tokens.grant) {
+        Err(problem) if !is_client_elsewhere => Err(Failure::person(format!(
+            "the document cannot be used: {problem}; if the function has that in its environment, pass --client-in-environment"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses tokens that the function has exchanged already: the provider would revoke the tokens that came of them.
+async fn check_not_spent(
+    store: &Store,
+    secret_id: &str,
+    current: &Version,
+    token: &TokenSecret,
+) -> Result<(), Failure> {
+    let Some(refresh_token) = token.tokens.refresh_token() else { return Ok(()) };
+    let text = |version: &Version| {
+        let token = TokenSecret::parse(version.body.expose()).ok()?;
+        token.tokens.refresh_token().cloned()
+    };
+    if text(current).as_ref() == Some(refresh_token) {
+        return Ok(());
+    }
+    let get = async |which| match store.store.get(secret_id, which).await {
+        Ok(version) => Ok(Some(version)),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(store.failure(secret_id, error)),
+    };
+    let staged = TokenKey::of(&current.arn, &token.tokens, &token.client).staged();
+    let previous = get(Selector::Label(Label::Previous)).await?;
+    // The function made the current version from the previous one, unless a person put it.
+    let is_previous = current.labels.has(Label::Staged)
+        && previous.is_some_and(|version| text(&version).as_ref() == Some(refresh_token));
+    if is_previous || get(Selector::Id(&staged)).await?.is_some() {
+        return Err(Failure::person(format!(
+            "these tokens are those of an earlier version of secret `{secret_id}`, and were exchanged since: nothing was stored. Read the \
+             secret again, and edit its newest version"
+        )));
+    }
+    Ok(())
+}
+
+/// A response that the function kept.
+struct Kept {
+    version: VersionId,
+    response: Secret,
+    at: DateTime<Utc>,
+}
+
+/// The newest response that the function kept.
+async fn kept(store: &Store, secret_id: &str) -> Result<Kept, Failure> {
+    if store.current(secret_id).await?.is_none() {
+        return Err(Failure::person(format!("secret `{secret_id}` does not exist, or has no value")));
+    }
+    let version = store.store.get(secret_id, Selector::Label(Label::Kept)).await.map_err(|error| match error {
+        StoreError::NotFound { .. } => {
+            Failure::person(format!("secret `{secret_id}` has no kept response (no version has the label OAUTH_KEPT)"))
+        }
+        error => store.failure(secret_id, error),
+    })?;
+    let record = Document::parse(version.body.expose()).ok();
+    let Some(response) = record.as_ref().and_then(|record| record.get("response")) else {
+        return Err(Failure::person(format!("version {} of secret `{secret_id}` has no response", version.id)));
+    };
+    // The record has the response as a text.
+    let response = serde_json::from_str::<String>(response).map_or_else(|_| Secret::from(response), Secret::from);
+    Ok(Kept { version: version.id, response, at: version.created })
+}

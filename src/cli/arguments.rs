@@ -1,0 +1,217 @@
+//! The commands and their options, with the help that users read.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    a person has to act: consent again, correct the document or the client
+  2    wrong arguments, or something could not be reached: try again
+  130  interrupted by Ctrl-C; nothing was stored";
+
+/// Gets and keeps OAuth tokens in AWS Secrets Manager, together with the function token-refresher.
+#[derive(Parser)]
+#[command(name = "tokenctl", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub store: StoreArguments,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the secrets are.
+#[derive(Args)]
+#[command(next_help_heading = "Store")]
+pub(super) struct StoreArguments {
+    /// `secretsmanager`, or `dir:PATH` for a directory on this machine [default: secretsmanager, if AWS settings are found].
+    #[arg(long, global = true, value_name = "STORE")]
+    pub store: Option<String>,
+    /// The profile of the AWS configuration, as the AWS CLI has it.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// The AWS Region.
+    #[arg(long, global = true, value_name = "REGION")]
+    pub region: Option<String>,
+    /// The address of Secrets Manager, for an emulator or a VPC endpoint.
+    #[arg(long, global = true, value_name = "URL")]
+    pub endpoint_url: Option<String>,
+}
+
+impl StoreArguments {
+    /// A command with these options, for a person to run.
+    pub(super) fn command(&self, rest: &str) -> String {
+        let options = [
+            ("--store", &self.store),
+            ("--profile", &self.profile),
+            ("--region", &self.region),
+            ("--endpoint-url", &self.endpoint_url),
+        ];
+        let mut command = "tokenctl".to_owned();
+        for (name, value) in options {
+            if let Some(value) = value {
+                let is_plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:@=+,".contains(c));
+                let value = if is_plain { value.clone() } else { format!("'{}'", value.replace('\'', "'\\''")) };
+                command.extend([" ", name, " ", &value]);
+            }
+        }
+        format!("{command} {rest}")
+    }
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Log in at a provider, and store the tokens in a secret.
+    #[command(after_help = LOGIN_EXAMPLES)]
+    Login(Box<LoginArguments>),
+    /// Store tokens that another program has obtained.
+    #[command(after_help = ADOPT_EXAMPLES)]
+    Adopt(AdoptArguments),
+    /// Print the completions of a shell.
+    #[command(
+        after_help = "Examples:\n  tokenctl completions bash > ~/.local/share/bash-completion/completions/tokenctl"
+    )]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages into a directory.
+    #[command(after_help = "Examples:\n  tokenctl man ~/.local/share/man/man1")]
+    Man {
+        /// The directory, which must exist.
+        directory: PathBuf,
+    },
+}
+
+const LOGIN_EXAMPLES: &str = "\
+The authorization server comes from --provider, --issuer, the two endpoints, or the secret: a later
+login of the same secret needs no options.
+
+Examples:
+  tokenctl login myapp/prod/xero --provider xero --client-id ID \
+    --redirect-uri http://localhost:8080/callback --scope accounting.transactions
+  tokenctl login myapp/prod/quickbooks --provider quickbooks --client-id ID \\
+    --redirect-uri https://example.com/callback --scope com.intuit.quickbooks.accounting
+  tokenctl login myapp/prod/erp --issuer https://id.example.com --client-id ID --device
+  tokenctl login myapp/prod/xero         # consent again
+  tokenctl --store dir:tokens login crm --issuer https://id.example.com --client-id ID";
+
+/// Log in at a provider, and store the tokens in a secret.
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
+#[allow(clippy::doc_markdown, reason = "help is plain text")]
+pub(super) struct LoginArguments {
+    /// The name or ARN of the token secret. It is created if it does not exist.
+    pub secret: String,
+
+    /// A provider of docs/providers.md.
+    #[arg(long, value_name = "NAME", help_heading = "Authorization server")]
+    pub provider: Option<String>,
+    /// A variable in the addresses of the provider. May be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, requires = "provider", help_heading = "Authorization server")]
+    pub provider_parameter: Vec<(String, String)>,
+    /// The issuer, whose metadata has the endpoints (OpenID Connect Discovery, RFC 8414).
+    #[arg(long, value_name = "URL", help_heading = "Authorization server")]
+    pub issuer: Option<String>,
+    /// The authorization endpoint.
+    #[arg(long, value_name = "URL", help_heading = "Authorization server")]
+    pub authorization_endpoint: Option<String>,
+    /// The token endpoint.
+    #[arg(long, value_name = "URL", help_heading = "Authorization server")]
+    pub token_endpoint: Option<String>,
+    /// The device authorization endpoint.
+    #[arg(long, value_name = "URL", help_heading = "Authorization server")]
+    pub device_authorization_endpoint: Option<String>,
+
+    /// The client's id. Without it, an issuer that allows this registers a client (RFC 7591).
+    #[arg(long, value_name = "ID", help_heading = "Client")]
+    pub client_id: Option<String>,
+    /// Read the client's secret from the first line of standard input. Otherwise it is asked for.
+    #[arg(long, help_heading = "Client")]
+    pub client_secret_stdin: bool,
+    /// The name or ARN of another secret, which has the client's secret.
+    #[arg(long, value_name = "SECRET", conflicts_with = "client_secret_stdin", help_heading = "Client")]
+    pub client_credentials_secret_id: Option<String>,
+    /// How the client authenticates: `client_secret_post`, `client_secret_basic`, `none` for a public client, ….
+    #[arg(long, value_name = "METHOD", help_heading = "Client")]
+    pub token_endpoint_auth_method: Option<String>,
+
+    /// The scopes, with blanks between them. May be repeated. What a provider needs for a refresh token is added.
+    #[arg(long, value_name = "SCOPES", help_heading = "Request")]
+    pub scope: Vec<String>,
+    /// A parameter of the authorization request. May be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Request")]
+    pub parameter: Vec<(String, String)>,
+    /// A parameter of the redirect to keep in the secret's `tokenResponse`. May be repeated.
+    #[arg(long, value_name = "NAME", help_heading = "Request")]
+    pub keep: Vec<String>,
+    /// Send no PKCE challenge (RFC 7636), for a provider that refuses it.
+    #[arg(long, help_heading = "Request")]
+    pub no_pkce: bool,
+
+    /// Listen on this port of 127.0.0.1: the redirect address is http://127.0.0.1:PORT/callback [default: a free port, as for 0].
+    #[arg(long, value_name = "PORT", conflicts_with = "redirect_uri", help_heading = "Way back")]
+    pub port: Option<u16>,
+    /// The redirect address that is registered at the provider. At a loopback address with a port, tokenctl listens there.
+    /// Otherwise paste the address that the browser ends at.
+    #[arg(long, value_name = "URI", help_heading = "Way back")]
+    pub redirect_uri: Option<String>,
+    /// Use the device flow (RFC 8628): enter a code on any device.
+    #[arg(long, conflicts_with_all = ["redirect_uri", "port"], help_heading = "Way back")]
+    pub device: bool,
+    /// Only print the address, and open no browser.
+    #[arg(long, help_heading = "Way back")]
+    pub no_browser: bool,
+    /// How long to wait for the consent, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400), help_heading = "Way back")]
+    pub timeout: u32,
+
+    /// Replace the tokens in the secret without a question.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+const ADOPT_EXAMPLES: &str = "\
+The document on standard input is a whole token secret (docs/token-secret.md), or only the response
+of a token endpoint: then the secret must exist, and keeps its other members.
+
+Examples:
+  tokenctl adopt myapp/prod/xero < document.json
+  tokenctl adopt myapp/prod/xero < response.json
+  tokenctl adopt myapp/prod/erp --kept        # names the members of the response that was kept
+  tokenctl adopt myapp/prod/erp --kept --access-token-at /result/at --refresh-token-at /result/rt \\
+    --expires-in-seconds 3600";
+
+/// Store tokens that another program has obtained.
+#[derive(Args)]
+pub(super) struct AdoptArguments {
+    /// The name or ARN of the token secret. It is created if it does not exist.
+    pub secret: String,
+    /// Take the response that the function kept because it could not find the tokens in it.
+    #[arg(long)]
+    pub kept: bool,
+    /// Where the access token is in the response (a JSON pointer, RFC 6901).
+    #[arg(long, value_name = "POINTER")]
+    pub access_token_at: Option<String>,
+    /// Where the refresh token is. Without it, the secret's refresh token stays.
+    #[arg(long, value_name = "POINTER", requires = "access_token_at")]
+    pub refresh_token_at: Option<String>,
+    /// How long the access token lives from the response on. Without it, the next run refreshes at once.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=315_576_000), requires = "access_token_at")]
+    pub expires_in_seconds: Option<u32>,
+    /// The function has the missing settings of the client in its environment (docs/settings.md).
+    #[arg(long)]
+    pub client_in_environment: bool,
+    /// Replace the tokens in the secret without a question.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("NAME=VALUE is expected".to_owned()),
+    }
+}

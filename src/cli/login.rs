@@ -1,0 +1,361 @@
+//! `tokenctl login`: a person consents, and the tokens are stored.
+
+use std::{io::Write, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{
+    Context,
+    arguments::LoginArguments,
+    authorization::{MAX_REDIRECT_BYTES, Parts, RedirectError, Request},
+    client::{
+        Change, changed, changes_of, changes_of_registration, complete_client, draft_of, is_other_server, token_secret,
+        without_server,
+    },
+    device::DeviceAuthorization,
+    exchange::{Consent, Exchanging},
+    failure::Failure,
+    loopback::{Browser, Page},
+    registration::{self, Use},
+    server::{AuthorizationServer, LOGIN_SETTINGS, LoginSettings},
+    store::{self, Store},
+    way::Way,
+};
+use crate::{
+    error::ErrorType,
+    oauth::exchanger::Exchanger,
+    protocol::{
+        self, Mode, ROOM_FOR_TOKENS, Refresher, new_tokens,
+        observation::Observation,
+        options::{ClaimMode, Options},
+    },
+    sanitize::sanitize_line,
+    secret::Secret,
+    store::{SecretStore, Version},
+    token_secret::{
+        NewTokens, TokenSecret, client_settings::ClientSettings, document::json_string, member::Member,
+        member_names::MemberNames,
+    },
+};
+
+/// How long a look at the secret may take.
+const LOOK_TIMEOUT: TimeDelta = TimeDelta::seconds(30);
+
+/// Runs the command.
+pub(super) async fn login(context: &Context, arguments: &LoginArguments) -> Result<(), Failure> {
+    let secret_id = arguments.secret.as_str();
+    let store = Store::open(context).await?;
+    let current = store.current(secret_id).await?;
+    let old = current.as_ref().map(|version| draft_of(secret_id, version)).transpose()?.unwrap_or_default();
+    if old.has(Member::RefreshToken) && !arguments.yes {
+        confirm(context, &store, secret_id, current.as_ref()).await?;
+    }
+
+    let mut changes = changes_of(arguments, &old)?;
+    let mut settings = LoginSettings::of(&old, secret_id)?;
+    if settings == LoginSettings::default() {
+        // A secret that another program made: the scopes that were granted are to be asked for again.
+        settings.scope = old.scope();
+    }
+    settings = settings.with(arguments);
+    let mut server = AuthorizationServer::find(context, &settings, &changed(secret_id, &old, &changes)?).await?;
+    let of_issuer = server.token_endpoint.as_deref().filter(|_| arguments.token_endpoint.is_none());
+    if is_other_server(secret_id, &old, &changes, of_issuer)? {
+        context
+            .terminal
+            .say("The secret was for another authorization server: its client and its settings are not used.");
+        changes = without_server().into_iter().chain(changes).collect();
+        settings = LoginSettings::default().with(arguments);
+        server = AuthorizationServer::find(context, &settings, &changed(secret_id, &old, &changes)?).await?;
+    }
+    if let Some(endpoint) = server.token_endpoint.as_ref().filter(|_| arguments.token_endpoint.is_none()) {
+        changes.push(Change::Own(Member::TokenEndpoint, json_string(endpoint)));
+    }
+    let way = Way::choose(&settings, &server, secret_id).await?;
+    let redirect_uri = way.redirect_uri().map(str::to_owned);
+
+    let draft = changed(secret_id, &old, &changes)?;
+    let has_client = draft.has(Member::ClientId) || draft.has(Member::ClientCredentialsSecretId);
+    if let Some(endpoint) = server.registration_endpoint.as_ref().filter(|_| !has_client) {
+        let purpose = redirect_uri.as_deref().map_or(Use::Device, |redirect_uri| Use::Code { redirect_uri });
+        let registration = registration::register(context, &server, endpoint, &purpose).await?;
+        let id = sanitize_line(registration.client_id.expose(), 200);
+        context.terminal.say(&format!("Registered the client {id} at {endpoint}"));
+        changes.extend(changes_of_registration(registration));
+        // It is registered for this very address.
+        settings.redirect_uri = redirect_uri.clone();
+    }
+    if settings != LoginSettings::default() || old.other(LOGIN_SETTINGS).is_some() {
+        changes.push(Change::Other(LOGIN_SETTINGS, serde_json::to_string(&settings).unwrap_or_default()));
+    }
+    complete_client(context, arguments, &store, &server, &old, &mut changes).await?;
+
+    let draft = changed(secret_id, &old, &changes)?;
+    let token = token_secret(secret_id, &draft)?;
+    let exchanging = Exchanging::new(context, &store, secret_id, &token, &server).await?;
+    let ends_at = context.clock.now() + TimeDelta::seconds(arguments.timeout.into());
+    let (consent, browser) = match way {
+        Way::Device(endpoint) => {
+            (with_device(context, arguments, &exchanging, &endpoint, &server, ends_at).await?, None)
+        }
+        way => with_redirect(context, arguments, way, &exchanging, &server, ends_at).await?,
+    };
+    let result =
+        finish(context, &store, secret_id, &exchanging, &server, (&changes, &token, current.as_ref()), consent).await;
+    if let Some(browser) = browser {
+        browser.show(page(secret_id, &result)).await;
+    }
+    for line in result? {
+        context.terminal.say(&line);
+    }
+    Ok(())
+}
+
+fn page(secret_id: &str, result: &Result<Vec<String>, Failure>) -> Page {
+    match result {
+        Ok(_) => Page::Done { secret: secret_id.to_owned() },
+        Err(failure) => Page::Failed { message: failure.message.clone() },
+    }
+}
+
+/// Asks whether tokens that may be in use are to be replaced.
+pub(super) async fn confirm(
+    context: &Context,
+    store: &Store,
+    secret_id: &str,
+    current: Option<&Version>,
+) -> Result<(), Failure> {
+    if needs_consent(context, store, secret_id).await {
+        return Ok(());
+    }
+    let expires_at = current.and_then(|version| TokenSecret::parse(version.body.expose()).ok()?.expires_at);
+    let age = match expires_at.map(|end| end - context.clock.now()) {
+        Some(left) if left > TimeDelta::zero() => format!(", and its access token is good for {}", duration(left)),
+        Some(_) => ", and its access token has expired".to_owned(),
+        None => String::new(),
+    };
+    let what = format!("ecret `{secret_id}` has a refresh token{age}");
+    if !context.terminal.is_interactive() {
+        return Err(Failure::usage(format!("s{what}; pass --yes to replace the tokens")));
+    }
+    if context.terminal.ask(&format!("S{what}. Replace the tokens?")).await? {
+        Ok(())
+    } else {
+        Err(Failure::person("nothing was changed"))
+    }
+}
+
+/// Whether the function has recorded that the provider refuses the tokens.
+async fn needs_consent(context: &Context, store: &Store, secret_id: &str) -> bool {
+    let options = Options {
+        refresh_margin: Duration::from_mins(15),
+        claim: ClaimMode::Always,
+        client: ClientSettings::default(),
+        member_names: MemberNames::default(),
+    };
+    let exchanger = Exchanger::over_http_once(context.http.provider.clone(), None, context.clock.clone());
+    let refresher = Refresher::new(store.store.clone(), exchanger, context.clock.clone(), options);
+    let deadline = context.clock.now() + LOOK_TIMEOUT;
+    let request = protocol::Request { secret_id, mode: &Mode::DryRun, deadline };
+    let outcome = refresher.run(request, &Observation::default()).await;
+    outcome.is_err_and(|error| error.error_type() == ErrorType::ReauthorizationRequired)
+}
+
+async fn with_device(
+    context: &Context,
+    arguments: &LoginArguments,
+    exchanging: &Exchanging,
+    endpoint: &reqwest::Url,
+    server: &AuthorizationServer,
+    ends_at: DateTime<Utc>,
+) -> Result<Consent, Failure> {
+    let device = DeviceAuthorization::request(context, &exchanging.client, endpoint, &server.scope()).await?;
+    context.terminal.say(&device.instructions());
+    if let Some(address) = device.address() {
+        show_address(context, arguments, address);
+    }
+    context.terminal.wait_until("Waiting for your consent", ends_at.min(device.ends_at));
+    let tokens = device.tokens(context, exchanging, ends_at).await;
+    context.terminal.clear();
+    let (issued, sent_at) = tokens?;
+    context.terminal.begin_to_store();
+    Ok(Consent { issued, sent_at, parameters: Vec::new() })
+}
+
+async fn with_redirect(
+    context: &Context,
+    arguments: &LoginArguments,
+    way: Way,
+    exchanging: &Exchanging,
+    server: &AuthorizationServer,
+    ends_at: DateTime<Utc>,
+) -> Result<(Consent, Option<Browser>), Failure> {
+    let Some(authorization_endpoint) = &server.authorization_endpoint else {
+        return Err(Failure::usage("no authorization endpoint is known"));
+    };
+    let request = Request::new(&Parts {
+        authorization_endpoint,
+        client_id: exchanging.client.client_id.expose(),
+        redirect_uri: way.redirect_uri().unwrap_or_default(),
+        scope: &server.scope(),
+        parameters: &server.parameters,
+        uses_pkce: server.uses_pkce,
+        issuer: server.issuer.as_deref(),
+        requires_issuer: server.requires_iss,
+    })?;
+    let request = Arc::new(request);
+    let mut arrivals = match way {
+        Way::Loopback(loopback) => Some(loopback.serve(Arc::clone(&request))),
+        Way::Paste { .. } | Way::Device(_) => None,
+    };
+    context.terminal.say("Open this address, log in and consent:");
+    show_address(context, arguments, request.address.as_str());
+    let is_interactive = context.terminal.is_interactive();
+    context.terminal.say(match (&arrivals, is_interactive) {
+        (Some(_), true) => {
+            "If the browser is on another machine, it ends at an error page: paste the address of that page here, and press Enter. It is \
+             not shown."
+        }
+        (Some(_), false) => "Waiting for the browser on this machine.",
+        (None, _) => "The browser ends at the redirect address. Paste the whole address here, and press Enter. It is not shown.",
+    });
+    // Without a terminal, standard input is read only if nothing else can bring the code.
+    let mut pasted = (is_interactive || arrivals.is_none()).then(|| context.terminal.hidden_lines());
+    context.terminal.wait_until("Waiting for your consent", ends_at);
+    let arrived = loop {
+        tokio::select! {
+            Some(arrival) = async { arrivals.as_mut()?.recv().await }, if arrivals.is_some() => {
+                let (redirect, browser) = arrival.into_parts();
+                break Ok((redirect, Some(browser)));
+            }
+            line = async { pasted.as_mut()?.recv().await }, if pasted.is_some() => {
+                let Some(line) = line else {
+                    pasted = None;
+                    if arrivals.is_none() {
+                        break Err(Failure::usage("the input ended before the address was pasted"));
+                    }
+                    continue;
+                };
+                if line.expose().trim().is_empty() || line.expose().len() > MAX_REDIRECT_BYTES {
+                    continue;
+                }
+                match request.read_pasted(line.expose()) {
+                    Ok(redirect) => break Ok((Ok(redirect), None)),
+                    Err(RedirectError::Failed(message)) => break Ok((Err(message), None)),
+                    Err(RedirectError::NotOfThisLogin) => context.terminal.say(
+                        "This is not the address of this login: it has another `state`, or none. Paste the whole address of the last page.",
+                    ),
+                }
+            }
+            () = context.clock.sleep(context.clock.until(ends_at)) => {
+                break Err(Failure::person(format!("nobody consented within {} s; run the command again", arguments.timeout)));
+            }
+        }
+    };
+    context.terminal.clear();
+    let (redirect, browser) = arrived?;
+    let result = match redirect {
+        Ok(redirect) => exchanging.code(context, &request, redirect).await,
+        Err(message) => Err(Failure::person(format!("{message}; to try again, run the command again"))),
+    };
+    match (result, browser) {
+        (Ok(consent), browser) => Ok((consent, browser)),
+        (Err(failure), None) => Err(failure),
+        (Err(failure), Some(browser)) => {
+            browser.show(Page::Failed { message: failure.message.clone() }).await;
+            Err(failure)
+        }
+    }
+}
+
+/// Prints the address on standard output, and opens it.
+fn show_address(context: &Context, arguments: &LoginArguments, address: &str) {
+    // A reader that has closed its end is no reason to give up.
+    let _ = writeln!(std::io::stdout(), "{address}");
+    if !arguments.no_browser && webbrowser::open(address).is_err() {
+        context.terminal.say("(No browser could be opened on this machine.)");
+    }
+}
+
+/// Stores the tokens. Returns what to tell the person.
+async fn finish(
+    context: &Context,
+    store: &Store,
+    secret_id: &str,
+    exchanging: &Exchanging,
+    server: &AuthorizationServer,
+    (changes, token, current): (&[Change], &TokenSecret, Option<&Version>),
+    consent: Consent,
+) -> Result<Vec<String>, Failure> {
+    let mut new = new_tokens(consent.issued, &exchanging.client, token, consent.sent_at);
+    if new.refresh_token.is_none() {
+        return Err(Failure::person(
+            "the provider issued an access token, but no refresh token: nothing was stored. Many providers issue one only for the scope \
+             offline_access, or with a parameter such as access_type=offline (--scope, --parameter); some only at the first consent: \
+             withdraw it at the provider, and log in again",
+        ));
+    }
+    let kept: Vec<(String, String)> =
+        consent.parameters.into_iter().filter(|(name, _)| server.keep_from_redirect.contains(name)).collect();
+    for (name, value) in &kept {
+        new.rest.set(name, json_string(value));
+    }
+    let render = |current: Option<&Version>| render(secret_id, current, changes, &new, store_limit(store));
+    let written = match store.write(context, secret_id, render).await {
+        Ok(written) => written,
+        Err(failure) => return Err(rescued(context, secret_id, &failure, render(current))),
+    };
+    let verb = if written.is_new_secret { "created" } else { "updated" };
+    let expires_in = duration(new.expires_at - context.clock.now());
+    let mut lines = vec![format!(
+        "Secret `{secret_id}` is {verb} (version {}). Its access token expires in {expires_in}.",
+        written.id
+    )];
+    if !kept.is_empty() {
+        let names: Vec<&str> = kept.iter().map(|(name, _)| name.as_str()).collect();
+        lines.push(format!("Kept of the redirect: {}.", names.join(", ")));
+    }
+    Ok(lines)
+}
+
+fn store_limit(store: &Store) -> usize {
+    store.store.limits().version_bytes - ROOM_FOR_TOKENS
+}
+
+/// The document with the settings and the new tokens.
+fn render(
+    secret_id: &str,
+    current: Option<&Version>,
+    changes: &[Change],
+    new: &NewTokens,
+    max_bytes: usize,
+) -> Result<Secret, Failure> {
+    let draft = current.map(|version| draft_of(secret_id, version)).transpose()?.unwrap_or_default();
+    let token = token_secret(secret_id, &changed(secret_id, &draft, changes)?)?;
+    Ok(token.with_new_tokens(new, max_bytes))
+}
+
+/// The failure of a write, with the place where the tokens are now: a consent must not be lost.
+pub(super) fn rescued(context: &Context, secret_id: &str, failure: &Failure, body: Result<Secret, Failure>) -> Failure {
+    let rescue = body.ok().map(|body| store::rescue(secret_id, &body));
+    let what = match rescue {
+        Some(Ok(path)) => {
+            let file = path.display();
+            let command = context.store.command(&format!("adopt {secret_id} --yes < {file}"));
+            format!("THE TOKENS ARE IN THE FILE {file}, which only you can read: run `{command}`, then delete it")
+        }
+        Some(Err(error)) => format!("the tokens could not be written to a file either ({error}): log in again"),
+        None => "log in again".to_owned(),
+    };
+    Failure::person(format!("{}; {what}", failure.message))
+}
+
+/// A length of time, for people.
+pub(super) fn duration(length: TimeDelta) -> String {
+    match length.num_seconds() {
+        seconds @ ..120 => format!("{} s", seconds.max(0)),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}

@@ -1,0 +1,182 @@
+//! The store that the options name, and the guarded write: a version is put beside the current one, and becomes current only if that one
+//! has not changed since it was read.
+
+use std::{path::PathBuf, time::Duration};
+
+use aws_config::Region;
+
+use super::{Context, failure::Failure};
+use crate::{
+    kms::Kms,
+    protocol::{Error, ROOM_FOR_TOKENS},
+    secret::Secret,
+    store::{
+        Label, SecretStore, Selector, StoreError, Version, VersionId, named::NamedStore,
+        secrets_manager::SecretsManager,
+    },
+    token_secret::{SecretProblem, client_settings::ClientSettings, document::Document},
+};
+
+/// How often a write begins anew because another one was faster.
+const MAX_TRIES: u32 = 5;
+
+/// Before it begins anew: a read may lag behind a write.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// An open store, and what signs with a key in KMS.
+pub(super) struct Store {
+    pub store: NamedStore,
+    pub kms: Option<Kms>,
+}
+
+/// A version that is current now.
+pub(super) struct Written {
+    pub id: VersionId,
+    pub is_new_secret: bool,
+}
+
+impl Store {
+    /// Opens the store that the options name.
+    pub(super) async fn open(context: &Context) -> Result<Self, Failure> {
+        let options = &context.store;
+        if let Some(name) =
+            options.store.as_deref().filter(|name| !matches!(*name, "secretsmanager" | "secretsmanager:"))
+        {
+            return Ok(Self { store: NamedStore::directory(name, context.clock.clone())?, kms: None });
+        }
+        let mut loader = SecretsManager::config_loader(context.http.store.clone());
+        if let Some(profile) = &options.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(region) = &options.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(url) = &options.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        let config = loader.load().await;
+        if config.region().is_none() {
+            return Err(Failure::usage(if options.profile.is_some() {
+                "no AWS Region is set: pass --region, or check the profile's name (`aws configure list-profiles`) and its region"
+            } else if options.store.is_some() || options.endpoint_url.is_some() {
+                "no AWS Region is set: pass --region, or set AWS_REGION"
+            } else {
+                "no store: for AWS Secrets Manager pass --region or --profile, or set AWS_REGION; for a directory on this machine pass \
+                 --store dir:PATH"
+            }));
+        }
+        let store = SecretsManager::new(&config)?;
+        let var = |name: &str| std::env::var(name).ok();
+        let kms = Kms::new(&config, context.http.store.clone(), context.clock.clone(), var)?;
+        Ok(Self { store: NamedStore::SecretsManager(store), kms })
+    }
+
+    /// The current version. `None`: there is no such secret, or it has no value.
+    pub(super) async fn current(&self, secret_id: &str) -> Result<Option<Version>, Failure> {
+        match self.store.get(secret_id, Selector::Label(Label::Current)).await {
+            Ok(version) => Ok(Some(version)),
+            Err(error) if may_be_created(secret_id, &error) => Ok(None),
+            Err(error) => Err(self.failure(secret_id, error)),
+        }
+    }
+
+    pub(super) fn failure(&self, secret_id: &str, error: StoreError) -> Failure {
+        Error::of_store(&self.store, secret_id, error, None).into()
+    }
+
+    /// The settings in the client's secret that a token secret names.
+    pub(super) async fn client_secret(&self, secret_id: &str) -> Result<ClientSettings, Failure> {
+        let version = self.store.get(secret_id, Selector::Label(Label::Current)).await;
+        let version = version.map_err(|error| self.failure(secret_id, error))?;
+        let document = Document::parse(version.body.expose()).map_err(SecretProblem::NotADocument);
+        document
+            .and_then(|document| ClientSettings::read(&document))
+            .map_err(|problem| Failure::person(format!("secret `{secret_id}` cannot be used: {problem}")))
+    }
+
+    /// Makes the text that `render` returns the current version. `render` gets the current version, again whenever it has changed.
+    pub(super) async fn write(
+        &self,
+        context: &Context,
+        secret_id: &str,
+        render: impl Fn(Option<&Version>) -> Result<Secret, Failure>,
+    ) -> Result<Written, Failure> {
+        let mut last_put: Option<VersionId> = None;
+        for _ in 0..MAX_TRIES {
+            let current = self.current(secret_id).await?;
+            if let (Some(current), Some(put)) = (&current, &last_put)
+                && current.id == *put
+            {
+                // The move was done, and its response was lost.
+                return Ok(self.written(secret_id, put.clone(), false).await);
+            }
+            let body = render(current.as_ref())?;
+            let limit = self.store.limits().version_bytes - ROOM_FOR_TOKENS;
+            if body.expose().len() > limit {
+                let length = body.expose().len();
+                return Err(Failure::person(format!("the document has {length} bytes, and {limit} are allowed")));
+            }
+            let Some(current) = current else {
+                match self.store.create(secret_id, &body).await {
+                    Ok(id) => return Ok(Written { id, is_new_secret: true }),
+                    // It may be there without a value: its first version becomes current. If somebody else was faster, the next try
+                    // sees it.
+                    Err(error @ (StoreError::Exists | StoreError::AccessDenied { .. })) => {
+                        let id = VersionId::random();
+                        match self.store.put(secret_id, &id, Label::Entered, &body).await {
+                            Ok(()) => last_put = Some(id),
+                            Err(StoreError::NotFound { .. }) => return Err(self.failure(secret_id, error)),
+                            Err(error) => return Err(self.failure(secret_id, error)),
+                        }
+                    }
+                    Err(error) => {
+                        if self.current(secret_id).await?.is_none() {
+                            return Err(self.failure(secret_id, error));
+                        }
+                    }
+                }
+                context.clock.sleep(PAUSE).await;
+                continue;
+            };
+            let id = VersionId::random();
+            self.store
+                .put(secret_id, &id, Label::Entered, &body)
+                .await
+                .map_err(|error| self.failure(secret_id, error))?;
+            match self.store.move_current(secret_id, &current.id, &id).await {
+                Ok(()) => return Ok(self.written(secret_id, id, false).await),
+                Err(StoreError::Moved { .. } | StoreError::Unavailable { .. } | StoreError::Throttled { .. }) => {
+                    last_put = Some(id);
+                }
+                Err(error) => return Err(self.failure(secret_id, error)),
+            }
+            context.clock.sleep(PAUSE).await;
+        }
+        Err(Failure::later(format!("secret `{secret_id}` was changed again and again while it was written; try again")))
+    }
+
+    /// Takes the label off: a labelled version is never removed to make room. If that fails, the next write moves the label.
+    async fn written(&self, secret_id: &str, id: VersionId, is_new_secret: bool) -> Written {
+        let _ = self.store.remove_label(secret_id, Label::Entered, &id).await;
+        Written { id, is_new_secret }
+    }
+}
+
+/// Whether the secret is not there, and could be. One that is marked for deletion must be restored first.
+fn may_be_created(secret_id: &str, error: &StoreError) -> bool {
+    match error {
+        StoreError::NotFound { detail } => !detail.contains("deletion") && !secret_id.starts_with("arn:"),
+        _ => false,
+    }
+}
+
+/// Writes a document that could not be stored into a file that only its owner may read. Returns its path.
+pub(super) fn rescue(secret_id: &str, body: &Secret) -> std::io::Result<PathBuf> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let name: String = secret_id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let path = PathBuf::from(format!("tokenctl-{name}-{}.json", VersionId::random()));
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    file.write_all(body.expose().as_bytes())?;
+    file.sync_all()?;
+    Ok(path)
+}

@@ -1,0 +1,271 @@
+//! The person at the terminal: questions, lines without echo, progress. Knows nothing of tokens.
+
+use std::{
+    io::{self, BufRead, IsTerminal, Read, Write},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use indicatif::{ProgressBar, ProgressStyle};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use crate::secret::Secret;
+
+/// The longest line that is read.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// Standard input and standard error.
+pub(super) struct Terminal {
+    must_finish: AtomicBool,
+    /// Whether the last line ends with a prompt.
+    is_in_line: AtomicBool,
+    echo: Mutex<Option<NoEcho>>,
+    spinner: Mutex<Option<ProgressBar>>,
+}
+
+/// Input without echo, and without the system's limit of a line (1,024 bytes on macOS, 4,096 on Linux). Ends when it is dropped.
+struct NoEcho {
+    before: Termios,
+}
+
+impl NoEcho {
+    fn start() -> Option<Self> {
+        let before = tcgetattr(io::stdin()).ok()?;
+        let mut without = before.clone();
+        without.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
+        without.special_codes[SpecialCodeIndex::VMIN] = 1;
+        without.special_codes[SpecialCodeIndex::VTIME] = 0;
+        tcsetattr(io::stdin(), OptionalActions::Now, &without).ok()?;
+        Some(Self { before })
+    }
+}
+
+impl Drop for NoEcho {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+impl Terminal {
+    pub(super) fn new() -> Self {
+        Self {
+            must_finish: AtomicBool::new(false),
+            is_in_line: AtomicBool::new(false),
+            echo: Mutex::new(None),
+            spinner: Mutex::new(None),
+        }
+    }
+
+    /// From now on, Ctrl-C waits for the end of the command: the provider has issued tokens that are not stored yet.
+    pub(super) fn begin_to_store(&self) {
+        self.must_finish.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn must_finish(&self) -> bool {
+        self.must_finish.load(Ordering::SeqCst)
+    }
+
+    /// Ends input without echo, and removes the progress.
+    pub(super) fn clear(&self) {
+        if let Some(spinner) = lock(&self.spinner).take() {
+            spinner.finish_and_clear();
+        }
+        lock(&self.echo).take();
+    }
+
+    /// Whether a person can be asked.
+    #[expect(clippy::unused_self, reason = "a property of the terminal")]
+    pub(super) fn is_interactive(&self) -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// Prints a message.
+    pub(super) fn say(&self, message: &str) {
+        let print = || anstream::eprintln!("{message}");
+        match &*lock(&self.spinner) {
+            Some(spinner) => spinner.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn prompt(&self, prompt: &str) {
+        eprint!("{prompt}");
+        let _ = io::stderr().flush();
+        self.is_in_line.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends the line of a prompt.
+    pub(super) fn end_line(&self) {
+        if self.is_in_line.swap(false, Ordering::SeqCst) {
+            eprintln!();
+        }
+    }
+
+    /// Asks a question that is answered with yes or no.
+    pub(super) async fn ask(&self, question: &str) -> Result<bool, Failure> {
+        self.prompt(&format!("{question} [y/N] "));
+        let answer = blocking(|| {
+            let mut line = String::new();
+            io::stdin().lock().take(1024).read_line(&mut line).map(|_| line)
+        });
+        let answer = answer.await?;
+        self.is_in_line.store(false, Ordering::SeqCst);
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Asks for a secret, without echo.
+    pub(super) async fn ask_secret(&self, prompt: &str) -> Result<Secret, Failure> {
+        *lock(&self.echo) = NoEcho::start();
+        self.prompt(&format!("{prompt}: "));
+        let line = blocking(|| Ok(read_line(&mut io::stdin().lock()))).await;
+        self.clear();
+        self.end_line();
+        line?.ok_or_else(|| Failure::usage("the input ended before it was complete"))
+    }
+
+    /// The lines of standard input; those of a terminal without echo, until [`Terminal::clear`]. Nothing else can read it afterwards.
+    pub(super) fn hidden_lines(&self) -> mpsc::UnboundedReceiver<Secret> {
+        let (sender, lines) = mpsc::unbounded_channel();
+        if io::stdin().is_terminal() {
+            *lock(&self.echo) = NoEcho::start();
+        }
+        std::thread::spawn(move || {
+            while let Some(line) = read_line(&mut io::stdin().lock()) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        lines
+    }
+
+    /// The first line of standard input.
+    pub(super) async fn first_line(&self) -> Result<Secret, Failure> {
+        let line = blocking(|| Ok(read_line(&mut io::stdin().lock()))).await?;
+        line.filter(|line| !line.expose().is_empty())
+            .ok_or_else(|| Failure::usage("standard input has no line with the client's secret"))
+    }
+
+    /// All of standard input. A terminal shows no echo.
+    pub(super) async fn everything(&self, what: &str, max_bytes: usize) -> Result<Secret, Failure> {
+        if io::stdin().is_terminal() {
+            eprintln!("Paste {what}. It is not shown. Then press Enter and Ctrl-D.");
+            *lock(&self.echo) = NoEcho::start();
+        }
+        let read = blocking(move || {
+            let mut text = Zeroizing::new(Vec::with_capacity(max_bytes + 1));
+            let mut stdin = io::stdin().lock();
+            while text.len() <= max_bytes {
+                match next_byte(&mut stdin)? {
+                    // Ctrl-D, which a terminal without lines passes on.
+                    None | Some(4) => break,
+                    Some(byte) => text.push(byte),
+                }
+            }
+            Ok(text)
+        });
+        let text = read.await;
+        self.clear();
+        let text = text?;
+        if text.len() > max_bytes {
+            return Err(Failure::person(format!("{what} is longer than {max_bytes} bytes")));
+        }
+        std::str::from_utf8(&text).map(Secret::from).map_err(|_| Failure::person(format!("{what} is not UTF-8")))
+    }
+
+    /// Shows that something is waited for, and how long at most.
+    pub(super) fn wait_until(&self, what: &'static str, end: DateTime<Utc>) {
+        let spinner = ProgressBar::new_spinner();
+        let left = move |_: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+            let seconds = (end - Utc::now()).num_seconds().max(0);
+            let _ = write!(out, "{}:{:02}", seconds / 60, seconds % 60);
+        };
+        let style = ProgressStyle::with_template("{spinner} {msg} ({left} left)")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner())
+            .with_key("left", left);
+        spinner.set_style(style);
+        spinner.set_message(what);
+        spinner.enable_steady_tick(Duration::from_millis(200));
+        *lock(&self.spinner) = Some(spinner);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs work that waits for the person, in a thread of its own: Ctrl-C must not wait for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Failure> {
+    let (sender, mut receiver) = mpsc::channel(1);
+    let sender = Arc::new(sender);
+    std::thread::spawn(move || sender.blocking_send(work()));
+    let failed = |problem: String| Failure::later(format!("standard input cannot be read{problem}"));
+    match receiver.recv().await {
+        Some(result) => result.map_err(|error| failed(format!(": {error}"))),
+        None => Err(failed(String::new())),
+    }
+}
+
+fn next_byte(input: &mut impl Read) -> io::Result<Option<u8>> {
+    let mut byte = [0];
+    loop {
+        match input.read(&mut byte) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(byte[0])),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reads a line, with the keys that edit one: a terminal without lines leaves that to us. `None`: the input has ended.
+fn read_line(input: &mut impl Read) -> Option<Secret> {
+    const BACKSPACE: [u8; 2] = [0x08, 0x7f];
+    const CTRL_D: u8 = 0x04;
+    const CTRL_U: u8 = 0x15;
+    let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE_BYTES));
+    loop {
+        match next_byte(input).ok()? {
+            None | Some(CTRL_D) if line.is_empty() => return None,
+            None | Some(CTRL_D | b'\n' | b'\r') => break,
+            Some(CTRL_U) => line.clear(),
+            Some(byte) if BACKSPACE.contains(&byte) => {
+                line.pop();
+            }
+            Some(byte) if line.len() < MAX_LINE_BYTES => line.push(byte),
+            Some(_) => {}
+        }
+    }
+    Some(String::from_utf8_lossy(&line).into_owned().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_edited_and_ends_at_enter() {
+        for (input, expected) in [
+            (&b"abc\nd"[..], Some("abc")),
+            (b"abc\r", Some("abc")),
+            (b"abc", Some("abc")),
+            (b"abx\x7fc\n", Some("abc")),
+            (b"\x7f\x08abc\n", Some("abc")),
+            (b"wrong\x15abc\n", Some("abc")),
+            (b"\n", Some("")),
+            (b"abc\x04", Some("abc")),
+            (b"", None),
+            (b"\x04", None),
+        ] {
+            let line = read_line(&mut &*input);
+            assert_eq!(line.as_ref().map(Secret::expose), expected, "{input:?}");
+        }
+    }
+}
