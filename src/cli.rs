@@ -1,7 +1,8 @@
-//! The command line `tokenctl`: gets the first token of a secret, and takes over tokens that another program has obtained.
+//! The command line `tokenctl`: gets the first token of a secret, takes over tokens that another program has obtained, shows how tokens
+//! stand, and does by hand what the function does.
 //!
 //! Nothing of it is in the function. A command prints its messages to standard error. Standard output has only what another program may
-//! want to read: the address to open, a shell's completions.
+//! want to read: the address to open, a table, a token, a shell's completions.
 //!
 //! | module | content |
 //! |---|---|
@@ -15,11 +16,11 @@
 //! | `client` | the client's settings, in the document |
 //! | `exchange`, `fetch` | token requests; other requests |
 //! | `given` | what `adopt` is given |
-//! | `login`, `adopt` | the two commands |
+//! | `targets`, `table` | which secrets; how they are shown |
+//! | `login`, `adopt`, `status`, `history`, `refresh`, `token` | the commands |
 
 use std::{io::Write, process::ExitCode};
 
-use anstyle::{AnsiColor, Style};
 use clap::{CommandFactory, Parser};
 
 use crate::{clock::Clock, crash, http_client::HttpClients};
@@ -33,19 +34,23 @@ mod exchange;
 mod failure;
 mod fetch;
 mod given;
+mod history;
 mod login;
 mod loopback;
+mod refresh;
 mod registration;
 mod server;
+mod status;
 mod store;
+mod table;
+mod targets;
 mod terminal;
+mod token;
 mod way;
 
 use arguments::{Arguments, Command};
 use failure::Failure;
 use terminal::Terminal;
-
-const ERROR: Style = AnsiColor::Red.on_default().bold();
 
 /// What every command needs.
 struct Context {
@@ -73,7 +78,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.message.is_empty() {
-                anstream::eprintln!("{ERROR}error:{ERROR:#} {}", failure.message);
+                terminal::print_error(&failure.message);
             }
             failure.exit.into()
         }
@@ -94,16 +99,21 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
                 Failure::later(format!("the pages cannot be written to {}: {error}", directory.display()))
             });
         }
-        Command::Login(login) => Ok(login),
-        Command::Adopt(adopt) => Err(adopt),
+        command => command,
     };
     let var = |name: &str| std::env::var(name).ok();
     let http = HttpClients::new(var).map_err(|error| Failure::usage(error.to_string()))?;
     let context = Context { store: arguments.store, http, clock: Clock::system(), terminal: Terminal::new() };
     let work = async {
         match &command {
-            Ok(login) => login::login(&context, login).await,
-            Err(adopt) => adopt::adopt(&context, adopt).await,
+            Command::Login(arguments) => login::login(&context, arguments).await,
+            Command::Adopt(arguments) => adopt::adopt(&context, arguments).await,
+            Command::Status(arguments) => status::status(&context, arguments).await,
+            Command::History(arguments) => history::history(&context, arguments).await,
+            Command::Refresh(arguments) => refresh::refresh(&context, arguments).await,
+            Command::Token(arguments) => token::token(&context, arguments).await,
+            // Done already.
+            Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }
     };
     tokio::pin!(work);
@@ -114,9 +124,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             context.terminal.clear();
             context.terminal.end_line();
             if !context.terminal.must_finish() {
-                return Err(Failure::interrupted());
+                let is_login = matches!(command, Command::Login(_) | Command::Adopt(_));
+                return Err(Failure::interrupted(if is_login { "interrupted; nothing was stored" } else { "" }));
             }
-            anstream::eprintln!("Storing the tokens first …");
+            context.terminal.say(match command {
+                Command::Refresh(_) => "Finishing the run first …",
+                _ => "Storing the tokens first …",
+            });
+            context.terminal.interrupt();
             work.await
         }
     }

@@ -69,6 +69,18 @@ pub(super) enum Command {
     /// Store tokens that another program has obtained.
     #[command(after_help = ADOPT_EXAMPLES)]
     Adopt(AdoptArguments),
+    /// Show how tokens stand.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArguments),
+    /// Show the versions of a secret as a timeline.
+    #[command(after_help = "Examples:\n  tokenctl history myapp/prod/xero")]
+    History(HistoryArguments),
+    /// Do what the function does: refresh tokens that are due.
+    #[command(after_help = REFRESH_EXAMPLES)]
+    Refresh(RefreshArguments),
+    /// Print a valid access token, for a script.
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Token(TokenArguments),
     /// Print the completions of a shell.
     #[command(
         after_help = "Examples:\n  tokenctl completions bash > ~/.local/share/bash-completion/completions/tokenctl"
@@ -207,6 +219,83 @@ pub(super) struct AdoptArguments {
     /// Replace the tokens in the secret without a question.
     #[arg(long, short)]
     pub yes: bool,
+}
+
+const STATUS_EXAMPLES: &str = "\
+Exit code 1: a token needs a person. 2: the store could not be asked. So it is a check for a monitor.
+
+Examples:
+  tokenctl status myapp/prod/xero
+  tokenctl status 'myapp/prod/*'
+  tokenctl status 'myapp/prod/*' --watch
+  tokenctl status 'myapp/prod/*' --json | jq -r '.[] | select(.state != \"fresh\") | .secretId'";
+
+/// Show how tokens stand.
+#[derive(Args)]
+pub(super) struct StatusArguments {
+    /// Names, ARNs, and prefixes that end with `*`.
+    #[arg(required = true, value_name = "SECRET")]
+    pub secrets: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Look again every so many seconds, until Ctrl-C.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "5", require_equals = true, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub watch: Option<u32>,
+}
+
+/// Show the versions of a secret as a timeline.
+#[derive(Args)]
+pub(super) struct HistoryArguments {
+    /// The name or ARN of the token secret.
+    pub secret: String,
+}
+
+const REFRESH_EXAMPLES: &str = "\
+It is safe beside the running function: whoever claims a token first exchanges it. The settings of the
+function (docs/settings.md) are read from the environment, such as CLIENT_ID.
+
+Examples:
+  tokenctl refresh myapp/prod/xero
+  tokenctl refresh 'myapp/prod/*'
+  tokenctl refresh myapp/prod/xero --dry-run
+  tokenctl refresh myapp/prod/xero --force";
+
+/// Do what the function does: refresh tokens that are due.
+#[derive(Args)]
+pub(super) struct RefreshArguments {
+    /// Names, ARNs, and prefixes that end with `*`.
+    #[arg(required = true, value_name = "SECRET")]
+    pub secrets: Vec<String>,
+    /// Refresh tokens that are not due, too.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub force: bool,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+const TOKEN_EXAMPLES: &str = "\
+It reads the secret, and refreshes nothing. It fails rather than print a token that has expired.
+
+Examples:
+  tokenctl token myapp/prod/xero --header | curl --header @- https://api.xero.com/connections
+  token=$(tokenctl token myapp/prod/xero --min-ttl 300)";
+
+/// Print a valid access token, for a script.
+#[derive(Args)]
+pub(super) struct TokenArguments {
+    /// The name or ARN of the token secret.
+    pub secret: String,
+    /// Fail if the token expires sooner.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub min_ttl: u32,
+    /// Print it as a header: `Authorization: Bearer …`.
+    #[arg(long)]
+    pub header: bool,
+    /// Print it to a terminal, too.
+    #[arg(long)]
+    pub show: bool,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

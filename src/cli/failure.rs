@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// The exit codes, which `docs/tokenctl.md` promises.
-#[derive(Clone, Copy, Debug)]
+/// The first is the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Exit {
     /// 1: a person has to correct something, or to consent.
     NeedsPerson,
@@ -51,8 +52,8 @@ impl Failure {
         Self::later(message)
     }
 
-    pub(super) fn interrupted() -> Self {
-        Self { exit: Exit::Interrupted, message: "interrupted; nothing was stored".to_owned() }
+    pub(super) fn interrupted(message: &str) -> Self {
+        Self { exit: Exit::Interrupted, message: message.to_owned() }
     }
 }
 

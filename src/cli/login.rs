@@ -1,6 +1,6 @@
 //! `tokenctl login`: a person consents, and the tokens are stored.
 
-use std::{io::Write, sync::Arc, time::Duration};
+use std::{io::Write, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -23,19 +23,11 @@ use super::{
 };
 use crate::{
     error::ErrorType,
-    oauth::exchanger::Exchanger,
-    protocol::{
-        self, Mode, ROOM_FOR_TOKENS, Refresher, new_tokens,
-        observation::Observation,
-        options::{ClaimMode, Options},
-    },
+    protocol::{self, Mode, ROOM_FOR_TOKENS, new_tokens, observation::Observation},
     sanitize::sanitize_line,
     secret::Secret,
     store::{SecretStore, Version},
-    token_secret::{
-        NewTokens, TokenSecret, client_settings::ClientSettings, document::json_string, member::Member,
-        member_names::MemberNames,
-    },
+    token_secret::{NewTokens, TokenSecret, document::json_string, member::Member},
 };
 
 /// How long a look at the secret may take.
@@ -147,14 +139,7 @@ pub(super) async fn confirm(
 
 /// Whether the function has recorded that the provider refuses the tokens.
 async fn needs_consent(context: &Context, store: &Store, secret_id: &str) -> bool {
-    let options = Options {
-        refresh_margin: Duration::from_mins(15),
-        claim: ClaimMode::Always,
-        client: ClientSettings::default(),
-        member_names: MemberNames::default(),
-    };
-    let exchanger = Exchanger::over_http_once(context.http.provider.clone(), None, context.clock.clone());
-    let refresher = Refresher::new(store.store.clone(), exchanger, context.clock.clone(), options);
+    let Ok((refresher, _)) = store.refresher(context) else { return false };
     let deadline = context.clock.now() + LOOK_TIMEOUT;
     let request = protocol::Request { secret_id, mode: &Mode::DryRun, deadline };
     let outcome = refresher.run(request, &Observation::default()).await;

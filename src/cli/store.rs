@@ -8,13 +8,18 @@ use aws_config::Region;
 use super::{Context, failure::Failure};
 use crate::{
     kms::Kms,
-    protocol::{Error, ROOM_FOR_TOKENS},
+    lambda::settings::Settings,
+    oauth::exchanger::Exchanger,
+    protocol::{Error, ROOM_FOR_TOKENS, Refresher},
     secret::Secret,
     store::{
         Label, SecretStore, Selector, StoreError, Version, VersionId, named::NamedStore,
         secrets_manager::SecretsManager,
     },
-    token_secret::{SecretProblem, client_settings::ClientSettings, document::Document},
+    token_secret::{
+        SecretProblem, TokenSecret, check_publication, client_settings::ClientSettings, document::Document,
+        member_names::MemberNames,
+    },
 };
 
 /// How often a write begins anew because another one was faster.
@@ -82,6 +87,25 @@ impl Store {
 
     pub(super) fn failure(&self, secret_id: &str, error: StoreError) -> Failure {
         Error::of_store(&self.store, secret_id, error, None).into()
+    }
+
+    /// The function's own code over this store, with the function's settings in the environment; and where members are in documents.
+    pub(super) fn refresher(&self, context: &Context) -> Result<(Refresher<NamedStore>, MemberNames), Failure> {
+        let options = Settings::from_vars(|name| std::env::var(name).ok())?.options;
+        let names = options.member_names.clone();
+        let exchanger = Exchanger::over_http(context.http.provider.clone(), self.kms.clone(), context.clock.clone());
+        Ok((Refresher::new(self.store.clone(), exchanger, context.clock.clone(), options), names))
+    }
+
+    /// Whether the current version is a token secret, or is meant as one.
+    pub(super) async fn is_token_secret(&self, context: &Context, secret_id: &str) -> Result<bool, Failure> {
+        let (_, names) = self.refresher(context)?;
+        let Some(version) = self.current(secret_id).await? else { return Ok(false) };
+        let text = version.body.expose();
+        Ok(match TokenSecret::parse_with(text, &names) {
+            Ok(_) => true,
+            Err(problem) => problem.is_of_token_secret(text) && check_publication(text).is_err(),
+        })
     }
 
     /// The settings in the client's secret that a token secret names.

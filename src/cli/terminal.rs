@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
@@ -24,6 +25,7 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 /// Standard input and standard error.
 pub(super) struct Terminal {
     must_finish: AtomicBool,
+    is_interrupted: AtomicBool,
     /// Whether the last line ends with a prompt.
     is_in_line: AtomicBool,
     echo: Mutex<Option<NoEcho>>,
@@ -57,6 +59,7 @@ impl Terminal {
     pub(super) fn new() -> Self {
         Self {
             must_finish: AtomicBool::new(false),
+            is_interrupted: AtomicBool::new(false),
             is_in_line: AtomicBool::new(false),
             echo: Mutex::new(None),
             spinner: Mutex::new(None),
@@ -70,6 +73,28 @@ impl Terminal {
 
     pub(super) fn must_finish(&self) -> bool {
         self.must_finish.load(Ordering::SeqCst)
+    }
+
+    /// Ctrl-C has come while the command must finish: what has not begun is left.
+    pub(super) fn interrupt(&self) {
+        self.is_interrupted.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.is_interrupted.load(Ordering::SeqCst)
+    }
+
+    /// How many characters a line has. `None`: standard output is no terminal.
+    #[expect(clippy::unused_self, reason = "a property of the terminal")]
+    pub(super) fn width(&self) -> Option<usize> {
+        let columns = rustix::termios::tcgetwinsize(io::stdout()).ok()?.ws_col;
+        (columns > 0).then_some(columns.into())
+    }
+
+    /// Prints an error.
+    #[expect(clippy::unused_self, reason = "a property of the terminal")]
+    pub(super) fn error(&self, message: &str) {
+        print_error(message);
     }
 
     /// Ends input without echo, and removes the progress.
@@ -195,6 +220,12 @@ impl Terminal {
         spinner.enable_steady_tick(Duration::from_millis(200));
         *lock(&self.spinner) = Some(spinner);
     }
+}
+
+/// Prints an error, with its word in red.
+pub(super) fn print_error(message: &str) {
+    const ERROR: Style = AnsiColor::Red.on_default().bold();
+    anstream::eprintln!("{ERROR}error:{ERROR:#} {message}");
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -60,9 +60,15 @@ impl World {
 
     /// The current document.
     pub async fn document(&self) -> Value {
+        let (document, labels) = self.document_with_labels().await;
+        assert_eq!(labels, ["AWSCURRENT"], "a label of tokenctl stays");
+        document
+    }
+
+    pub async fn document_with_labels(&self) -> (Value, Vec<String>) {
         let version = self.store.get(SECRET, Selector::Label(Label::Current)).await.expect("a current version");
-        assert_eq!(version.labels.names().collect::<Vec<_>>(), ["AWSCURRENT"], "a label of tokenctl stays");
-        serde_json::from_str(version.body.expose()).expect("a document")
+        let document = serde_json::from_str(version.body.expose()).expect("a document");
+        (document, version.labels.names().map(str::to_owned).collect())
     }
 
     pub async fn exists(&self) -> bool {

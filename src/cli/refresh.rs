@@ -1,0 +1,128 @@
+//! `tokenctl refresh`: the function's own run, from this machine. It is safe beside the function: both claim a token before they exchange
+//! it.
+
+use std::{io::Write, time::Duration};
+
+use chrono::TimeDelta;
+
+use super::{
+    Context,
+    arguments::RefreshArguments,
+    failure::{Exit, Failure},
+    login::{duration, rescued},
+    store::Store,
+    targets,
+};
+use crate::{
+    error::ErrorType,
+    protocol::{
+        Mode, Refresher, Request,
+        observation::Observation,
+        outcome::{Completed, Outcome},
+    },
+    store::named::NamedStore,
+};
+
+/// How long one run may take, as in a sweep of the function.
+const TIMEOUT: TimeDelta = TimeDelta::seconds(60);
+
+/// How often a run is made for tokens that the one before could not write. Each tries until its deadline.
+const MAX_TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// Runs the command.
+pub(super) async fn refresh(context: &Context, arguments: &RefreshArguments) -> Result<(), Failure> {
+    let store = Store::open(context).await?;
+    let (refresher, _) = store.refresher(context)?;
+    let targets = targets::find(&store, &arguments.secrets).await?;
+    if targets.is_empty() {
+        return Err(Failure::usage(format!("no secret was found ({})", arguments.secrets.join(", "))));
+    }
+    if arguments.force && targets.iter().any(|target| !target.is_named) {
+        return Err(Failure::usage("--force needs the names of secrets, not a prefix"));
+    }
+    let mode = match (arguments.dry_run, arguments.force) {
+        (true, _) => Mode::DryRun,
+        (false, true) => Mode::Forced { if_version_id: None },
+        (false, false) => Mode::Scheduled,
+    };
+    if mode != Mode::DryRun {
+        // From the claim on, an exchange may be under way.
+        context.terminal.begin_to_store();
+    }
+    let mut worst: Option<Exit> = None;
+    for target in &targets {
+        let secret_id = target.secret_id.as_str();
+        if context.terminal.is_interrupted() {
+            return Err(Failure::interrupted(""));
+        }
+        if !target.is_named && !store.is_token_secret(context, secret_id).await? {
+            continue;
+        }
+        match run(context, &refresher, secret_id, &mode).await {
+            Ok(completed) => {
+                let left = completed.expires_at.map(|end| end - context.clock.now());
+                let expiry = match left {
+                    Some(left) if left > TimeDelta::zero() => {
+                        format!("; the access token expires in {}", duration(left))
+                    }
+                    Some(left) => format!("; the access token expired {} ago", duration(-left)),
+                    None => String::new(),
+                };
+                let words = words(completed.outcome);
+                let _ = writeln!(std::io::stdout(), "{secret_id}: {words}{expiry}");
+                for warning in completed.warnings {
+                    context.terminal.say(&format!("warning: {warning}"));
+                }
+            }
+            Err(failure) => {
+                context.terminal.error(&failure.message);
+                worst = Some(worst.map_or(failure.exit, |worst| worst.min(failure.exit)));
+            }
+        }
+    }
+    worst.map_or(Ok(()), |exit| Err(Failure { exit, message: String::new() }))
+}
+
+/// Runs once, and again while new tokens are only in memory: this process is about to end. At last they go to a file.
+async fn run(
+    context: &Context,
+    refresher: &Refresher<NamedStore>,
+    secret_id: &str,
+    mode: &Mode,
+) -> Result<Completed, Failure> {
+    let mut tries = 1;
+    loop {
+        let request = Request { secret_id, mode, deadline: context.clock.now() + TIMEOUT };
+        let error = match refresher.run(request, &Observation::default()).await {
+            Ok(completed) => return Ok(completed),
+            Err(error) => error,
+        };
+        if error.error_type() != ErrorType::TokenNotStored {
+            return Err(error.into());
+        }
+        if tries < MAX_TRIES {
+            tries += 1;
+            context.terminal.say(&format!("{}; trying again", error.message()));
+            context.clock.sleep(PAUSE).await;
+            continue;
+        }
+        let unstored = refresher.unstored().into_iter().find(|(of, _)| of == secret_id);
+        let body = unstored.map(|(_, body)| body).ok_or_else(|| Failure::person("they are gone"));
+        return Err(rescued(context, secret_id, &Failure::person(error.message()), body));
+    }
+}
+
+/// What an outcome means.
+const fn words(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Skipped => "skipped, it is not due",
+        Outcome::Refreshed => "refreshed",
+        Outcome::Recovered => "recovered what another run had staged",
+        Outcome::InProgress => "another run is at work",
+        Outcome::BackingOff => "waits after a failed attempt",
+        Outcome::Superseded => "somebody put other tokens in meanwhile",
+        Outcome::WouldRefresh => "would be refreshed",
+        Outcome::WouldRecover => "would be recovered",
+    }
+}
