@@ -21,12 +21,13 @@ const COMPILED: [&str; 9] = [
 ];
 
 /// The members that only `tokenctl` needs: what leads to a first token.
-const COMPILED_FOR_LOGIN: [&str; 11] = [
+const COMPILED_FOR_LOGIN: [&str; 12] = [
     "title",
     "grantType",
     "authorizationEndpoint",
     "tokenEndpoint",
     "deviceAuthorizationEndpoint",
+    "revocationEndpoint",
     "pkce",
     "scopeSeparator",
     "offlineScopes",
@@ -41,20 +42,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file: Value = toml::from_str(&fs::read_to_string(PROFILES)?)?;
     let entries = file["provider"].as_array().ok_or("no [[provider]]")?;
     let lines = entries.iter().map(line).collect::<Result<String, _>>()?;
-    let out = env::var_os("OUT_DIR").ok_or("no OUT_DIR")?;
-    fs::write(Path::new(&out).join("profiles"), lines)?;
-    if env::var_os("CARGO_FEATURE_CLI").is_some() {
-        let lines = entries.iter().map(line_for_login).collect::<Result<String, _>>()?;
-        fs::write(Path::new(&out).join("login_profiles"), lines)?;
-    }
-    Ok(())
-}
-
-fn line_for_login(entry: &Value) -> Result<String, String> {
-    let name = entry["name"].as_str().ok_or("an entry has no name")?;
-    let members =
-        COMPILED_FOR_LOGIN.into_iter().filter_map(|member| Some((member.to_owned(), entry.get(member)?.clone())));
-    Ok(format!("{name} {}\n", Value::Object(members.collect())))
+    let path = env::var_os("OUT_DIR").ok_or("no OUT_DIR")?;
+    Ok(fs::write(Path::new(&path).join("profiles"), lines)?)
 }
 
 fn line(entry: &Value) -> Result<String, String> {
@@ -67,6 +56,11 @@ fn line(entry: &Value) -> Result<String, String> {
         if let Some(value) = entry.get(member) {
             compiled.insert(member.to_owned(), value.clone());
         }
+    }
+    if env::var_os("CARGO_FEATURE_CLI").is_some() {
+        let members = COMPILED_FOR_LOGIN.into_iter();
+        let login = members.filter_map(|member| Some((member.to_owned(), entry.get(member)?.clone()))).collect();
+        compiled.insert("login".to_owned(), Value::Object(login));
     }
     // The examples are for people.
     for variable in compiled.get_mut("variables").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {

@@ -1,18 +1,19 @@
 //! The command line `tokenctl`: gets the first token of a secret, takes over tokens that another program has obtained, shows how tokens
 //! stand, and does by hand what the function does.
 //!
-//! Nothing of it is in the function. A command prints its messages to standard error. Standard output has only what another program may
+//! The function does not contain it. A command prints its messages to standard error. Standard output has only what another program may
 //! want to read: the address to open, a table, a token, a shell's completions.
 //!
 //! | module | content |
 //! |---|---|
 //! | `arguments` | commands and options, with their help |
 //! | `terminal` | questions, input without echo, progress |
+//! | `failure` | why a command failed, and the exit codes |
 //! | `store` | the store that the options name; the guarded write |
 //! | `server` | what is known of the authorization server: options, profile, discovery |
 //! | `registration` | dynamic client registration |
 //! | `authorization` | the authorization request and its redirect, without IO |
-//! | `way`, `loopback`, `device` | the ways from the browser back to this program |
+//! | `flow`, `loopback`, `page`, `device` | how the browser comes back to this program |
 //! | `client` | the client's settings, in the document |
 //! | `exchange`, `fetch` | token requests; other requests |
 //! | `given` | what `adopt` is given |
@@ -33,10 +34,12 @@ mod device;
 mod exchange;
 mod failure;
 mod fetch;
+mod flow;
 mod given;
 mod history;
 mod login;
 mod loopback;
+mod page;
 mod refresh;
 mod registration;
 mod server;
@@ -46,7 +49,6 @@ mod table;
 mod targets;
 mod terminal;
 mod token;
-mod way;
 
 use arguments::{Arguments, Command};
 use failure::Failure;

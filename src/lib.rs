@@ -31,7 +31,7 @@
 //! | `invoke` | asks a deployed refresher for a new token | reqwest, rustls, aws-sigv4 |
 //! | `reqwest` | `Reader::send` | reqwest |
 //! | `refresher` (default) | everything else, with `secrets-manager` and `directory` | |
-//! | `cli` | the command line `tokenctl`, which is no part of the function | clap and others |
+//! | `cli` | the command line `tokenctl`, which the function does not contain | clap and others |
 //!
 //! # The modules, in reading order
 //!

@@ -36,6 +36,54 @@ pub struct Profile {
     /// The variables of its addresses and parameters.
     #[serde(default)]
     pub variables: BTreeMap<String, Variable>,
+    /// What leads to a first token. Only `tokenctl` needs it.
+    #[cfg(feature = "cli")]
+    #[serde(default)]
+    pub login: Login,
+}
+
+/// What leads to a first token (`docs/adding-a-provider.md` explains each member), and what ends one.
+#[cfg(feature = "cli")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Login {
+    /// The name that people know.
+    pub title: String,
+    /// The grant, if it is not a refresh token.
+    pub grant_type: Option<String>,
+    /// The authorization endpoint, perhaps with `{variables}`, like the other endpoints.
+    pub authorization_endpoint: Option<String>,
+    /// Where the code is exchanged.
+    pub token_endpoint: Option<String>,
+    /// The device authorization endpoint.
+    pub device_authorization_endpoint: Option<String>,
+    /// The revocation endpoint.
+    pub revocation_endpoint: Option<String>,
+    /// Whether a challenge may be sent.
+    pub pkce: Option<Pkce>,
+    /// What is between scopes, if it is not a blank.
+    pub scope_separator: Option<String>,
+    /// The scopes that bring a refresh token.
+    pub offline_scopes: Vec<String>,
+    /// The parameters of the authorization request that bring one.
+    pub offline_parameters: BTreeMap<String, String>,
+    /// Parameters of the exchange of the code.
+    pub exchange_parameters: BTreeMap<String, String>,
+    /// Parameters of the redirect that an application needs later.
+    pub keep_from_redirect: Vec<String>,
+}
+
+/// Whether a provider takes a PKCE challenge (RFC 7636).
+#[cfg(feature = "cli")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pkce {
+    /// It demands one.
+    Required,
+    /// It takes one.
+    Allowed,
+    /// It rejects a request with one.
+    Refused,
 }
 
 /// Why a variable cannot be filled. `what` continues a sentence that begins with the variable.

@@ -123,6 +123,8 @@ const NO_SECRET: &[&str] = &[
     "token_secret::draft::Draft",
     // What is known of providers, and times.
     "providers::Profile",
+    "providers::Login",
+    "providers::Pkce",
     "providers::Variable",
     "providers::VariableProblem",
     "providers::Form",

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{
     Context,
     arguments::AdoptArguments,
-    client::{client_settings, draft_of, unusable},
+    client::{client_settings, draft_of},
     failure::Failure,
     given::{Given, Pointers},
     login::{confirm, duration, rescued},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     oauth::{client::Client, grant::Grant},
-    protocol::{ROOM_FOR_TOKENS, ids::TokenKey},
+    protocol::ids::TokenKey,
     secret::Secret,
     store::{Label, SecretStore, Selector, StoreError, Version, VersionId},
     token_secret::{TokenSecret, document::Document, draft::Draft, member::Member},
@@ -56,8 +56,8 @@ pub(super) async fn adopt(context: &Context, arguments: &AdoptArguments) -> Resu
     let given = match given {
         Given::Document(document) if is_new && document.tokens.refreshed_at.is_some() => {
             let mut draft =
-                Draft::parse(document.to_text().expose()).map_err(|problem| unusable(secret_id, &problem))?;
-            draft.remove(Member::RefreshedAt).map_err(|problem| unusable(secret_id, &problem))?;
+                Draft::parse(document.to_text().expose()).map_err(|problem| Failure::unusable(secret_id, problem))?;
+            draft.remove(Member::RefreshedAt).map_err(|problem| Failure::unusable(secret_id, problem))?;
             Given::Document(Box::new(parsed(secret_id, &draft.to_text())?))
         }
         given => given,
@@ -73,7 +73,7 @@ pub(super) async fn adopt(context: &Context, arguments: &AdoptArguments) -> Resu
         }
         confirm(context, &store, secret_id, current.as_ref()).await?;
     }
-    context.terminal.begin_to_store();
+    context.terminal.defer_interrupts();
     let written = store.write(context, secret_id, |current| render(&store, secret_id, &given, current)).await;
     let written = match written {
         Ok(written) => written,
@@ -86,7 +86,7 @@ pub(super) async fn adopt(context: &Context, arguments: &AdoptArguments) -> Resu
     };
     if let Some(kept) = &kept {
         // It is not needed any more. If this fails, the label stays.
-        let _ = store.store.remove_label(secret_id, Label::Kept, &kept.version).await;
+        let _ = store.secrets.remove_label(secret_id, Label::Kept, &kept.version).await;
     }
     let verb = if written.is_new_secret { "created" } else { "updated" };
     let is_refresh_token = matches!(token.tokens.grant, Grant::RefreshToken(_));
@@ -104,13 +104,13 @@ pub(super) async fn adopt(context: &Context, arguments: &AdoptArguments) -> Resu
 
 fn render(store: &Store, secret_id: &str, given: &Given, current: Option<&Version>) -> Result<Secret, Failure> {
     let draft = current.map(|version| draft_of(secret_id, version)).transpose()?;
-    let max_bytes = store.store.limits().version_bytes - ROOM_FOR_TOKENS;
+    let max_bytes = store.max_document_bytes();
     let rendered = given.rendered(draft.as_ref(), max_bytes);
-    rendered.map_err(|problem| Failure::person(format!("secret `{secret_id}` cannot be used: {problem}")))
+    rendered.map_err(|problem| Failure::unusable(secret_id, problem))
 }
 
 fn parsed(secret_id: &str, text: &Secret) -> Result<TokenSecret, Failure> {
-    TokenSecret::parse(text.expose()).map_err(|problem| unusable(secret_id, &problem))
+    TokenSecret::parse(text.expose()).map_err(|problem| Failure::unusable(secret_id, problem))
 }
 
 /// Checks the client as the function would before an exchange.
@@ -118,11 +118,11 @@ async fn check_client(
     store: &Store,
     secret_id: &str,
     token: &TokenSecret,
-    is_client_elsewhere: bool,
+    client_in_environment: bool,
 ) -> Result<(), Failure> {
     let settings = client_settings(store, secret_id, token).await?;
     match Client::new(settings, &token.tokens.grant) {
-        Err(problem) if !is_client_elsewhere => Err(Failure::person(format!(
+        Err(problem) if !client_in_environment => Err(Failure::person(format!(
             "the document cannot be used: {problem}; if the function has that in its environment, pass --client-in-environment"
         ))),
         _ => Ok(()),
@@ -144,7 +144,7 @@ async fn check_not_spent(
     if text(current).as_ref() == Some(refresh_token) {
         return Ok(());
     }
-    let get = async |which| match store.store.get(secret_id, which).await {
+    let get = async |which| match store.secrets.get(secret_id, which).await {
         Ok(version) => Ok(Some(version)),
         Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(store.failure(secret_id, error)),
@@ -156,8 +156,8 @@ async fn check_not_spent(
         && previous.is_some_and(|version| text(&version).as_ref() == Some(refresh_token));
     if is_previous || get(Selector::Id(&staged)).await?.is_some() {
         return Err(Failure::person(format!(
-            "these tokens are those of an earlier version of secret `{secret_id}`, and were exchanged since: nothing was stored. Read the \
-             secret again, and edit its newest version"
+            "the function has already exchanged these tokens: an earlier version of secret `{secret_id}` holds them. Nothing was stored. \
+             Start from the newest version"
         )));
     }
     Ok(())
@@ -175,7 +175,7 @@ async fn kept(store: &Store, secret_id: &str) -> Result<Kept, Failure> {
     if store.current(secret_id).await?.is_none() {
         return Err(Failure::person(format!("secret `{secret_id}` does not exist, or has no value")));
     }
-    let version = store.store.get(secret_id, Selector::Label(Label::Kept)).await.map_err(|error| match error {
+    let version = store.secrets.get(secret_id, Selector::Label(Label::Kept)).await.map_err(|error| match error {
         StoreError::NotFound { .. } => {
             Failure::person(format!("secret `{secret_id}` has no kept response (no version has the label OAUTH_KEPT)"))
         }

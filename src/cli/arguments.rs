@@ -12,7 +12,7 @@ Exit codes:
   2    wrong arguments, or something could not be reached: try again
   130  interrupted by Ctrl-C; nothing was stored";
 
-/// Gets and keeps OAuth tokens in AWS Secrets Manager, together with the function token-refresher.
+/// Gets the first OAuth tokens for token-refresher, stores them in AWS Secrets Manager, and shows how they stand.
 #[derive(Parser)]
 #[command(name = "tokenctl", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(super) struct Arguments {
@@ -26,10 +26,10 @@ pub(super) struct Arguments {
 #[derive(Args)]
 #[command(next_help_heading = "Store")]
 pub(super) struct StoreArguments {
-    /// `secretsmanager`, or `dir:PATH` for a directory on this machine [default: secretsmanager, if AWS settings are found].
+    /// `secretsmanager`, or `dir:PATH` for a directory on this machine [default: secretsmanager].
     #[arg(long, global = true, value_name = "STORE")]
     pub store: Option<String>,
-    /// The profile of the AWS configuration, as the AWS CLI has it.
+    /// An AWS CLI profile.
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
     /// The AWS Region.
@@ -102,7 +102,7 @@ The authorization server comes from --provider, --issuer, the two endpoints, or 
 login of the same secret needs no options.
 
 Examples:
-  tokenctl login myapp/prod/xero --provider xero --client-id ID \
+  tokenctl login myapp/prod/xero --provider xero --client-id ID \\
     --redirect-uri http://localhost:8080/callback --scope accounting.transactions
   tokenctl login myapp/prod/quickbooks --provider quickbooks --client-id ID \\
     --redirect-uri https://example.com/callback --scope com.intuit.quickbooks.accounting
@@ -118,7 +118,7 @@ pub(super) struct LoginArguments {
     /// The name or ARN of the token secret. It is created if it does not exist.
     pub secret: String,
 
-    /// A provider of docs/providers.md.
+    /// A provider by name, such as xero (docs/providers.md).
     #[arg(long, value_name = "NAME", help_heading = "Authorization server")]
     pub provider: Option<String>,
     /// A variable in the addresses of the provider. May be repeated.
@@ -137,20 +137,20 @@ pub(super) struct LoginArguments {
     #[arg(long, value_name = "URL", help_heading = "Authorization server")]
     pub device_authorization_endpoint: Option<String>,
 
-    /// The client's id. Without it, an issuer that allows this registers a client (RFC 7591).
+    /// The client's id. Without it, tokenctl registers a client if the issuer allows that (RFC 7591).
     #[arg(long, value_name = "ID", help_heading = "Client")]
     pub client_id: Option<String>,
-    /// Read the client's secret from the first line of standard input. Otherwise it is asked for.
+    /// Read the client secret from the first line of standard input. Without it, tokenctl prompts.
     #[arg(long, help_heading = "Client")]
     pub client_secret_stdin: bool,
-    /// The name or ARN of another secret, which has the client's secret.
+    /// The name or ARN of another secret, which has the client secret.
     #[arg(long, value_name = "SECRET", conflicts_with = "client_secret_stdin", help_heading = "Client")]
     pub client_credentials_secret_id: Option<String>,
     /// How the client authenticates: `client_secret_post`, `client_secret_basic`, `none` for a public client, ….
     #[arg(long, value_name = "METHOD", help_heading = "Client")]
     pub token_endpoint_auth_method: Option<String>,
 
-    /// The scopes, with blanks between them. May be repeated. What a provider needs for a refresh token is added.
+    /// The scopes, with blanks between them. May be repeated. tokenctl adds the scopes that a refresh token needs.
     #[arg(long, value_name = "SCOPES", help_heading = "Request")]
     pub scope: Vec<String>,
     /// A parameter of the authorization request. May be repeated.
@@ -158,26 +158,26 @@ pub(super) struct LoginArguments {
     pub parameter: Vec<(String, String)>,
     /// A parameter of the redirect to keep in the secret's `tokenResponse`. May be repeated.
     #[arg(long, value_name = "NAME", help_heading = "Request")]
-    pub keep: Vec<String>,
+    pub keep_from_redirect: Vec<String>,
     /// Send no PKCE challenge (RFC 7636), for a provider that refuses it.
     #[arg(long, help_heading = "Request")]
     pub no_pkce: bool,
 
-    /// Listen on this port of 127.0.0.1: the redirect address is http://127.0.0.1:PORT/callback [default: a free port, as for 0].
-    #[arg(long, value_name = "PORT", conflicts_with = "redirect_uri", help_heading = "Way back")]
+    /// Listen on this port of 127.0.0.1: the redirect address is http://127.0.0.1:PORT/callback [default: as in the last login, else a free port]; 0: a free port.
+    #[arg(long, value_name = "PORT", conflicts_with = "redirect_uri", help_heading = "Redirect or device flow")]
     pub port: Option<u16>,
     /// The redirect address that is registered at the provider. At a loopback address with a port, tokenctl listens there.
     /// Otherwise paste the address that the browser ends at.
-    #[arg(long, value_name = "URI", help_heading = "Way back")]
+    #[arg(long, value_name = "URI", help_heading = "Redirect or device flow")]
     pub redirect_uri: Option<String>,
     /// Use the device flow (RFC 8628): enter a code on any device.
-    #[arg(long, conflicts_with_all = ["redirect_uri", "port"], help_heading = "Way back")]
+    #[arg(long, conflicts_with_all = ["redirect_uri", "port"], help_heading = "Redirect or device flow")]
     pub device: bool,
     /// Only print the address, and open no browser.
-    #[arg(long, help_heading = "Way back")]
+    #[arg(long, help_heading = "Redirect or device flow")]
     pub no_browser: bool,
     /// How long to wait for the consent, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400), help_heading = "Way back")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400), help_heading = "Redirect or device flow")]
     pub timeout: u32,
 
     /// Replace the tokens in the secret without a question.
@@ -192,16 +192,16 @@ of a token endpoint: then the secret must exist, and keeps its other members.
 Examples:
   tokenctl adopt myapp/prod/xero < document.json
   tokenctl adopt myapp/prod/xero < response.json
-  tokenctl adopt myapp/prod/erp --kept        # names the members of the response that was kept
+  tokenctl adopt myapp/prod/erp --kept        # lists where the kept response has strings
   tokenctl adopt myapp/prod/erp --kept --access-token-at /result/at --refresh-token-at /result/rt \\
     --expires-in-seconds 3600";
 
 /// Store tokens that another program has obtained.
 #[derive(Args)]
 pub(super) struct AdoptArguments {
-    /// The name or ARN of the token secret. It is created if it does not exist.
+    /// The name or ARN of the token secret. A whole document creates it if it does not exist.
     pub secret: String,
-    /// Take the response that the function kept because it could not find the tokens in it.
+    /// Read the kept response from the secret, not standard input.
     #[arg(long)]
     pub kept: bool,
     /// Where the access token is in the response (a JSON pointer, RFC 6901).
@@ -210,10 +210,10 @@ pub(super) struct AdoptArguments {
     /// Where the refresh token is. Without it, the secret's refresh token stays.
     #[arg(long, value_name = "POINTER", requires = "access_token_at")]
     pub refresh_token_at: Option<String>,
-    /// How long the access token lives from the response on. Without it, the next run refreshes at once.
+    /// Lifetime of the access token, counted from the response. Without it, the next run refreshes at once.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=315_576_000), requires = "access_token_at")]
     pub expires_in_seconds: Option<u32>,
-    /// The function has the missing settings of the client in its environment (docs/settings.md).
+    /// Accept a document without a client: the function's environment names it (docs/settings.md).
     #[arg(long)]
     pub client_in_environment: bool,
     /// Replace the tokens in the secret without a question.

@@ -34,7 +34,7 @@ pub(super) struct Parts<'a> {
     pub redirect_uri: &'a str,
     /// The scopes, joined.
     pub scope: &'a str,
-    /// Further parameters. They replace those of the same name.
+    /// Further parameters. They replace those of the same name, except `state`, which must stay random.
     pub parameters: &'a BTreeMap<String, String>,
     pub uses_pkce: bool,
     /// The issuer, if it is known, and whether each redirect must name it (RFC 9207).
@@ -53,7 +53,7 @@ pub(super) struct Redirect {
 /// Why a redirect brings no code.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RedirectError {
-    /// It has not the state of this login: it belongs to another one, or somebody made it up. The login goes on.
+    /// Its `state` is not ours: it belongs to another login or is forged. The login goes on.
     NotOfThisLogin,
     /// The login has failed. The text is a whole sentence, without a full stop.
     Failed(String),
@@ -63,7 +63,7 @@ pub(super) enum RedirectError {
 fn random_text() -> Result<Secret, Failure> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::later(format!("this machine has no random numbers: {error}")))?;
+        .map_err(|error| Failure::later(format!("the system returned no random bytes: {error}")))?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes).into())
 }
 

@@ -38,13 +38,9 @@ pub(super) enum Change {
     WithoutOther(&'static str),
 }
 
-pub(super) fn unusable(secret_id: &str, problem: &SecretProblem) -> Failure {
-    Failure::person(format!("secret `{secret_id}` cannot be used: {problem}"))
-}
-
 /// The document of a version.
 pub(super) fn draft_of(secret_id: &str, version: &Version) -> Result<Draft, Failure> {
-    Draft::parse(version.body.expose()).map_err(|problem| unusable(secret_id, &problem))
+    Draft::parse(version.body.expose()).map_err(|problem| Failure::unusable(secret_id, problem))
 }
 
 /// What the options change in the document.
@@ -168,7 +164,7 @@ pub(super) fn changed(secret_id: &str, draft: &Draft, changes: &[Change]) -> Res
             Change::Without(member) => draft.remove(*member),
             Change::WithoutOther(name) => draft.remove_other(name),
         }
-        .map_err(|problem| unusable(secret_id, &problem))?;
+        .map_err(|problem| Failure::unusable(secret_id, problem))?;
     }
     Ok(draft)
 }
@@ -176,11 +172,11 @@ pub(super) fn changed(secret_id: &str, draft: &Draft, changes: &[Change]) -> Res
 /// The token secret of a draft. If it has no refresh token yet, another text stands in.
 pub(super) fn token_secret(secret_id: &str, draft: &Draft) -> Result<TokenSecret, Failure> {
     let refresh_token = draft.text(Member::RefreshToken).unwrap_or_else(|| NO_TOKEN_YET.into());
-    let token = draft.with_refresh_token(&refresh_token).map_err(|problem| unusable(secret_id, &problem))?;
+    let token = draft.with_refresh_token(&refresh_token).map_err(|problem| Failure::unusable(secret_id, problem))?;
     match &token.tokens.grant {
         Grant::RefreshToken(_) => Ok(token),
         Grant::Other(grant_type) => Err(Failure::person(format!(
-            "secret `{secret_id}` has the `grantType` \"{grant_type}\", which needs no login; take it out to log in"
+            "secret `{secret_id}` has the `grantType` \"{grant_type}\", which needs no login; remove it to log in"
         ))),
     }
 }
@@ -212,7 +208,7 @@ pub(super) async fn complete_client(
     if needs_secret && !has_secret && !settings.has_empty_client_secret {
         if !context.terminal.is_interactive() {
             return Err(Failure::usage(
-                "the client's secret is missing: pass --client-secret-stdin or --client-credentials-secret-id, or for a public client \
+                "no client secret: pass --client-secret-stdin or --client-credentials-secret-id; for a public client pass \
                  --token-endpoint-auth-method none",
             ));
         }
@@ -244,8 +240,7 @@ pub(super) async fn client_settings(
     token: &TokenSecret,
 ) -> Result<ClientSettings, Failure> {
     let own = token.client.clone();
-    client::check_provider(&own)
-        .map_err(|problem| Failure::person(format!("secret `{secret_id}` cannot be used: {problem}")))?;
+    client::check_provider(&own).map_err(|problem| Failure::unusable(secret_id, problem))?;
     let other = match &own.client_credentials_secret_id {
         Some(id) => store.client_secret(id).await?,
         None => ClientSettings::default(),

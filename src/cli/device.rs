@@ -69,7 +69,7 @@ impl DeviceAuthorization {
         else {
             let error = fetch::error(&fetched);
             return Err(Failure::person(format!(
-                "{who} gave no code ({error}); check that the client may use the device flow"
+                "{who} returned no device code ({error}); check that the client may use the device flow"
             )));
         };
         let number = |name: &str| document.get(name).and_then(|json| json.parse::<u64>().ok());

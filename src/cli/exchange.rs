@@ -56,9 +56,8 @@ impl Exchanging {
         server: &AuthorizationServer,
     ) -> Result<Self, Failure> {
         let settings = client_settings(store, secret_id, token).await?;
-        let client = Client::new(settings, &Grant::Other(AUTHORIZATION_CODE.to_owned()))
-            .map_err(|problem| Failure::person(format!("secret `{secret_id}` cannot be used: {problem}")))?;
-        let mut client = client;
+        let mut client = Client::new(settings, &Grant::Other(AUTHORIZATION_CODE.to_owned()))
+            .map_err(|problem| Failure::unusable(secret_id, problem))?;
         if let Some(endpoint) = &server.code_endpoint {
             client.token_endpoint = endpoint.clone();
         }
@@ -122,7 +121,8 @@ impl Exchanging {
         request: &Request,
         redirect: Redirect,
     ) -> Result<Consent, Failure> {
-        context.terminal.begin_to_store();
+        // The provider may issue tokens, which must be stored.
+        context.terminal.defer_interrupts();
         let mut parameters = vec![
             ("code".to_owned(), redirect.code.clone()),
             ("redirect_uri".to_owned(), request.redirect_uri.as_str().into()),

@@ -1,6 +1,6 @@
 //! Why a command did not do what it was asked for, and the exit code that says who has to act.
 
-use std::process::ExitCode;
+use std::{fmt, process::ExitCode};
 
 use crate::{
     error::{Audience, ErrorType, InvalidSetting, Remedy},
@@ -50,6 +50,11 @@ impl Failure {
     /// The arguments do not fit together, or not to the secret.
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self::later(message)
+    }
+
+    /// The secret, or the document for it, is wrong.
+    pub(super) fn unusable(secret_id: &str, problem: impl fmt::Display) -> Self {
+        Self::person(format!("secret `{secret_id}` cannot be used: {problem}"))
     }
 
     pub(super) fn interrupted(message: &str) -> Self {

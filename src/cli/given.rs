@@ -43,8 +43,8 @@ pub(super) struct Pointers<'a> {
 
 impl Given {
     /// Reads a document. One with a refresh token and without a client has only tokens, unless the function has the client
-    /// (`is_client_elsewhere`).
-    pub(super) fn read(text: &Secret, is_client_elsewhere: bool, now: DateTime<Utc>) -> Result<Self, Failure> {
+    /// (`client_in_environment`).
+    pub(super) fn read(text: &Secret, client_in_environment: bool, now: DateTime<Utc>) -> Result<Self, Failure> {
         let token = TokenSecret::parse(text.expose());
         let token = token.map_err(|problem| Failure::person(problems(text, Some(problem))))?;
         let settings = &token.client;
@@ -53,7 +53,7 @@ impl Given {
             || settings.provider.is_some()
             || settings.client_credentials_secret_id.is_some();
         let is_refresh_token = matches!(token.tokens.grant, Grant::RefreshToken(_));
-        if has_client || is_client_elsewhere || !is_refresh_token {
+        if has_client || client_in_environment || !is_refresh_token {
             if client::check_provider(settings).is_err()
                 || client::check(&settings.clone().with_profile(), &token.tokens.grant, [None, None]).is_err()
             {
@@ -82,7 +82,7 @@ impl Given {
     ) -> Result<Self, Failure> {
         let token = |pointer: &str| {
             let found = at(text.expose(), pointer).filter(|token| !token.expose().is_empty());
-            found.ok_or_else(|| Failure::person(format!("there is no text at {}", sanitize_line(pointer, 200))))
+            found.ok_or_else(|| Failure::person(format!("there is no string at {}", sanitize_line(pointer, 200))))
         };
         let refresh_token = pointers.refresh_token.map(token).transpose()?;
         let new = tokens(token(pointers.access_token)?, refresh_token, issued_at);
@@ -103,7 +103,7 @@ impl Given {
                 .to_owned()
         } else {
             format!(
-                "the tokens are not where they are known; pass --access-token-at and --refresh-token-at. The response has texts at:\n  {}",
+                "tokenctl did not find the tokens in the response; name their places with --access-token-at and --refresh-token-at. Its strings:\n  {}",
                 pointers.join("\n  ")
             )
         }))
@@ -148,7 +148,7 @@ impl Given {
         if !lost.is_empty() {
             let lost = lost.join(", ");
             warnings
-                .push(format!("the document in the secret is replaced; it has members that the new one lacks: {lost}"));
+                .push(format!("the new document replaces the one in the secret, and these members are lost: {lost}"));
         }
         warnings
     }

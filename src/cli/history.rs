@@ -57,7 +57,7 @@ pub(super) async fn history(context: &Context, arguments: &HistoryArguments) -> 
     let secret_id = arguments.secret.as_str();
     let store = Store::open(context).await?;
     let (_, names) = store.refresher(context)?;
-    let mut listed = store.store.list(secret_id).await.map_err(|error| store.failure(secret_id, error))?;
+    let mut listed = store.secrets.list(secret_id).await.map_err(|error| store.failure(secret_id, error))?;
     listed.sort_by_key(|version| version.created);
     let read = listed.into_iter().map(|version| read(&store, secret_id, &names, version));
     let entries: Vec<(Entry, Option<String>)> = stream::iter(read).buffered(AT_ONCE).collect().await;
@@ -87,7 +87,7 @@ fn time(time: DateTime<Utc>) -> String {
 
 async fn read(store: &Store, secret_id: &str, names: &MemberNames, listed: Listed) -> (Entry, Option<String>) {
     let Listed { id, created, labels } = listed;
-    match store.store.get(secret_id, Selector::Id(&id)).await {
+    match store.secrets.get(secret_id, Selector::Id(&id)).await {
         Ok(version) => {
             let arn = version.arn.clone();
             let content = match TokenSecret::parse_with(version.body.expose(), names) {

@@ -15,18 +15,19 @@ use super::{
     device::DeviceAuthorization,
     exchange::{Consent, Exchanging},
     failure::Failure,
-    loopback::{Browser, Page},
-    registration::{self, Use},
+    flow::Flow,
+    loopback::{Browser, Loopback},
+    page::Page,
+    registration,
     server::{AuthorizationServer, LOGIN_SETTINGS, LoginSettings},
     store::{self, Store},
-    way::Way,
 };
 use crate::{
     error::ErrorType,
-    protocol::{self, Mode, ROOM_FOR_TOKENS, new_tokens, observation::Observation},
+    protocol::{self, Mode, new_tokens, observation::Observation},
     sanitize::sanitize_line,
     secret::Secret,
-    store::{SecretStore, Version},
+    store::Version,
     token_secret::{NewTokens, TokenSecret, document::json_string, member::Member},
 };
 
@@ -55,7 +56,7 @@ pub(super) async fn login(context: &Context, arguments: &LoginArguments) -> Resu
     if is_other_server(secret_id, &old, &changes, of_issuer)? {
         context
             .terminal
-            .say("The secret was for another authorization server: its client and its settings are not used.");
+            .say("The secret was for another authorization server: tokenctl removes its client and its settings.");
         changes = without_server().into_iter().chain(changes).collect();
         settings = LoginSettings::default().with(arguments);
         server = AuthorizationServer::find(context, &settings, &changed(secret_id, &old, &changes)?).await?;
@@ -63,19 +64,17 @@ pub(super) async fn login(context: &Context, arguments: &LoginArguments) -> Resu
     if let Some(endpoint) = server.token_endpoint.as_ref().filter(|_| arguments.token_endpoint.is_none()) {
         changes.push(Change::Own(Member::TokenEndpoint, json_string(endpoint)));
     }
-    let way = Way::choose(&settings, &server, secret_id).await?;
-    let redirect_uri = way.redirect_uri().map(str::to_owned);
+    let flow = Flow::choose(&settings, &server, secret_id).await?;
 
     let draft = changed(secret_id, &old, &changes)?;
     let has_client = draft.has(Member::ClientId) || draft.has(Member::ClientCredentialsSecretId);
     if let Some(endpoint) = server.registration_endpoint.as_ref().filter(|_| !has_client) {
-        let purpose = redirect_uri.as_deref().map_or(Use::Device, |redirect_uri| Use::Code { redirect_uri });
-        let registration = registration::register(context, &server, endpoint, &purpose).await?;
+        let registration = registration::register(context, &server, endpoint, flow.redirect_uri()).await?;
         let id = sanitize_line(registration.client_id.expose(), 200);
         context.terminal.say(&format!("Registered the client {id} at {endpoint}"));
         changes.extend(changes_of_registration(registration));
         // It is registered for this very address.
-        settings.redirect_uri = redirect_uri.clone();
+        settings.redirect_uri = flow.redirect_uri().map(str::to_owned);
     }
     if settings != LoginSettings::default() || old.other(LOGIN_SETTINGS).is_some() {
         changes.push(Change::Other(LOGIN_SETTINGS, serde_json::to_string(&settings).unwrap_or_default()));
@@ -86,11 +85,23 @@ pub(super) async fn login(context: &Context, arguments: &LoginArguments) -> Resu
     let token = token_secret(secret_id, &draft)?;
     let exchanging = Exchanging::new(context, &store, secret_id, &token, &server).await?;
     let ends_at = context.clock.now() + TimeDelta::seconds(arguments.timeout.into());
-    let (consent, browser) = match way {
-        Way::Device(endpoint) => {
+    let (consent, browser) = match flow {
+        Flow::Device { endpoint } => {
             (with_device(context, arguments, &exchanging, &endpoint, &server, ends_at).await?, None)
         }
-        way => with_redirect(context, arguments, way, &exchanging, &server, ends_at).await?,
+        Flow::Redirect { authorization_endpoint, redirect_uri, listener } => {
+            let request = Request::new(&Parts {
+                authorization_endpoint: &authorization_endpoint,
+                client_id: exchanging.client.client_id.expose(),
+                redirect_uri: &redirect_uri,
+                scope: &server.scope(),
+                parameters: &server.parameters,
+                uses_pkce: server.uses_pkce,
+                issuer: server.issuer.as_deref(),
+                requires_issuer: server.requires_iss,
+            })?;
+            with_redirect(context, arguments, Arc::new(request), listener, &exchanging, ends_at).await?
+        }
     };
     let result =
         finish(context, &store, secret_id, &exchanging, &server, (&changes, &token, current.as_ref()), consent).await;
@@ -163,36 +174,19 @@ async fn with_device(
     let tokens = device.tokens(context, exchanging, ends_at).await;
     context.terminal.clear();
     let (issued, sent_at) = tokens?;
-    context.terminal.begin_to_store();
+    context.terminal.defer_interrupts();
     Ok(Consent { issued, sent_at, parameters: Vec::new() })
 }
 
 async fn with_redirect(
     context: &Context,
     arguments: &LoginArguments,
-    way: Way,
+    request: Arc<Request>,
+    listener: Option<Loopback>,
     exchanging: &Exchanging,
-    server: &AuthorizationServer,
     ends_at: DateTime<Utc>,
 ) -> Result<(Consent, Option<Browser>), Failure> {
-    let Some(authorization_endpoint) = &server.authorization_endpoint else {
-        return Err(Failure::usage("no authorization endpoint is known"));
-    };
-    let request = Request::new(&Parts {
-        authorization_endpoint,
-        client_id: exchanging.client.client_id.expose(),
-        redirect_uri: way.redirect_uri().unwrap_or_default(),
-        scope: &server.scope(),
-        parameters: &server.parameters,
-        uses_pkce: server.uses_pkce,
-        issuer: server.issuer.as_deref(),
-        requires_issuer: server.requires_iss,
-    })?;
-    let request = Arc::new(request);
-    let mut arrivals = match way {
-        Way::Loopback(loopback) => Some(loopback.serve(Arc::clone(&request))),
-        Way::Paste { .. } | Way::Device(_) => None,
-    };
+    let mut arrivals = listener.map(|listener| listener.serve(Arc::clone(&request)));
     context.terminal.say("Open this address, log in and consent:");
     show_address(context, arguments, request.address.as_str());
     let is_interactive = context.terminal.is_interactive();
@@ -210,8 +204,7 @@ async fn with_redirect(
     let arrived = loop {
         tokio::select! {
             Some(arrival) = async { arrivals.as_mut()?.recv().await }, if arrivals.is_some() => {
-                let (redirect, browser) = arrival.into_parts();
-                break Ok((redirect, Some(browser)));
+                break Ok((arrival.redirect, Some(arrival.browser)));
             }
             line = async { pasted.as_mut()?.recv().await }, if pasted.is_some() => {
                 let Some(line) = line else {
@@ -285,7 +278,7 @@ async fn finish(
     for (name, value) in &kept {
         new.rest.set(name, json_string(value));
     }
-    let render = |current: Option<&Version>| render(secret_id, current, changes, &new, store_limit(store));
+    let render = |current: Option<&Version>| render(secret_id, current, changes, &new, store.max_document_bytes());
     let written = match store.write(context, secret_id, render).await {
         Ok(written) => written,
         Err(failure) => return Err(rescued(context, secret_id, &failure, render(current))),
@@ -298,13 +291,9 @@ async fn finish(
     )];
     if !kept.is_empty() {
         let names: Vec<&str> = kept.iter().map(|(name, _)| name.as_str()).collect();
-        lines.push(format!("Kept of the redirect: {}.", names.join(", ")));
+        lines.push(format!("Stored from the redirect: {}.", names.join(", ")));
     }
     Ok(lines)
-}
-
-fn store_limit(store: &Store) -> usize {
-    store.store.limits().version_bytes - ROOM_FOR_TOKENS
 }
 
 /// The document with the settings and the new tokens.

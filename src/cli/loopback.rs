@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::Full;
-use hyper::{Response, body::Bytes, service::service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use reqwest::Url;
 use tokio::{
@@ -22,6 +21,7 @@ use tokio::{
 use super::{
     authorization::{MAX_REDIRECT_BYTES, Redirect, RedirectError, Request},
     failure::Failure,
+    page::Page,
 };
 
 /// How long the browser has to take the page.
@@ -37,7 +37,7 @@ pub(super) struct Loopback {
 /// A redirect of this login.
 pub(super) struct Arrival {
     pub redirect: Result<Redirect, String>,
-    browser: Browser,
+    pub browser: Browser,
 }
 
 /// The browser that waits for its page.
@@ -46,21 +46,7 @@ pub(super) struct Browser {
     has_page: oneshot::Receiver<()>,
 }
 
-/// What the browser shows.
-pub(super) enum Page {
-    /// The tokens are in this secret.
-    Done {
-        secret: String,
-    },
-    Failed {
-        message: String,
-    },
-    NotOfThisLogin,
-    Second,
-    NotFound,
-}
-
-/// The port of a loopback redirect address, and whether it is one.
+/// URL, port and IP addresses to listen on. `None`: not a loopback URI with a port.
 fn loopback_address(uri: &str) -> Option<(Url, u16, Vec<IpAddr>)> {
     let url = Url::parse(uri).ok()?;
     let port = url.port()?;
@@ -175,12 +161,6 @@ impl Server {
     }
 }
 
-impl Arrival {
-    pub(super) fn into_parts(self) -> (Result<Redirect, String>, Browser) {
-        (self.redirect, self.browser)
-    }
-}
-
 impl Browser {
     /// Shows the page, and waits until the browser has it.
     pub(super) async fn show(self, page: Page) {
@@ -188,69 +168,6 @@ impl Browser {
             let _ = tokio::time::timeout(PAGE_TIMEOUT, self.has_page).await;
         }
     }
-}
-
-/// Nothing is loaded from anywhere, and nothing runs.
-const SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-impl Page {
-    fn response(&self) -> Response<Full<Bytes>> {
-        let (status, is_good, title, text) = match self {
-            Self::Done { secret } => (
-                200,
-                true,
-                "Logged in",
-                format!("The tokens are in <code>{}</code>. You can close this page.", escaped(secret)),
-            ),
-            Self::Failed { message } => {
-                let message = escaped(&capitalized(message));
-                (
-                    200,
-                    false,
-                    "The login failed",
-                    format!("{message}.</p><p>The terminal says what to do. You can close this page."),
-                )
-            }
-            Self::NotOfThisLogin => {
-                let text = "This address does not belong to the login that tokenctl waits for. Open the address that the terminal shows.";
-                (400, false, "Another login", text.to_owned())
-            }
-            Self::Second => (
-                409,
-                false,
-                "Already received",
-                "tokenctl has this answer already. You can close this page.".to_owned(),
-            ),
-            Self::NotFound => (404, false, "Nothing here", "This is tokenctl, which waits for a login.".to_owned()),
-        };
-        let (class, mark) = if is_good { ("good", "✓") } else { ("bad", "!") };
-        let html = include_str!("page.html")
-            .replace("{title}", title)
-            .replace("{class}", class)
-            .replace("{mark}", mark)
-            .replace("{text}", &text);
-        let mut response = Response::new(Full::new(Bytes::from(html)));
-        *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
-        for (name, value) in [
-            ("content-type", "text/html; charset=utf-8"),
-            ("content-security-policy", SECURITY_POLICY),
-            ("cache-control", "no-store"),
-            ("referrer-policy", "no-referrer"),
-            ("x-content-type-options", "nosniff"),
-        ] {
-            response.headers_mut().insert(name, hyper::header::HeaderValue::from_static(value));
-        }
-        response
-    }
-}
-
-fn capitalized(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -273,15 +190,5 @@ mod tests {
             let found = loopback_address(uri).map(|(_, _, addresses)| addresses).unwrap_or_default();
             assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), addresses, "{uri}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_page_contains_its_text_escaped() {
-        use http_body_util::BodyExt;
-        let page = Page::Failed { message: "<script>\"&".to_owned() }.response();
-        let html = page.into_body().collect().await.unwrap().to_bytes();
-        let html = std::str::from_utf8(&html).unwrap();
-        assert!(html.contains("&lt;script&gt;&quot;&amp;.</p>"), "{html}");
-        assert!(!html.contains('{') || !html.contains("{text}"), "{html}");
     }
 }

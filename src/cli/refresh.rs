@@ -48,7 +48,7 @@ pub(super) async fn refresh(context: &Context, arguments: &RefreshArguments) -> 
     };
     if mode != Mode::DryRun {
         // From the claim on, an exchange may be under way.
-        context.terminal.begin_to_store();
+        context.terminal.defer_interrupts();
     }
     let mut worst: Option<Exit> = None;
     for target in &targets {

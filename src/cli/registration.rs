@@ -22,12 +22,6 @@ pub(super) struct Registration {
     pub access_token: Option<Secret>,
 }
 
-/// What the client will do.
-pub(super) enum Use<'a> {
-    Code { redirect_uri: &'a str },
-    Device,
-}
-
 /// The method that a client of this server uses. RFC 8414 section 2: without a list, it is `client_secret_basic`.
 pub(super) fn preferred_method(server: &AuthorizationServer, has_secret: bool) -> Option<&'static str> {
     let supported = server.auth_methods.as_ref()?;
@@ -36,32 +30,28 @@ pub(super) fn preferred_method(server: &AuthorizationServer, has_secret: bool) -
     Some(first.copied().unwrap_or(by_preference[0]))
 }
 
-/// Registers a client.
+/// Registers a client. `redirect_uri`: `None` for the device flow.
 pub(super) async fn register(
     context: &Context,
     server: &AuthorizationServer,
     endpoint: &Url,
-    purpose: &Use<'_>,
+    redirect_uri: Option<&str>,
 ) -> Result<Registration, Failure> {
     let supported = server.auth_methods.as_deref().unwrap_or_default();
     let is_supported = |method: &&&str| supported.iter().any(|own| own == **method);
     let method = ["client_secret_basic", "client_secret_post", "none"];
     let method = method.iter().find(is_supported).copied().unwrap_or("client_secret_basic");
     let mut body = json!({"client_name": "token-refresher", "token_endpoint_auth_method": method});
-    match purpose {
-        Use::Code { redirect_uri } => {
-            let is_web = redirect_uri.starts_with("https://");
-            body["redirect_uris"] = json!([redirect_uri]);
-            body["grant_types"] = json!(["authorization_code", "refresh_token"]);
-            body["response_types"] = json!(["code"]);
-            body["application_type"] = json!(if is_web { "web" } else { "native" });
-        }
-        Use::Device => {
-            body["redirect_uris"] = json!([]);
-            body["grant_types"] = json!([DEVICE_CODE, "refresh_token"]);
-            body["response_types"] = json!([]);
-            body["application_type"] = json!("native");
-        }
+    if let Some(redirect_uri) = redirect_uri {
+        body["redirect_uris"] = json!([redirect_uri]);
+        body["grant_types"] = json!(["authorization_code", "refresh_token"]);
+        body["response_types"] = json!(["code"]);
+        body["application_type"] = json!(if redirect_uri.starts_with("https://") { "web" } else { "native" });
+    } else {
+        body["redirect_uris"] = json!([]);
+        body["grant_types"] = json!([DEVICE_CODE, "refresh_token"]);
+        body["response_types"] = json!([]);
+        body["application_type"] = json!("native");
     }
     let scope = server.scope();
     if !scope.is_empty() {
@@ -76,7 +66,7 @@ pub(super) async fn register(
     let Some(client_id) = fetch::text(&fetched.document, "client_id").filter(|_| (200..300).contains(&fetched.status))
     else {
         return Err(Failure::person(format!(
-            "{who} registered no client ({}): register one by hand, and pass --client-id",
+            "{who} did not register a client ({}): register one by hand, and pass --client-id",
             fetch::error(&fetched)
         )));
     };

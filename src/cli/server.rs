@@ -9,12 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::{Context, arguments::LoginArguments, failure::Failure, fetch};
 use crate::{
     oauth::client,
-    providers::Profile,
+    providers::{Pkce, Profile},
     token_secret::{document::Document, draft::Draft, member::Member},
 };
-
-/// A line for each provider: its name, a blank, and JSON.
-const PROFILES: &str = include_str!(concat!(env!("OUT_DIR"), "/login_profiles"));
 
 /// The member of a token secret with the settings of its login.
 pub(super) const LOGIN_SETTINGS: &str = "loginSettings";
@@ -53,7 +50,7 @@ impl LoginSettings {
         let inner = serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned());
         serde_json::from_str(&inner).map_err(|_| {
             Failure::person(format!(
-                "secret `{secret_id}` cannot be used: its member `{LOGIN_SETTINGS}` is not what tokenctl writes there; take it out"
+                "secret `{secret_id}` cannot be used: its member `{LOGIN_SETTINGS}` is not what tokenctl writes there; remove it"
             ))
         })
     }
@@ -78,8 +75,8 @@ impl LoginSettings {
         if !arguments.parameter.is_empty() {
             self.parameters = arguments.parameter.iter().cloned().collect();
         }
-        if !arguments.keep.is_empty() {
-            self.keep_from_redirect.clone_from(&arguments.keep);
+        if !arguments.keep_from_redirect.is_empty() {
+            self.keep_from_redirect.clone_from(&arguments.keep_from_redirect);
         }
         if arguments.redirect_uri.is_some() || arguments.port.is_some() || arguments.device {
             let port = arguments.port.filter(|port| *port != 0);
@@ -89,30 +86,6 @@ impl LoginSettings {
         }
         self.no_pkce |= arguments.no_pkce;
         self
-    }
-}
-
-/// What a profile says of a login (`docs/adding-a-provider.md` explains each member).
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct LoginProfile {
-    title: String,
-    grant_type: Option<String>,
-    authorization_endpoint: Option<String>,
-    token_endpoint: Option<String>,
-    device_authorization_endpoint: Option<String>,
-    pkce: Option<String>,
-    scope_separator: Option<String>,
-    offline_scopes: Vec<String>,
-    offline_parameters: BTreeMap<String, String>,
-    exchange_parameters: BTreeMap<String, String>,
-    keep_from_redirect: Vec<String>,
-}
-
-impl LoginProfile {
-    fn named(name: &str) -> Option<Self> {
-        let json = PROFILES.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        serde_json::from_str(json).ok()
     }
 }
 
@@ -222,7 +195,8 @@ impl AuthorizationServer {
 
     fn add_profile(&mut self, name: &str, draft: &Draft) -> Result<(), Failure> {
         // A document may have a `provider` that is no profile's: then other settings name the endpoints.
-        let (Some(profile), Some(login)) = (Profile::named(name), LoginProfile::named(name)) else { return Ok(()) };
+        let Some(mut profile) = Profile::named(name) else { return Ok(()) };
+        let login = std::mem::take(&mut profile.login);
         if let Some(grant_type) = &login.grant_type {
             return Err(Failure::usage(format!(
                 "{} needs no login: its grant is `{grant_type}` (docs/grants.md). Write the document of docs/providers.md, and store it: \
@@ -249,7 +223,7 @@ impl AuthorizationServer {
             fill("device authorization endpoint", &login.device_authorization_endpoint)?;
         let has_own_endpoint = draft.has(Member::TokenEndpoint);
         self.code_endpoint = if has_own_endpoint { None } else { fill("token endpoint", &login.token_endpoint)? };
-        self.uses_pkce &= login.pkce.as_deref() != Some("refused");
+        self.uses_pkce &= login.pkce != Some(Pkce::Refused);
         self.scope_separator = login.scope_separator;
         self.scopes = login.offline_scopes;
         self.parameters = login.offline_parameters;
@@ -291,6 +265,7 @@ async fn metadata(context: &Context, issuer: &str) -> Result<Metadata, Failure> 
     oauth.set_path(&format!("/.well-known/oauth-authorization-server{}", url.path().trim_end_matches('/')));
     let mut failure = None;
     for address in [openid, oauth] {
+        let missing = format!("{issuer} has no metadata at {address}");
         let who = format!("the metadata of {issuer} ({address})");
         match fetch::fetch(&context.http.provider, Request::new(Method::GET, address), &who).await {
             Ok(fetched) if fetched.status == 200 => {
@@ -300,13 +275,13 @@ async fn metadata(context: &Context, issuer: &str) -> Result<Metadata, Failure> 
                 if named != issuer {
                     let named = crate::sanitize::sanitize_line(&named, 200);
                     return Err(Failure::person(format!(
-                        "the metadata of {issuer} names another issuer, \"{named}\"; pass --issuer as it stands there"
+                        "the metadata of {issuer} names another issuer, \"{named}\"; pass that text as --issuer"
                     )));
                 }
                 return Ok(Metadata { issuer: issuer.to_owned(), document: fetched.document });
             }
             Ok(fetched) => {
-                failure = failure.or(Some(Failure::person(format!("{who} is not there (status {})", fetched.status))));
+                failure = failure.or(Some(Failure::person(format!("{missing} (status {})", fetched.status))));
             }
             Err(error) => failure = failure.or(Some(error)),
         }

@@ -189,11 +189,11 @@ async fn status_of(
         refresh_token_expires_at: None,
         retry_at: None,
         versions: None,
-        version_limit: store.store.limits().versions,
+        version_limit: store.secrets.limits().versions,
         error_type: None,
         message: None,
     };
-    let version = match store.store.get(secret_id, Selector::Label(Label::Current)).await {
+    let version = match store.secrets.get(secret_id, Selector::Label(Label::Current)).await {
         Ok(version) => version,
         Err(StoreError::Binary) if !target.is_named => return None,
         Err(error) => {
@@ -248,7 +248,7 @@ async fn status_of(
         }
     }
     status.expires_in_seconds = status.expires_at.map(|end| (end - now).num_seconds());
-    status.versions = store.store.list(secret_id).await.ok().map(|versions| versions.len());
+    status.versions = store.secrets.list(secret_id).await.ok().map(|versions| versions.len());
     Some(status)
 }
 

@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// How often a write begins anew because another one was faster.
+/// Attempts of a write that another write overtakes.
 const MAX_TRIES: u32 = 5;
 
 /// Before it begins anew: a read may lag behind a write.
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// An open store, and what signs with a key in KMS.
 pub(super) struct Store {
-    pub store: NamedStore,
+    pub secrets: NamedStore,
     pub kms: Option<Kms>,
 }
 
@@ -47,7 +47,7 @@ impl Store {
         if let Some(name) =
             options.store.as_deref().filter(|name| !matches!(*name, "secretsmanager" | "secretsmanager:"))
         {
-            return Ok(Self { store: NamedStore::directory(name, context.clock.clone())?, kms: None });
+            return Ok(Self { secrets: NamedStore::directory(name, context.clock.clone())?, kms: None });
         }
         let mut loader = SecretsManager::config_loader(context.http.store.clone());
         if let Some(profile) = &options.profile {
@@ -66,19 +66,19 @@ impl Store {
             } else if options.store.is_some() || options.endpoint_url.is_some() {
                 "no AWS Region is set: pass --region, or set AWS_REGION"
             } else {
-                "no store: for AWS Secrets Manager pass --region or --profile, or set AWS_REGION; for a directory on this machine pass \
+                "no store is set: for AWS Secrets Manager pass --region or --profile, or set AWS_REGION; for a directory on this machine pass \
                  --store dir:PATH"
             }));
         }
         let store = SecretsManager::new(&config)?;
         let var = |name: &str| std::env::var(name).ok();
         let kms = Kms::new(&config, context.http.store.clone(), context.clock.clone(), var)?;
-        Ok(Self { store: NamedStore::SecretsManager(store), kms })
+        Ok(Self { secrets: NamedStore::SecretsManager(store), kms })
     }
 
     /// The current version. `None`: there is no such secret, or it has no value.
     pub(super) async fn current(&self, secret_id: &str) -> Result<Option<Version>, Failure> {
-        match self.store.get(secret_id, Selector::Label(Label::Current)).await {
+        match self.secrets.get(secret_id, Selector::Label(Label::Current)).await {
             Ok(version) => Ok(Some(version)),
             Err(error) if may_be_created(secret_id, &error) => Ok(None),
             Err(error) => Err(self.failure(secret_id, error)),
@@ -86,7 +86,7 @@ impl Store {
     }
 
     pub(super) fn failure(&self, secret_id: &str, error: StoreError) -> Failure {
-        Error::of_store(&self.store, secret_id, error, None).into()
+        Error::of_store(&self.secrets, secret_id, error, None).into()
     }
 
     /// The function's own code over this store, with the function's settings in the environment; and where members are in documents.
@@ -94,7 +94,7 @@ impl Store {
         let options = Settings::from_vars(|name| std::env::var(name).ok())?.options;
         let names = options.member_names.clone();
         let exchanger = Exchanger::over_http(context.http.provider.clone(), self.kms.clone(), context.clock.clone());
-        Ok((Refresher::new(self.store.clone(), exchanger, context.clock.clone(), options), names))
+        Ok((Refresher::new(self.secrets.clone(), exchanger, context.clock.clone(), options), names))
     }
 
     /// Whether the current version is a token secret, or is meant as one.
@@ -110,12 +110,12 @@ impl Store {
 
     /// The settings in the client's secret that a token secret names.
     pub(super) async fn client_secret(&self, secret_id: &str) -> Result<ClientSettings, Failure> {
-        let version = self.store.get(secret_id, Selector::Label(Label::Current)).await;
+        let version = self.secrets.get(secret_id, Selector::Label(Label::Current)).await;
         let version = version.map_err(|error| self.failure(secret_id, error))?;
         let document = Document::parse(version.body.expose()).map_err(SecretProblem::NotADocument);
         document
             .and_then(|document| ClientSettings::read(&document))
-            .map_err(|problem| Failure::person(format!("secret `{secret_id}` cannot be used: {problem}")))
+            .map_err(|problem| Failure::unusable(secret_id, problem))
     }
 
     /// Makes the text that `render` returns the current version. `render` gets the current version, again whenever it has changed.
@@ -125,65 +125,84 @@ impl Store {
         secret_id: &str,
         render: impl Fn(Option<&Version>) -> Result<Secret, Failure>,
     ) -> Result<Written, Failure> {
-        let mut last_put: Option<VersionId> = None;
+        let mut put: Option<VersionId> = None;
         for _ in 0..MAX_TRIES {
             let current = self.current(secret_id).await?;
-            if let (Some(current), Some(put)) = (&current, &last_put)
+            if let (Some(current), Some(put)) = (&current, &put)
                 && current.id == *put
             {
-                // The move was done, and its response was lost.
-                return Ok(self.written(secret_id, put.clone(), false).await);
+                // It is done, and the response was lost.
+                return Ok(self.written(secret_id, put.clone()).await);
             }
             let body = render(current.as_ref())?;
-            let limit = self.store.limits().version_bytes - ROOM_FOR_TOKENS;
-            if body.expose().len() > limit {
-                let length = body.expose().len();
+            let (length, limit) = (body.expose().len(), self.max_document_bytes());
+            if length > limit {
                 return Err(Failure::person(format!("the document has {length} bytes, and {limit} are allowed")));
             }
-            let Some(current) = current else {
-                match self.store.create(secret_id, &body).await {
-                    Ok(id) => return Ok(Written { id, is_new_secret: true }),
-                    // It may be there without a value: its first version becomes current. If somebody else was faster, the next try
-                    // sees it.
-                    Err(error @ (StoreError::Exists | StoreError::AccessDenied { .. })) => {
-                        let id = VersionId::random();
-                        match self.store.put(secret_id, &id, Label::Entered, &body).await {
-                            Ok(()) => last_put = Some(id),
-                            Err(StoreError::NotFound { .. }) => return Err(self.failure(secret_id, error)),
-                            Err(error) => return Err(self.failure(secret_id, error)),
-                        }
-                    }
-                    Err(error) => {
-                        if self.current(secret_id).await?.is_none() {
-                            return Err(self.failure(secret_id, error));
-                        }
-                    }
-                }
-                context.clock.sleep(PAUSE).await;
-                continue;
+            let attempt = match current {
+                Some(current) => self.replace(secret_id, &current.id, &body).await?,
+                None => self.create(secret_id, &body).await?,
             };
-            let id = VersionId::random();
-            self.store
-                .put(secret_id, &id, Label::Entered, &body)
-                .await
-                .map_err(|error| self.failure(secret_id, error))?;
-            match self.store.move_current(secret_id, &current.id, &id).await {
-                Ok(()) => return Ok(self.written(secret_id, id, false).await),
-                Err(StoreError::Moved { .. } | StoreError::Unavailable { .. } | StoreError::Throttled { .. }) => {
-                    last_put = Some(id);
-                }
-                Err(error) => return Err(self.failure(secret_id, error)),
+            match attempt {
+                Attempt::Done(written) => return Ok(written),
+                Attempt::TryAgain { put: id } => put = id,
             }
             context.clock.sleep(PAUSE).await;
         }
-        Err(Failure::later(format!("secret `{secret_id}` was changed again and again while it was written; try again")))
+        Err(Failure::later(format!("secret `{secret_id}` changed during each of five writes; try again")))
+    }
+
+    /// How long a document may be: a refresh must find room for longer tokens.
+    pub(super) fn max_document_bytes(&self) -> usize {
+        self.secrets.limits().version_bytes - ROOM_FOR_TOKENS
+    }
+
+    async fn replace(&self, secret_id: &str, current: &VersionId, body: &Secret) -> Result<Attempt, Failure> {
+        let id = VersionId::random();
+        let put = self.secrets.put(secret_id, &id, Label::Entered, body).await;
+        put.map_err(|error| self.failure(secret_id, error))?;
+        match self.secrets.move_current(secret_id, current, &id).await {
+            Ok(()) => Ok(Attempt::Done(self.written(secret_id, id).await)),
+            Err(StoreError::Moved { .. } | StoreError::Unavailable { .. } | StoreError::Throttled { .. }) => {
+                Ok(Attempt::TryAgain { put: Some(id) })
+            }
+            Err(error) => Err(self.failure(secret_id, error)),
+        }
+    }
+
+    async fn create(&self, secret_id: &str, body: &Secret) -> Result<Attempt, Failure> {
+        match self.secrets.create(secret_id, body).await {
+            Ok(id) => Ok(Attempt::Done(Written { id, is_new_secret: true })),
+            // It may be there without a value: its first version becomes current. If somebody else was faster, the next try sees it.
+            Err(error @ (StoreError::Exists | StoreError::AccessDenied { .. })) => {
+                let id = VersionId::random();
+                match self.secrets.put(secret_id, &id, Label::Entered, body).await {
+                    Ok(()) => Ok(Attempt::TryAgain { put: Some(id) }),
+                    Err(StoreError::NotFound { .. }) => Err(self.failure(secret_id, error)),
+                    Err(error) => Err(self.failure(secret_id, error)),
+                }
+            }
+            Err(error) => match self.current(secret_id).await? {
+                Some(_) => Ok(Attempt::TryAgain { put: None }),
+                None => Err(self.failure(secret_id, error)),
+            },
+        }
     }
 
     /// Takes the label off: a labelled version is never removed to make room. If that fails, the next write moves the label.
-    async fn written(&self, secret_id: &str, id: VersionId, is_new_secret: bool) -> Written {
-        let _ = self.store.remove_label(secret_id, Label::Entered, &id).await;
-        Written { id, is_new_secret }
+    async fn written(&self, secret_id: &str, id: VersionId) -> Written {
+        let _ = self.secrets.remove_label(secret_id, Label::Entered, &id).await;
+        Written { id, is_new_secret: false }
     }
+}
+
+/// How one attempt of a write has ended.
+enum Attempt {
+    Done(Written),
+    /// Something changed meanwhile, or the response was lost. `put`: the version that was put.
+    TryAgain {
+        put: Option<VersionId>,
+    },
 }
 
 /// Whether the secret is not there, and could be. One that is marked for deletion must be restored first.

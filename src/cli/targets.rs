@@ -34,7 +34,7 @@ pub(super) async fn find(store: &Store, arguments: &[String]) -> Result<Vec<Targ
         for prefix in prefixes {
             let mut page = None;
             loop {
-                let found = store.store.find(&prefix, page.as_deref()).await;
+                let found = store.secrets.find(&prefix, page.as_deref()).await;
                 let found = found.map_err(|error| store.failure(&format!("{prefix}*"), error))?;
                 for found in found.found {
                     add(found.secret_id, false);

@@ -3,7 +3,7 @@
 use std::{
     io::{self, BufRead, IsTerminal, Read, Write},
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -13,7 +13,7 @@ use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
@@ -26,7 +26,7 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 pub(super) struct Terminal {
     must_finish: AtomicBool,
     is_interrupted: AtomicBool,
-    /// Whether the last line ends with a prompt.
+    /// Whether the cursor is behind a prompt.
     is_in_line: AtomicBool,
     echo: Mutex<Option<NoEcho>>,
     spinner: Mutex<Option<ProgressBar>>,
@@ -66,8 +66,8 @@ impl Terminal {
         }
     }
 
-    /// From now on, Ctrl-C waits for the end of the command: the provider has issued tokens that are not stored yet.
-    pub(super) fn begin_to_store(&self) {
+    /// From now on, Ctrl-C waits for the end of the command.
+    pub(super) fn defer_interrupts(&self) {
         self.must_finish.store(true, Ordering::SeqCst);
     }
 
@@ -234,13 +234,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Runs work that waits for the person, in a thread of its own: Ctrl-C must not wait for it.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Failure> {
-    let (sender, mut receiver) = mpsc::channel(1);
-    let sender = Arc::new(sender);
-    std::thread::spawn(move || sender.blocking_send(work()));
-    let failed = |problem: String| Failure::later(format!("standard input cannot be read{problem}"));
-    match receiver.recv().await {
-        Some(result) => result.map_err(|error| failed(format!(": {error}"))),
-        None => Err(failed(String::new())),
+    let (sender, receiver) = oneshot::channel();
+    std::thread::spawn(move || sender.send(work()));
+    match receiver.await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) => Err(Failure::later(format!("standard input cannot be read: {error}"))),
+        Err(_) => Err(Failure::later("standard input cannot be read")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use chrono::TimeDelta;
 
-use super::{Context, arguments::TokenArguments, client::unusable, failure::Failure, login::duration, store::Store};
+use super::{Context, arguments::TokenArguments, failure::Failure, login::duration, store::Store};
 use crate::{
     store::{Label, SecretStore, Selector},
     token_secret::readable::ReadableToken,
@@ -20,10 +20,10 @@ pub(super) async fn token(context: &Context, arguments: &TokenArguments) -> Resu
     let secret_id = arguments.secret.as_str();
     let store = Store::open(context).await?;
     let (_, names) = store.refresher(context)?;
-    let version = store.store.get(secret_id, Selector::Label(Label::Current)).await;
+    let version = store.secrets.get(secret_id, Selector::Label(Label::Current)).await;
     let version = version.map_err(|error| store.failure(secret_id, error))?;
-    let token =
-        ReadableToken::parse_with(version.body.expose(), &names).map_err(|problem| unusable(secret_id, &problem))?;
+    let token = ReadableToken::parse_with(version.body.expose(), &names)
+        .map_err(|problem| Failure::unusable(secret_id, problem))?;
     let refresh = context.store.command(&format!("refresh {secret_id}"));
     let Some(access_token) = token.access_token else {
         return Err(Failure::person(format!("secret `{secret_id}` has no access token yet; run `{refresh}`")));

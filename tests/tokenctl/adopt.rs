@@ -169,7 +169,7 @@ async fn tokens_that_the_function_has_exchanged_are_refused() {
     world.store.put(SECRET, &staged, Label::Staged, &new.to_string().into()).await.unwrap();
     world.store.move_current(SECRET, &first, &staged).await.unwrap();
     let ended = run(world.tokenctl(&["adopt", SECRET, "--yes"]), &old.to_string()).await;
-    ended.failed(1, "these tokens are those of an earlier version");
+    ended.failed(1, "the function has already exchanged these tokens");
     let version = world.store.get(SECRET, Selector::Label(Label::Current)).await.unwrap();
     assert_eq!(version.id, staged);
 }
@@ -181,7 +181,7 @@ async fn a_document_that_replaces_another_names_the_members_that_are_lost() {
     let mut document = world.token(&json!({}));
     document.as_object_mut().unwrap().remove("own");
     let ended = run(world.tokenctl(&["adopt", SECRET, "--yes"]), &document.to_string()).await.done();
-    assert!(ended.stderr.contains("it has members that the new one lacks: `own`, `publishTo`"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("these members are lost: `own`, `publishTo`"), "{}", ended.stderr);
 }
 
 /// A version as the function keeps a response that it could not understand.
@@ -211,7 +211,7 @@ async fn a_kept_response_is_taken_in_by_the_places_of_its_tokens() {
     let at = |access, refresh| {
         world.tokenctl(&["adopt", SECRET, "--kept", "--access-token-at", access, "--refresh-token-at", refresh])
     };
-    run(at("/result/1/at", "/result/0/rt"), "").await.failed(1, "there is no text at /result/1/at");
+    run(at("/result/1/at", "/result/0/rt"), "").await.failed(1, "there is no string at /result/1/at");
     let mut command = at("/result/0/at", "/result/0/rt");
     command.args(["--expires-in-seconds", "3600"]);
     let ended = run(command, "").await.done();

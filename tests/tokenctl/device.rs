@@ -73,5 +73,5 @@ async fn a_server_without_a_device_endpoint_is_named() {
     run(world.login(&PUBLIC).with(["--device"]), "").await.failed(2, "no device authorization endpoint is known");
     let elsewhere = format!("{}/nowhere", world.server.issuer);
     let command = world.login(&PUBLIC).with(["--device", "--device-authorization-endpoint", &elsewhere]);
-    run(command, "").await.failed(1, "gave no code (status 404)");
+    run(command, "").await.failed(1, "returned no device code (status 404)");
 }

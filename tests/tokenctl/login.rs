@@ -94,7 +94,7 @@ async fn only_the_redirect_of_this_login_counts_and_only_once() {
         waiting.call(&query).await
     });
     assert_eq!((first, second), (200, 409));
-    assert!(page.contains("has this answer already"), "{page}");
+    assert!(page.contains("has already received this redirect"), "{page}");
     assert_eq!(world.server.received("/token").len(), 1);
     waiting.end().await.done();
 }
@@ -270,7 +270,7 @@ async fn the_clients_secret_comes_from_standard_input_or_another_secret() {
         "",
     )
     .await;
-    missing.failed(2, "the client's secret is missing: pass --client-secret-stdin");
+    missing.failed(2, "no client secret: pass --client-secret-stdin");
 }
 
 #[tokio::test]
@@ -464,10 +464,10 @@ async fn a_named_provider_brings_its_addresses_and_keeps_what_its_redirect_says(
 #[tokio::test]
 async fn parameters_of_the_redirect_are_kept_on_request() {
     let world = World::new().await;
-    let waiting = world.start(&["--keep", "realmId"]).await;
+    let waiting = world.start(&["--keep-from-redirect", "realmId"]).await;
     waiting.call(&format!("{}&realmId=4620816365&other=1", consented(&world))).await;
     let ended = waiting.end().await.done();
-    assert!(ended.stderr.contains("Kept of the redirect: realmId."), "{}", ended.stderr);
+    assert!(ended.stderr.contains("Stored from the redirect: realmId."), "{}", ended.stderr);
     assert_eq!(world.document().await["tokenResponse"], json!({"realmId": "4620816365"}));
 }
 

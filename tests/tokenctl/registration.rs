@@ -50,5 +50,5 @@ async fn a_server_that_registers_nobody_needs_a_client_id() {
     world.server.change_metadata(json!({"registration_endpoint": format!("{}/nowhere", world.server.issuer)}));
     run(world.login(&[]), "")
         .await
-        .failed(1, "registered no client (status 404): register one by hand, and pass --client-id");
+        .failed(1, "did not register a client (status 404): register one by hand, and pass --client-id");
 }

@@ -175,7 +175,7 @@ async fn what_is_wrong_with_the_store_is_said_before_anybody_consents() {
         (
             login(&[]),
             2,
-            "no store: for AWS Secrets Manager pass --region or --profile, or set AWS_REGION; for a directory",
+            "no store is set: for AWS Secrets Manager pass --region or --profile, or set AWS_REGION; for a directory",
         ),
         (login(&["--store", "secretsmanager"]), 2, "no AWS Region is set"),
         (login(&["--store", "vault"]), 2, "the store is \"vault\"; allowed is \"secretsmanager\" or \"dir:PATH\""),
