@@ -119,23 +119,40 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     };
     tokio::pin!(work);
-    tokio::select! {
-        biased;
-        result = &mut work => result,
-        () = interrupted() => {
-            context.terminal.clear();
-            context.terminal.end_line();
-            if !context.terminal.must_finish() {
-                let is_login = matches!(command, Command::Login(_) | Command::Adopt(_));
-                return Err(Failure::interrupted(if is_login { "interrupted; nothing was stored" } else { "" }));
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut work => return result,
+            () = resumed() => {
+                context.terminal.resume();
+                continue;
             }
-            context.terminal.say(match command {
-                Command::Refresh(_) => "Finishing the run first …",
-                _ => "Storing the tokens first …",
-            });
-            context.terminal.interrupt();
-            work.await
+            () = interrupted() => {}
         }
+        break;
+    }
+    if !context.terminal.must_finish() {
+        context.terminal.clear();
+        context.terminal.end_line();
+        let is_login = matches!(command, Command::Login(_) | Command::Adopt(_));
+        return Err(Failure::interrupted(if is_login { "interrupted; nothing was stored" } else { "" }));
+    }
+    context.terminal.say(match command {
+        Command::Refresh(_) => "Finishing the run first …",
+        _ => "Storing the tokens first …",
+    });
+    context.terminal.interrupt();
+    work.await
+}
+
+/// Returns when the process runs again after it was stopped.
+async fn resumed() {
+    let number = rustix::process::Signal::CONT.as_raw();
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(number)) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -152,5 +169,6 @@ async fn interrupted() {
         () = wait(SignalKind::interrupt()) => {}
         () = wait(SignalKind::terminate()) => {}
         () = wait(SignalKind::hangup()) => {}
+        () = wait(SignalKind::quit()) => {}
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    io::{self, Write},
     panic::{self, AssertUnwindSafe},
     pin::pin,
     task::Poll,
@@ -21,7 +22,8 @@ pub fn protect() {
     disable_core_dumps();
     panic::set_hook(Box::new(|panicked| {
         let location = panicked.location().map_or_else(|| "an unknown location".to_owned(), ToString::to_string);
-        eprintln!("{}: at {location}", ErrorType::Panicked);
+        // A terminal that is gone must not make a second panic of it.
+        let _ = writeln!(io::stderr(), "{}: at {location}", ErrorType::Panicked);
     }));
 }
 

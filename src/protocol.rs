@@ -142,12 +142,10 @@ impl<S: SecretStore> Refresher<S> {
         &self.exchanger
     }
 
-    /// The texts that this process could not write, with their secrets: token secrets with new tokens, and records of kept responses. Who
-    /// ends the process must keep them.
+    /// The token secrets with new tokens that this process could not write. Who ends the process must keep them.
     #[cfg(feature = "cli")]
     pub fn unstored(&self) -> Vec<(String, crate::secret::Secret)> {
-        let tokens = self.unstored_tokens.all().into_iter().map(|item| (item.secret_id, item.body));
-        tokens.chain(self.unstored_responses.all().into_iter().map(|item| (item.secret_id, item.record))).collect()
+        self.unstored_tokens.all().into_iter().map(|item| (item.secret_id, item.body)).collect()
     }
 
     /// The clock.

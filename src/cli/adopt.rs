@@ -1,8 +1,7 @@
 //! `tokenctl adopt`: stores tokens that another program has obtained.
 
-use std::io::{self, IsTerminal};
-
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt, stream};
 
 use super::{
     Context,
@@ -10,7 +9,7 @@ use super::{
     client::{client_settings, draft_of},
     failure::Failure,
     given::{Given, Pointers},
-    login::{confirm, duration, rescued},
+    login::{ask, confirm, duration, rescued},
     store::Store,
 };
 use crate::{
@@ -18,11 +17,19 @@ use crate::{
     protocol::ids::TokenKey,
     secret::Secret,
     store::{Label, SecretStore, Selector, StoreError, Version, VersionId},
-    token_secret::{TokenSecret, document::Document, draft::Draft, member::Member},
+    token_secret::{
+        TokenSecret,
+        document::{Document, json_string},
+        draft::Draft,
+        member::Member,
+    },
 };
 
 /// The most that is read from standard input.
 const MAX_BYTES: usize = 64 * 1024;
+
+/// How many versions are read at once.
+const AT_ONCE: usize = 8;
 
 /// Runs the command.
 pub(super) async fn adopt(context: &Context, arguments: &AdoptArguments) -> Result<(), Failure> {
@@ -48,6 +55,9 @@ pub(super) async fn adopt(context: &Context, arguments: &AdoptArguments) -> Resu
     let old = current.as_ref().map(|version| draft_of(secret_id, version)).transpose()?;
     let token = parsed(secret_id, &render(&store, secret_id, &given, current.as_ref())?)?;
     check_client(&store, secret_id, &token, arguments.client_in_environment).await?;
+    if let Some(old) = &old {
+        check_not_older(secret_id, old, &token)?;
+    }
     if let Some(current) = &current {
         check_not_spent(&store, secret_id, current, &token).await?;
     }
@@ -65,16 +75,29 @@ pub(super) async fn adopt(context: &Context, arguments: &AdoptArguments) -> Resu
     for warning in given.warnings(&token, old.as_ref()) {
         context.terminal.say(&format!("warning: {warning}"));
     }
-    if old.as_ref().is_some_and(|old| old.has(Member::RefreshToken)) && !arguments.yes && !arguments.kept {
-        if !io::stdin().is_terminal() {
-            // Standard input had the document.
-            let what = format!("secret `{secret_id}` has a refresh token; pass --yes to replace the tokens");
-            return Err(Failure::usage(what));
+    if let Some(old) = &old
+        && !arguments.yes
+        && !arguments.kept
+    {
+        confirm(context, &store, secret_id, current.as_ref(), old).await?;
+        let lost = given.lost_members(old);
+        if !old.has(Member::RefreshToken) && !lost.is_empty() {
+            let what = format!("secret `{secret_id}` has members that the new document lacks ({})", lost.join(", "));
+            ask(context, &what, "pass --yes to replace the document", "Replace the document?").await?;
         }
-        confirm(context, &store, secret_id, current.as_ref()).await?;
     }
     context.terminal.defer_interrupts();
-    let written = store.write(context, secret_id, |current| render(&store, secret_id, &given, current)).await;
+    let start = old.as_ref().and_then(|old| old.text(Member::RefreshToken));
+    let written = store.write(context, secret_id, |current| {
+        let now = current.map(|version| draft_of(secret_id, version)).transpose()?;
+        if now.and_then(|now| now.text(Member::RefreshToken)) != start {
+            return Err(Failure::later(format!(
+                "secret `{secret_id}` was changed meanwhile: nothing was stored. Read it again, and run the command again"
+            )));
+        }
+        render(&store, secret_id, &given, current)
+    });
+    let written = written.await;
     let written = match written {
         Ok(written) => written,
         // The person still has the document.
@@ -88,14 +111,13 @@ pub(super) async fn adopt(context: &Context, arguments: &AdoptArguments) -> Resu
         // It is not needed any more. If this fails, the label stays.
         let _ = store.secrets.remove_label(secret_id, Label::Kept, &kept.version).await;
     }
-    let verb = if written.is_new_secret { "created" } else { "updated" };
     let is_refresh_token = matches!(token.tokens.grant, Grant::RefreshToken(_));
     let expiry = match token.expires_at.map(|end| end - context.clock.now()) {
         Some(left) if left > TimeDelta::zero() => format!("Its access token expires in {}.", duration(left)),
         _ if is_refresh_token => "The next run of the function refreshes it.".to_owned(),
         _ => "The next run of the function obtains an access token.".to_owned(),
     };
-    context.terminal.say(&format!("Secret `{secret_id}` is {verb} (version {}). {expiry}", written.id));
+    context.terminal.say(&format!("{} {expiry}", written.summary(secret_id)));
     if is_refresh_token {
         context.terminal.say("From now on, no other program may exchange this refresh token.");
     }
@@ -129,6 +151,19 @@ async fn check_client(
     }
 }
 
+/// Refuses a document that is older than the one in the secret: its tokens are of an earlier login or refresh.
+fn check_not_older(secret_id: &str, old: &Draft, token: &TokenSecret) -> Result<(), Failure> {
+    let is_same = old.text(Member::RefreshToken).as_ref() == token.tokens.refresh_token();
+    let before = TokenSecret::parse(old.to_text().expose()).ok().and_then(|old| old.tokens.refreshed_at);
+    match (token.tokens.refreshed_at, before) {
+        (Some(given), Some(before)) if given < before && !is_same => Err(Failure::person(format!(
+            "the document is older than the one in secret `{secret_id}` (refreshedAt {given} and {before}): nothing was stored. If its tokens \
+             are newer all the same, remove its `refreshedAt`"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses tokens that the function has exchanged already: the provider would revoke the tokens that came of them.
 async fn check_not_spent(
     store: &Store,
@@ -137,24 +172,30 @@ async fn check_not_spent(
     token: &TokenSecret,
 ) -> Result<(), Failure> {
     let Some(refresh_token) = token.tokens.refresh_token() else { return Ok(()) };
-    let text = |version: &Version| {
+    let has_it = |version: &Version| {
         let token = TokenSecret::parse(version.body.expose()).ok()?;
-        token.tokens.refresh_token().cloned()
+        (token.tokens.refresh_token() == Some(refresh_token)).then_some(token)
     };
-    if text(current).as_ref() == Some(refresh_token) {
+    if has_it(current).is_some() {
         return Ok(());
     }
-    let get = async |which| match store.secrets.get(secret_id, which).await {
-        Ok(version) => Ok(Some(version)),
-        Err(StoreError::NotFound { .. }) => Ok(None),
-        Err(error) => Err(store.failure(secret_id, error)),
+    let listed = store.secrets.list(secret_id).await.map_err(|error| store.failure(secret_id, error))?;
+    let exists = |id: &VersionId| listed.iter().any(|version| version.id == *id);
+    let is_spent = |token: &TokenSecret| {
+        let key = TokenKey::of(&current.arn, &token.tokens, &token.client);
+        exists(&key.claim(0)) || exists(&key.staged())
     };
-    let staged = TokenKey::of(&current.arn, &token.tokens, &token.client).staged();
-    let previous = get(Selector::Label(Label::Previous)).await?;
-    // The function made the current version from the previous one, unless a person put it.
-    let is_previous = current.labels.has(Label::Staged)
-        && previous.is_some_and(|version| text(&version).as_ref() == Some(refresh_token));
-    if is_previous || get(Selector::Id(&staged)).await?.is_some() {
+    let mut was_exchanged = is_spent(token);
+    let reads = listed.iter().map(|version| store.secrets.get(secret_id, Selector::Id(&version.id)));
+    let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
+    while let Some(read) = reads.next().await {
+        match read {
+            Ok(version) => was_exchanged |= has_it(&version).is_some_and(|token| is_spent(&token)),
+            Err(StoreError::NotFound { .. } | StoreError::Binary) => {}
+            Err(error) => return Err(store.failure(secret_id, error)),
+        }
+    }
+    if was_exchanged {
         return Err(Failure::person(format!(
             "the function has already exchanged these tokens: an earlier version of secret `{secret_id}` holds them. Nothing was stored. \
              Start from the newest version"
@@ -170,21 +211,31 @@ struct Kept {
     at: DateTime<Utc>,
 }
 
-/// The newest response that the function kept.
+/// The newest response that the function kept, if it is the response to the tokens that are current.
 async fn kept(store: &Store, secret_id: &str) -> Result<Kept, Failure> {
-    if store.current(secret_id).await?.is_none() {
+    let Some(current) = store.current(secret_id).await? else {
         return Err(Failure::person(format!("secret `{secret_id}` does not exist, or has no value")));
-    }
+    };
     let version = store.secrets.get(secret_id, Selector::Label(Label::Kept)).await.map_err(|error| match error {
         StoreError::NotFound { .. } => {
             Failure::person(format!("secret `{secret_id}` has no kept response (no version has the label OAUTH_KEPT)"))
         }
         error => store.failure(secret_id, error),
     })?;
+    let token = parsed(secret_id, &current.body)?;
+    let key = TokenKey::of(&current.arn, &token.tokens, &token.client);
     let record = Document::parse(version.body.expose()).ok();
-    let Some(response) = record.as_ref().and_then(|record| record.get("response")) else {
+    let text = |name: &str| record.as_ref().and_then(|record| record.get(name));
+    let Some(response) = text("response") else {
         return Err(Failure::person(format!("version {} of secret `{secret_id}` has no response", version.id)));
     };
+    if text("token") != Some(json_string(&key.to_string()).as_str()) {
+        return Err(Failure::person(format!(
+            "the kept response (version {}) is the response to other tokens than secret `{secret_id}` has now: somebody has consented or \
+             refreshed since. Nothing was stored",
+            version.id
+        )));
+    }
     // The record has the response as a text.
     let response = serde_json::from_str::<String>(response).map_or_else(|_| Secret::from(response), Secret::from);
     Ok(Kept { version: version.id, response, at: version.created })

@@ -10,7 +10,7 @@ Exit codes:
   0    done
   1    a person has to act: consent again, correct the document or the client
   2    wrong arguments, or something could not be reached: try again
-  130  interrupted by Ctrl-C; nothing was stored";
+  130  interrupted by Ctrl-C";
 
 /// Gets the first OAuth tokens for token-refresher, stores them in AWS Secrets Manager, and shows how they stand.
 #[derive(Parser)]
@@ -116,38 +116,39 @@ Examples:
 #[allow(clippy::doc_markdown, reason = "help is plain text")]
 pub(super) struct LoginArguments {
     /// The name or ARN of the token secret. It is created if it does not exist.
+    #[arg(value_parser = filled)]
     pub secret: String,
 
     /// A provider by name, such as xero (docs/providers.md).
-    #[arg(long, value_name = "NAME", help_heading = "Authorization server")]
+    #[arg(long, value_name = "NAME", value_parser = filled, help_heading = "Authorization server")]
     pub provider: Option<String>,
     /// A variable in the addresses of the provider. May be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair, requires = "provider", help_heading = "Authorization server")]
     pub provider_parameter: Vec<(String, String)>,
     /// The issuer, whose metadata has the endpoints (OpenID Connect Discovery, RFC 8414).
-    #[arg(long, value_name = "URL", help_heading = "Authorization server")]
+    #[arg(long, value_name = "URL", value_parser = filled, help_heading = "Authorization server")]
     pub issuer: Option<String>,
     /// The authorization endpoint.
-    #[arg(long, value_name = "URL", help_heading = "Authorization server")]
+    #[arg(long, value_name = "URL", value_parser = filled, help_heading = "Authorization server")]
     pub authorization_endpoint: Option<String>,
     /// The token endpoint.
-    #[arg(long, value_name = "URL", help_heading = "Authorization server")]
+    #[arg(long, value_name = "URL", value_parser = filled, help_heading = "Authorization server")]
     pub token_endpoint: Option<String>,
     /// The device authorization endpoint.
-    #[arg(long, value_name = "URL", help_heading = "Authorization server")]
+    #[arg(long, value_name = "URL", value_parser = filled, help_heading = "Authorization server")]
     pub device_authorization_endpoint: Option<String>,
 
     /// The client's id. Without it, tokenctl registers a client if the issuer allows that (RFC 7591).
-    #[arg(long, value_name = "ID", help_heading = "Client")]
+    #[arg(long, value_name = "ID", value_parser = filled, help_heading = "Client")]
     pub client_id: Option<String>,
     /// Read the client secret from the first line of standard input. Without it, tokenctl prompts.
     #[arg(long, help_heading = "Client")]
     pub client_secret_stdin: bool,
     /// The name or ARN of another secret, which has the client secret.
-    #[arg(long, value_name = "SECRET", conflicts_with = "client_secret_stdin", help_heading = "Client")]
+    #[arg(long, value_name = "SECRET", value_parser = filled, conflicts_with = "client_secret_stdin", help_heading = "Client")]
     pub client_credentials_secret_id: Option<String>,
     /// How the client authenticates: `client_secret_post`, `client_secret_basic`, `none` for a public client, ….
-    #[arg(long, value_name = "METHOD", help_heading = "Client")]
+    #[arg(long, value_name = "METHOD", value_parser = filled, help_heading = "Client")]
     pub token_endpoint_auth_method: Option<String>,
 
     /// The scopes, with blanks between them. May be repeated. tokenctl adds the scopes that a refresh token needs.
@@ -168,7 +169,7 @@ pub(super) struct LoginArguments {
     pub port: Option<u16>,
     /// The redirect address that is registered at the provider. At a loopback address with a port, tokenctl listens there.
     /// Otherwise paste the address that the browser ends at.
-    #[arg(long, value_name = "URI", help_heading = "Redirect or device flow")]
+    #[arg(long, value_name = "URI", value_parser = redirect_uri, help_heading = "Redirect or device flow")]
     pub redirect_uri: Option<String>,
     /// Use the device flow (RFC 8628): enter a code on any device.
     #[arg(long, conflicts_with_all = ["redirect_uri", "port"], help_heading = "Redirect or device flow")]
@@ -200,14 +201,15 @@ Examples:
 #[derive(Args)]
 pub(super) struct AdoptArguments {
     /// The name or ARN of the token secret. A whole document creates it if it does not exist.
+    #[arg(value_parser = filled)]
     pub secret: String,
     /// Read the kept response from the secret, not standard input.
     #[arg(long)]
     pub kept: bool,
     /// Where the access token is in the response (a JSON pointer, RFC 6901).
-    #[arg(long, value_name = "POINTER")]
+    #[arg(long, value_name = "POINTER", requires = "refresh_token_at")]
     pub access_token_at: Option<String>,
-    /// Where the refresh token is. Without it, the secret's refresh token stays.
+    /// Where the refresh token is.
     #[arg(long, value_name = "POINTER", requires = "access_token_at")]
     pub refresh_token_at: Option<String>,
     /// Lifetime of the access token, counted from the response. Without it, the next run refreshes at once.
@@ -248,12 +250,14 @@ pub(super) struct StatusArguments {
 #[derive(Args)]
 pub(super) struct HistoryArguments {
     /// The name or ARN of the token secret.
+    #[arg(value_parser = filled)]
     pub secret: String,
 }
 
 const REFRESH_EXAMPLES: &str = "\
-It is safe beside the running function: whoever claims a token first exchanges it. The settings of the
-function (docs/settings.md) are read from the environment, such as CLIENT_ID.
+It is safe beside the running function, unless CLAIM=never: whoever claims a token
+first exchanges it. Settings of the function (docs/settings.md), such as CLIENT_ID,
+are read from the environment.
 
 Examples:
   tokenctl refresh myapp/prod/xero
@@ -286,6 +290,7 @@ Examples:
 #[derive(Args)]
 pub(super) struct TokenArguments {
     /// The name or ARN of the token secret.
+    #[arg(value_parser = filled)]
     pub secret: String,
     /// Fail if the token expires sooner.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
@@ -298,8 +303,30 @@ pub(super) struct TokenArguments {
     pub show: bool,
 }
 
+/// A redirect URI: at most providers a URL, at a few a name that stands for one.
+fn redirect_uri(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if text.contains('#') {
+        return Err("it has a fragment (#...), which RFC 6749 section 3.1.2 forbids".to_owned());
+    }
+    if text.starts_with("localhost") || text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("it has no scheme: http://{text}"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A text that is not empty: an empty one is a variable of the shell that is not set.
+fn filled(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
+        Some(("state", _)) => Err("tokenctl chooses the state".to_owned()),
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("NAME=VALUE is expected".to_owned()),
     }

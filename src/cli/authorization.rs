@@ -55,8 +55,10 @@ pub(super) struct Redirect {
 pub(super) enum RedirectError {
     /// Its `state` is not ours: it belongs to another login or is forged. The login goes on.
     NotOfThisLogin,
-    /// The login has failed. The text is a whole sentence, without a full stop.
-    Failed(String),
+    /// The provider did not grant access. The texts are whole sentences, without a full stop.
+    Denied(String),
+    /// It is damaged, or somebody else has sent it.
+    Wrong(String),
 }
 
 /// 256 bits that nobody can guess, in base64url: 43 characters, the shortest code verifier (RFC 7636 section 4.1).
@@ -121,32 +123,32 @@ impl Request {
         if get("state") != Some(self.state.expose()) {
             return Err(RedirectError::NotOfThisLogin);
         }
-        let failed = |text: String| Err(RedirectError::Failed(text));
+        let wrong = |text: String| Err(RedirectError::Wrong(text));
         // RFC 6749 section 3.1: a parameter must not be included more than once.
         for name in ["code", "state", "iss", "error"] {
             if pairs.iter().filter(|(other, _)| other == name).count() > 1 {
-                return failed(format!("the redirect has `{name}` twice"));
+                return wrong(format!("the redirect has `{name}` twice"));
             }
         }
         match (&self.issuer, get("iss")) {
             (Some(issuer), Some(iss)) if issuer != iss => {
-                return failed(format!(
+                return wrong(format!(
                     "the redirect is from the issuer {}, and the login was begun at {issuer}: another server may have sent it (RFC 9207)",
                     sanitize_line(iss, MAX_SHOWN)
                 ));
             }
             (Some(issuer), None) if self.requires_issuer => {
-                return failed(format!("the redirect does not name its issuer, and {issuer} always does (RFC 9207)"));
+                return wrong(format!("the redirect does not name its issuer, and {issuer} always does (RFC 9207)"));
             }
             _ => {}
         }
         if let Some(error) = get("error") {
             let description = get("error_description").map(|text| format!(": {}", sanitize_line(text, MAX_SHOWN)));
-            return failed(format!(
+            return Err(RedirectError::Denied(format!(
                 "the provider did not grant access ({}{})",
                 sanitize_line(error, MAX_SHOWN),
                 description.unwrap_or_default()
-            ));
+            )));
         }
         match get("code").filter(|code| !code.is_empty()) {
             Some(code) => {
@@ -154,7 +156,7 @@ impl Request {
                 let code = code.into();
                 Ok(Redirect { code, parameters: pairs.into_iter().filter(|(name, _)| is_other(name)).collect() })
             }
-            None => failed("the redirect has no code".to_owned()),
+            None => wrong("the redirect has no code".to_owned()),
         }
     }
 
@@ -227,7 +229,8 @@ mod tests {
     fn a_redirect_brings_its_code_only_if_state_and_issuer_are_right() {
         const ISSUER: &str = "https://id.example";
         let not_ours = || Err(RedirectError::NotOfThisLogin);
-        let failed = |text: &str| Err(RedirectError::Failed(text.to_owned()));
+        let wrong = |text: &str| Err(RedirectError::Wrong(text.to_owned()));
+        let denied = |text: &str| Err(RedirectError::Denied(text.to_owned()));
         let other = "the redirect is from the issuer https://evil.example, and the login was begun at https://id.example: another server \
                      may have sent it (RFC 9207)";
         for (issuer, requires, query, expected) in [
@@ -238,25 +241,25 @@ mod tests {
             (None, false, "code=c", not_ours()),
             (None, false, "error=access_denied", not_ours()),
             (None, false, "", not_ours()),
-            (None, false, "state=st4te", failed("the redirect has no code")),
-            (None, false, "code=&state=st4te", failed("the redirect has no code")),
-            (None, false, "code=c&code=d&state=st4te", failed("the redirect has `code` twice")),
-            (None, false, "code=c&state=st4te&state=x", failed("the redirect has `state` twice")),
+            (None, false, "state=st4te", wrong("the redirect has no code")),
+            (None, false, "code=&state=st4te", wrong("the redirect has no code")),
+            (None, false, "code=c&code=d&state=st4te", wrong("the redirect has `code` twice")),
+            (None, false, "code=c&state=st4te&state=x", wrong("the redirect has `state` twice")),
             (
                 None,
                 false,
                 "error=access_denied&error_description=no%0Athanks&state=st4te",
-                failed("the provider did not grant access (access_denied: no?thanks)"),
+                denied("the provider did not grant access (access_denied: no?thanks)"),
             ),
             (Some(ISSUER), true, "code=c&state=st4te&iss=https%3A%2F%2Fid.example", Ok("c")),
             (Some(ISSUER), false, "code=c&state=st4te&iss=https%3A%2F%2Fid.example", Ok("c")),
-            (Some(ISSUER), false, "code=c&state=st4te&iss=https%3A%2F%2Fevil.example", failed(other)),
+            (Some(ISSUER), false, "code=c&state=st4te&iss=https%3A%2F%2Fevil.example", wrong(other)),
             (Some(ISSUER), false, "code=c&state=st4te", Ok("c")),
             (
                 Some(ISSUER),
                 true,
                 "code=c&state=st4te",
-                failed("the redirect does not name its issuer, and https://id.example always does (RFC 9207)"),
+                wrong("the redirect does not name its issuer, and https://id.example always does (RFC 9207)"),
             ),
         ] {
             let read = request(issuer, requires).read(query).map(|redirect| redirect.code.expose().to_owned());

@@ -15,7 +15,7 @@ use crate::{
     secret::Secret,
     store::Version,
     token_secret::{
-        SecretProblem, TokenSecret,
+        TokenSecret,
         client_settings::{ClientSettings, TokenEndpointAuthMethod},
         document::json_string,
         draft::Draft,
@@ -47,10 +47,12 @@ pub(super) fn draft_of(secret_id: &str, version: &Version) -> Result<Draft, Fail
 pub(super) fn changes_of(arguments: &LoginArguments, old: &Draft) -> Result<Vec<Change>, Failure> {
     let mut changes = Vec::new();
     let old_client = old.text(Member::ClientId);
-    if let (Some(new), Some(old)) = (&arguments.client_id, old_client)
-        && new != old.expose()
-    {
+    let is_other = matches!((&arguments.client_id, &old_client), (Some(new), Some(old)) if new != old.expose());
+    if is_other || arguments.client_credentials_secret_id.is_some() {
         changes.extend(without_client());
+    }
+    if arguments.client_credentials_secret_id.is_some() {
+        changes.push(Change::Without(Member::ClientId));
     }
     for (member, option) in [
         (Member::Provider, &arguments.provider),
@@ -130,8 +132,14 @@ pub(super) fn is_other_server(
     secret_id: &str,
     old: &Draft,
     changes: &[Change],
+    [old_issuer, new_issuer]: [Option<&str>; 2],
     of_issuer: Option<&str>,
 ) -> Result<bool, Failure> {
+    if let (Some(old), Some(new)) = (old_issuer, new_issuer)
+        && old != new
+    {
+        return Ok(true);
+    }
     let endpoint = |draft: &Draft| Ok::<_, Failure>(token_secret(secret_id, draft)?.client.token_endpoint);
     let named = match of_issuer {
         Some(endpoint) => Some(Secret::from(endpoint)),
@@ -192,11 +200,23 @@ pub(super) async fn complete_client(
 ) -> Result<(), Failure> {
     let secret_id = arguments.secret.as_str();
     if arguments.client_secret_stdin {
-        let secret = context.terminal.first_line().await?;
-        changes.push(Change::Own(Member::ClientSecret, json_string(secret.expose())));
+        let secret = context.terminal.first_line("Client secret (it is not shown)").await?;
+        // A blank at an end is of the paste.
+        changes.push(Change::Own(Member::ClientSecret, json_string(secret.expose().trim())));
     }
     let token = token_secret(secret_id, &changed(secret_id, old, changes)?)?;
+    if let (Some(id), Some(other)) = (&arguments.client_id, &token.client.client_credentials_secret_id)
+        && store.client_secret(other).await?.client_id.is_some_and(|shared| shared.expose() != id)
+    {
+        return Err(Failure::usage(format!(
+            "secret `{other}`, which the token secret names for its client, has another client id; pass --client-secret-stdin or \
+             --client-credentials-secret-id, too"
+        )));
+    }
     let settings = client_settings(store, secret_id, &token).await?;
+    if settings.token_endpoint.is_none() {
+        return Err(Failure::usage("no token endpoint is known: pass --token-endpoint"));
+    }
     let Some(client_id) = &settings.client_id else {
         return Err(Failure::usage(
             "the client's id is missing: pass --client-id, or register a client at the provider first",
@@ -217,9 +237,10 @@ pub(super) async fn complete_client(
             client_id.expose()
         );
         let secret = context.terminal.ask_secret(&prompt).await?;
-        has_secret = !secret.expose().is_empty();
+        let secret = secret.expose().trim();
+        has_secret = !secret.is_empty();
         if has_secret {
-            changes.push(Change::Own(Member::ClientSecret, json_string(secret.expose())));
+            changes.push(Change::Own(Member::ClientSecret, json_string(secret)));
         } else {
             changes.push(Change::Own(Member::TokenEndpointAuthMethod, json_string("none")));
             return Ok(());

@@ -31,7 +31,7 @@ pub(super) struct DeviceAuthorization {
     device_code: Secret,
     user_code: String,
     verification_uri: String,
-    verification_uri_complete: Option<String>,
+    verification_uri_complete: Option<Url>,
     pub ends_at: DateTime<Utc>,
     interval: Duration,
 }
@@ -67,7 +67,7 @@ impl DeviceAuthorization {
         let (Some(device_code), Some(user_code), Some(verification_uri), 200) =
             (device_code, line("user_code"), verification_uri, fetched.status)
         else {
-            let error = fetch::error(&fetched);
+            let error = fetch::error(&fetched, &client.secrets().collect::<Vec<_>>());
             return Err(Failure::person(format!(
                 "{who} returned no device code ({error}); check that the client may use the device flow"
             )));
@@ -78,7 +78,8 @@ impl DeviceAuthorization {
             device_code,
             user_code,
             verification_uri,
-            verification_uri_complete: line("verification_uri_complete"),
+            verification_uri_complete: fetch::text(document, "verification_uri_complete")
+                .and_then(|text| Url::parse(text.expose()).ok()),
             ends_at: context.clock.now() + TimeDelta::seconds(seconds),
             interval: number("interval")
                 .map_or(INTERVAL, |seconds| Duration::from_secs(seconds.clamp(1, MAX_INTERVAL))),
@@ -86,10 +87,9 @@ impl DeviceAuthorization {
     }
 
     /// The address to open, with the code in it if the server has such an address. `None`: it is no web address.
-    pub(super) fn address(&self) -> Option<&str> {
-        let address = self.verification_uri_complete.as_deref().unwrap_or(&self.verification_uri);
-        let is_web = Url::parse(address).is_ok_and(|url| matches!(url.scheme(), "https" | "http"));
-        is_web.then_some(address)
+    pub(super) fn address(&self) -> Option<String> {
+        let url = self.verification_uri_complete.clone().or_else(|| Url::parse(&self.verification_uri).ok())?;
+        matches!(url.scheme(), "https" | "http").then(|| url.into())
     }
 
     /// What the person has to do.
@@ -113,6 +113,8 @@ impl DeviceAuthorization {
                 return Err(Failure::person("nobody entered the code in time: run the command again"));
             }
             let sent_at = context.clock.now();
+            // A response may have tokens.
+            context.terminal.defer_interrupts();
             let parameters = vec![("device_code".to_owned(), self.device_code.clone())];
             match exchanging.send(context, DEVICE_CODE, parameters).await {
                 TokenResponse::Issued(issued) => return Ok((issued, sent_at)),
@@ -122,7 +124,9 @@ impl DeviceAuthorization {
                     Some("expired_token") => {
                         return Err(Failure::person("nobody entered the code in time: run the command again"));
                     }
-                    Some("access_denied") => return Err(Failure::person(format!("{who}: access was denied"))),
+                    Some("access_denied") => {
+                        return Err(Failure::person("the provider did not grant access (access_denied)"));
+                    }
                     _ => return Err(Failure::person(format!("{who} refused the device code ({refusal})"))),
                 },
                 TokenResponse::Failed(TransportError::Busy { .. }) => {
@@ -135,6 +139,10 @@ impl DeviceAuthorization {
                 }
                 response => return Err(exchanging.failure(response)),
             }
+            if context.terminal.is_interrupted() {
+                return Err(Failure::interrupted("interrupted; nothing was stored"));
+            }
+            context.terminal.allow_interrupts();
         }
     }
 }

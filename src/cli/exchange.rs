@@ -15,13 +15,14 @@ use super::{
 use crate::{
     error::Audience,
     oauth::{
+        assertion::SignedJwts,
         client::Client,
         exchanger::{Exchange, Exchanger},
         grant::Grant,
-        response::{IssuedTokens, TokenResponse, TransportError},
+        response::{IssuedTokens, RefusalKind, TokenResponse, TransportError},
     },
     secret::Secret,
-    token_secret::TokenSecret,
+    token_secret::{TokenSecret, document::json_string, draft::Draft},
 };
 
 /// How long the provider has to answer.
@@ -45,6 +46,8 @@ pub(super) struct Consent {
 pub(super) struct Exchanging {
     pub client: Client,
     exchanger: Exchanger,
+    /// The document with the settings, for a response that cannot be understood.
+    draft: Draft,
 }
 
 impl Exchanging {
@@ -52,6 +55,7 @@ impl Exchanging {
         context: &Context,
         store: &Store,
         secret_id: &str,
+        draft: &Draft,
         token: &TokenSecret,
         server: &AuthorizationServer,
     ) -> Result<Self, Failure> {
@@ -65,7 +69,14 @@ impl Exchanging {
         client.profile.parameters = server.exchange_parameters.clone().into_iter().collect();
         let exchanger =
             Exchanger::over_http_once(context.http.provider.clone(), store.kms.clone(), context.clock.clone());
-        Ok(Self { client, exchanger })
+        let exchanging = Self { client, exchanger, draft: draft.clone() };
+        // A request that cannot be built is an error now, before the person consents.
+        let parameters = ["code", "redirect_uri", "code_verifier"].map(|name| (name.to_owned(), "-".into()));
+        let mut trial = exchanging.client.clone();
+        trial.extra_parameters.extend(parameters);
+        let grant = Grant::Other(AUTHORIZATION_CODE.to_owned());
+        trial.request(&grant, &SignedJwts::default()).map_err(|problem| Failure::unusable(secret_id, problem))?;
+        Ok(exchanging)
     }
 
     /// Sends one token request.
@@ -86,10 +97,22 @@ impl Exchanging {
     pub(super) fn failure(&self, response: TokenResponse) -> Failure {
         let who = self.client.endpoint_without_query();
         match response {
-            TokenResponse::Refused(refusal) => Failure::person(format!(
-                "{who} refused the code ({refusal}); {}",
-                self.client.advice().text(Audience::CommandLine)
-            )),
+            TokenResponse::Refused(refusal) => {
+                let method = self.client.auth_method.name();
+                let advice = match refusal.kind {
+                    RefusalKind::ReauthorizationRequired => {
+                        "the code has expired or was used, or the redirect URI is not the registered one: run the command again".to_owned()
+                    }
+                    RefusalKind::ClientRejected => {
+                        let advice = self.client.advice();
+                        format!("{} (it was sent as {method})", advice.text(Audience::CommandLine))
+                    }
+                    RefusalKind::ProviderRejected => {
+                        format!("check the token endpoint, and the client authentication, which is {method}")
+                    }
+                };
+                Failure::person(format!("{who} refused the code ({refusal}); {advice}"))
+            }
             TokenResponse::Failed(TransportError::NotSigned(error)) => {
                 Failure::person(format!("{who} was not asked, because the JWT could not be signed ({error:?})"))
             }
@@ -100,10 +123,13 @@ impl Exchanging {
             ) => Failure::later(format!("{who} {what}; run the command again")),
             TokenResponse::Unreadable(unreadable) => {
                 let members = unreadable.members.join(", ");
-                let place = match store::rescue("response", &unreadable.text) {
+                // With the settings: a client that was registered just now is nowhere else.
+                let mut draft = self.draft.clone();
+                let _ = draft.set_other("unreadResponse", json_string(unreadable.text.expose()));
+                let place = match store::rescue("response", &draft.to_text()) {
                     Ok(path) => format!(
-                        "it is in the file {}, which only you can read: find the tokens there, write a document with them \
-                         (docs/token-secret.md), store it with `tokenctl adopt`, and delete the file",
+                        "it is in the file {}, as `unreadResponse`, and only you can read that: find the tokens in it, set accessToken and \
+                         refreshToken, store the file with `tokenctl adopt`, and delete it",
                         path.display()
                     ),
                     Err(error) => format!("it could not be written to a file ({error})"),

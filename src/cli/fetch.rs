@@ -6,7 +6,10 @@ use reqwest::Request;
 
 use super::failure::Failure;
 use crate::{
-    error::root_cause, http_client::read_bounded, sanitize::sanitize_line, secret::Secret,
+    error::root_cause,
+    http_client::read_bounded,
+    sanitize::{redact, sanitize_line},
+    secret::Secret,
     token_secret::document::Document,
 };
 
@@ -54,9 +57,10 @@ pub(super) fn line(document: &Document, name: &str) -> Option<String> {
     text(document, name).map(|text| sanitize_line(text.expose(), 200))
 }
 
-/// `error` and `error_description` of an error response (RFC 6749 section 5.2, RFC 7591 section 3.2.2).
-pub(super) fn error(fetched: &Fetched) -> String {
-    let error = line(&fetched.document, "error").map(|error| format!(", {error}")).unwrap_or_default();
-    let description = line(&fetched.document, "error_description").map(|text| format!(": {text}")).unwrap_or_default();
+/// `error` and `error_description` of an error response (RFC 6749 section 5.2, RFC 7591 section 3.2.2), without the secrets that were sent.
+pub(super) fn error(fetched: &Fetched, sent: &[&Secret]) -> String {
+    let text = |name: &str| text(&fetched.document, name).map(|text| redact(text.expose(), sent));
+    let error = text("error").map(|error| format!(", {error}")).unwrap_or_default();
+    let description = text("error_description").map(|text| format!(": {text}")).unwrap_or_default();
     format!("status {}{error}{description}", fetched.status)
 }

@@ -32,6 +32,8 @@ pub(super) enum Given {
     Document(Box<TokenSecret>),
     /// Tokens for the document in the secret.
     Tokens(NewTokens),
+    /// Only a refresh token for it.
+    RefreshToken(Secret),
 }
 
 /// Where the tokens are in a response.
@@ -48,8 +50,8 @@ impl Given {
         let token = TokenSecret::parse(text.expose());
         let token = token.map_err(|problem| Failure::person(problems(text, Some(problem))))?;
         let settings = &token.client;
+        // What names the authorization server makes it a whole document.
         let has_client = settings.token_endpoint.is_some()
-            || settings.client_id.is_some()
             || settings.provider.is_some()
             || settings.client_credentials_secret_id.is_some();
         let is_refresh_token = matches!(token.tokens.grant, Grant::RefreshToken(_));
@@ -67,7 +69,13 @@ impl Given {
             TokenResponse::Issued(issued) => issued.into_new_tokens(now, DEFAULT_LIFETIME),
             _ => match &token.tokens.access_token {
                 Some(access_token) => tokens(access_token.clone(), token.tokens.refresh_token().cloned(), now),
-                None => return Ok(Self::Document(Box::new(token))),
+                None => {
+                    return Ok(token
+                        .tokens
+                        .refresh_token()
+                        .cloned()
+                        .map_or(Self::Document(Box::new(token)), Self::RefreshToken));
+                }
             },
         };
         Ok(Self::Tokens(NewTokens { expires_at, rest: without_own_members(&new.rest), ..new }))
@@ -111,25 +119,39 @@ impl Given {
 
     /// The document to store. `draft`: the document in the secret.
     pub(super) fn rendered(&self, draft: Option<&Draft>, max_bytes: usize) -> Result<Secret, String> {
-        let new = match self {
-            Self::Document(token) => return Ok(token.to_text()),
-            Self::Tokens(new) => new,
-        };
+        if let Self::Document(token) = self {
+            return Ok(token.to_text());
+        }
         let Some(draft) = draft else {
             return Err("it does not exist, and these tokens have no client: add `clientId`, `clientSecret` and `tokenEndpoint` (or \
                         `provider`) to the document"
                 .to_owned());
         };
-        let old = draft.text(Member::RefreshToken).or_else(|| new.refresh_token.clone());
-        let Some(refresh_token) = old else { return Err("there is no refresh token".to_owned()) };
-        let token = draft.with_refresh_token(&refresh_token).map_err(|problem| problem.to_string())?;
-        Ok(token.with_new_tokens(new, max_bytes))
+        let problem = |problem: SecretProblem| problem.to_string();
+        match self {
+            Self::Document(token) => Ok(token.to_text()),
+            Self::Tokens(new) => {
+                let old = draft.text(Member::RefreshToken).or_else(|| new.refresh_token.clone());
+                let Some(refresh_token) = old else { return Err("there is no refresh token".to_owned()) };
+                let token = draft.with_refresh_token(&refresh_token).map_err(problem)?;
+                Ok(token.with_new_tokens(new, max_bytes))
+            }
+            // The access token in the secret is of another grant.
+            Self::RefreshToken(refresh_token) => {
+                let mut draft = draft.clone();
+                draft.remove(Member::RefreshedAt).map_err(problem)?;
+                draft.set(Member::ExpiresAt, "0".to_owned()).map_err(problem)?;
+                draft.with_refresh_token(refresh_token).map(|token| token.to_text()).map_err(problem)
+            }
+        }
     }
 
     /// What may go wrong although the document is right. `old`: the document in the secret.
     pub(super) fn warnings(&self, token: &TokenSecret, old: Option<&Draft>) -> Vec<String> {
         let mut warnings = token.warnings();
-        let Self::Document(document) = self else { return warnings };
+        if !matches!(self, Self::Document(_)) {
+            return warnings;
+        }
         if token.tokens.access_token.is_none() && matches!(token.tokens.grant, Grant::RefreshToken(_)) {
             warnings.push(
                 "the document has no access token. If another program uses this document today, it exchanges the refresh token itself: \
@@ -137,20 +159,21 @@ impl Given {
                     .to_owned(),
             );
         }
-        let names = |text: &Secret| -> Vec<String> {
-            let document = Document::parse(text.expose()).unwrap_or_default();
-            document.members().map(|(name, _)| name.to_owned()).collect()
-        };
-        let new = names(&document.to_text());
-        let old = old.map(|old| names(&old.to_text())).unwrap_or_default();
-        let lost = old.into_iter().filter(|name| !new.contains(name));
-        let lost: Vec<_> = lost.map(|name| format!("`{}`", sanitize_line(&name, 40))).collect();
+        let lost = old.map(|old| self.lost_members(old)).unwrap_or_default();
         if !lost.is_empty() {
             let lost = lost.join(", ");
             warnings
                 .push(format!("the new document replaces the one in the secret, and these members are lost: {lost}"));
         }
         warnings
+    }
+
+    /// The members of the document in the secret that this one replaces and lacks, for a message.
+    pub(super) fn lost_members(&self, old: &Draft) -> Vec<String> {
+        let Self::Document(document) = self else { return Vec::new() };
+        let new = Document::parse(document.to_text().expose()).unwrap_or_default();
+        let lost = old.names().into_iter().filter(|name| new.get(name).is_none());
+        lost.map(|name| format!("`{}`", sanitize_line(&name, 40))).collect()
     }
 }
 
@@ -183,6 +206,22 @@ fn without_own_members(rest: &Document) -> Document {
 fn problems(text: &Secret, first: Option<SecretProblem>) -> String {
     let mut found: Vec<String> = Vec::new();
     let mut document = Document::parse(text.expose()).unwrap_or_default();
+    for (name, what) in [
+        (
+            "SecretString",
+            "it is the output of get-secret-value: add `--query SecretString --output text` to that command",
+        ),
+        ("error", "it is an error response of the provider, and has no tokens"),
+        (
+            "access_token",
+            "it has an access token and no refresh token: the provider has issued none (docs/first-token.md)",
+        ),
+    ] {
+        let has_token = document.get("refresh_token").is_some() || document.get("refreshToken").is_some();
+        if document.get(name).is_some() && !has_token {
+            return format!("the document cannot be used: {what}");
+        }
+    }
     let mut next = match first {
         Some(problem) => Err(problem),
         None => TokenSecret::parse(text.expose()),
@@ -235,7 +274,9 @@ fn list(json: &str, pointer: &str, pointers: &mut Vec<String>) {
         Some(b'{') => {
             let Ok(document) = Document::parse(json) else { return };
             for (name, value) in document.members() {
-                let name = name.replace('~', "~0").replace('/', "~1");
+                // A name with more than a few digits, or a long one, may be a token itself.
+                let is_plain = name.len() <= 40 && name.bytes().filter(u8::is_ascii_digit).count() <= 3;
+                let name = if is_plain { name.replace('~', "~0").replace('/', "~1") } else { "…".to_owned() };
                 list(value, &format!("{pointer}/{name}"), pointers);
             }
         }
@@ -248,7 +289,6 @@ fn list(json: &str, pointer: &str, pointers: &mut Vec<String>) {
         Some(b'"') => {
             let length =
                 serde_json::from_str::<String>(json).map(Secret::from).map_or(0, |text| text.expose().chars().count());
-            // A name with many digits may be a token itself.
             let pointer = sanitize_line(pointer, 80);
             pointers.push(format!("{pointer} ({length} characters)"));
         }

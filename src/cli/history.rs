@@ -115,6 +115,16 @@ fn words(arn: &str, entries: &[Entry], now: DateTime<Utc>) -> Vec<String> {
             }
         }
     }
+    let refused: Vec<TokenKey> = keys
+        .iter()
+        .map(|(key, _)| *key)
+        .filter(|key| {
+            entries.iter().any(|entry| {
+                let Content::Other(version) = &entry.content else { return false };
+                matches!(Record::read(&version.body, key), RecordRead::Record(Record::Refusal { .. }))
+            })
+        })
+        .collect();
     let exists = |id: &VersionId| entries.iter().any(|entry| entry.id == *id);
     let of_tokens = |entry: &Entry| format!("the tokens of {}", short(&entry.id));
     entries
@@ -145,7 +155,16 @@ fn words(arn: &str, entries: &[Entry], now: DateTime<Utc>) -> Vec<String> {
                 match record {
                     Some(Record::Claim(claim)) => {
                         let has_ended = entry.labels.has(Label::Ended);
-                        claimed(&claim, &of, exists(&key.staged()), has_ended, now)
+                        let end = if exists(&key.staged()) {
+                            ClaimEnd::Staged
+                        } else if refused.contains(&key) {
+                            ClaimEnd::Refused
+                        } else if has_ended {
+                            ClaimEnd::WithoutTokens
+                        } else {
+                            ClaimEnd::Unknown
+                        };
+                        claimed(&claim, &of, end, now)
                     }
                     Some(Record::Refusal { refusal, .. }) => format!("the provider refused {of} ({refusal})"),
                     Some(Record::Kept { detail, .. }) => format!("a kept response: for {of} the provider {detail}"),
@@ -156,17 +175,26 @@ fn words(arn: &str, entries: &[Entry], now: DateTime<Utc>) -> Vec<String> {
         .collect()
 }
 
+/// How the run of a claim ended, as far as the versions show it.
+#[derive(Clone, Copy)]
+enum ClaimEnd {
+    Staged,
+    Refused,
+    WithoutTokens,
+    Unknown,
+}
+
 /// What came of a claim.
-fn claimed(claim: &Claim, of: &str, has_staged: bool, has_ended: bool, now: DateTime<Utc>) -> String {
+fn claimed(claim: &Claim, of: &str, end: ClaimEnd, now: DateTime<Utc>) -> String {
     let number = claim.attempt + 1;
-    let end = if has_staged {
-        "new tokens were staged".to_owned()
-    } else if has_ended {
-        "it ended without new tokens".to_owned()
-    } else if now < claim.lease_ends_at {
-        format!("the run is at work, until {} at most", time(claim.lease_ends_at))
-    } else {
-        "the run did not finish, or was refused".to_owned()
+    let end = match end {
+        ClaimEnd::Staged => "new tokens were staged".to_owned(),
+        ClaimEnd::Refused => "the provider refused".to_owned(),
+        ClaimEnd::WithoutTokens => "it ended without new tokens".to_owned(),
+        ClaimEnd::Unknown if now < claim.lease_ends_at => {
+            format!("the run is at work, until {} at most", time(claim.lease_ends_at))
+        }
+        ClaimEnd::Unknown => "the run did not finish".to_owned(),
     };
     format!("attempt {number}: a run claimed {of}; {end}")
 }
@@ -217,7 +245,7 @@ mod tests {
         );
         for (label, lease_ends_at, expected) in [
             (Label::Claim, "2026-01-01T00:31:00Z", "the run is at work, until 2026-01-01T00:31:00Z at most"),
-            (Label::Claim, "2026-01-01T00:29:00Z", "the run did not finish, or was refused"),
+            (Label::Claim, "2026-01-01T00:29:00Z", "the run did not finish"),
             (Label::Ended, "2026-01-01T00:31:00Z", "it ended without new tokens"),
         ] {
             let entries = [

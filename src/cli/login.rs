@@ -1,8 +1,9 @@
 //! `tokenctl login`: a person consents, and the tokens are stored.
 
-use std::{io::Write, sync::Arc};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::Url;
 
 use super::{
     Context,
@@ -24,12 +25,16 @@ use super::{
 };
 use crate::{
     error::ErrorType,
+    oauth::grant::Grant,
     protocol::{self, Mode, new_tokens, observation::Observation},
     sanitize::sanitize_line,
     secret::Secret,
-    store::Version,
-    token_secret::{NewTokens, TokenSecret, document::json_string, member::Member},
+    store::{SecretStore, Version},
+    token_secret::{NewTokens, TokenSecret, document::json_string, draft::Draft, member::Member},
 };
+
+/// How long an error of the browser is waited for.
+const BROWSER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a look at the secret may take.
 const LOOK_TIMEOUT: TimeDelta = TimeDelta::seconds(30);
@@ -40,8 +45,16 @@ pub(super) async fn login(context: &Context, arguments: &LoginArguments) -> Resu
     let store = Store::open(context).await?;
     let current = store.current(secret_id).await?;
     let old = current.as_ref().map(|version| draft_of(secret_id, version)).transpose()?.unwrap_or_default();
-    if old.has(Member::RefreshToken) && !arguments.yes {
-        confirm(context, &store, secret_id, current.as_ref()).await?;
+    if let Some(version) = &current
+        && let Ok(token) = TokenSecret::parse(version.body.expose())
+        && let Grant::Other(grant_type) = &token.tokens.grant
+    {
+        return Err(Failure::person(format!(
+            "secret `{secret_id}` has the `grantType` \"{grant_type}\", which needs no login; remove it to log in"
+        )));
+    }
+    if !arguments.yes {
+        confirm(context, &store, secret_id, current.as_ref(), &old).await?;
     }
 
     let mut changes = changes_of(arguments, &old)?;
@@ -50,10 +63,11 @@ pub(super) async fn login(context: &Context, arguments: &LoginArguments) -> Resu
         // A secret that another program made: the scopes that were granted are to be asked for again.
         settings.scope = old.scope();
     }
+    let old_issuer = settings.issuer.clone();
     settings = settings.with(arguments);
     let mut server = AuthorizationServer::find(context, &settings, &changed(secret_id, &old, &changes)?).await?;
     let of_issuer = server.token_endpoint.as_deref().filter(|_| arguments.token_endpoint.is_none());
-    if is_other_server(secret_id, &old, &changes, of_issuer)? {
+    if is_other_server(secret_id, &old, &changes, [old_issuer.as_deref(), settings.issuer.as_deref()], of_issuer)? {
         context
             .terminal
             .say("The secret was for another authorization server: tokenctl removes its client and its settings.");
@@ -64,13 +78,23 @@ pub(super) async fn login(context: &Context, arguments: &LoginArguments) -> Resu
     if let Some(endpoint) = server.token_endpoint.as_ref().filter(|_| arguments.token_endpoint.is_none()) {
         changes.push(Change::Own(Member::TokenEndpoint, json_string(endpoint)));
     }
+    if current.is_none() && server.knows_no_flow() {
+        let place = store.secrets.place();
+        return Err(Failure::usage(format!(
+            "secret `{secret_id}` does not exist in {place}: check the name, or pass --provider, --issuer, or --authorization-endpoint and \
+             --token-endpoint to create it"
+        )));
+    }
     let flow = Flow::choose(&settings, &server, secret_id).await?;
+    let is_device_endpoint_chosen = arguments.device_authorization_endpoint.is_some();
 
     let draft = changed(secret_id, &old, &changes)?;
     let has_client = draft.has(Member::ClientId) || draft.has(Member::ClientCredentialsSecretId);
     if let Some(endpoint) = server.registration_endpoint.as_ref().filter(|_| !has_client) {
         let registration = registration::register(context, &server, endpoint, flow.redirect_uri()).await?;
         let id = sanitize_line(registration.client_id.expose(), 200);
+        let mut endpoint = endpoint.clone();
+        endpoint.set_query(None);
         context.terminal.say(&format!("Registered the client {id} at {endpoint}"));
         changes.extend(changes_of_registration(registration));
         // It is registered for this very address.
@@ -83,10 +107,13 @@ pub(super) async fn login(context: &Context, arguments: &LoginArguments) -> Resu
 
     let draft = changed(secret_id, &old, &changes)?;
     let token = token_secret(secret_id, &draft)?;
-    let exchanging = Exchanging::new(context, &store, secret_id, &token, &server).await?;
+    let exchanging = Exchanging::new(context, &store, secret_id, &draft, &token, &server).await?;
     let ends_at = context.clock.now() + TimeDelta::seconds(arguments.timeout.into());
     let (consent, browser) = match flow {
         Flow::Device { endpoint } => {
+            if !is_device_endpoint_chosen && !server.is_device_endpoint_of_profile {
+                check_device_endpoint(&endpoint, &exchanging.client.token_endpoint)?;
+            }
             (with_device(context, arguments, &exchanging, &endpoint, &server, ends_at).await?, None)
         }
         Flow::Redirect { authorization_endpoint, redirect_uri, listener } => {
@@ -114,10 +141,24 @@ pub(super) async fn login(context: &Context, arguments: &LoginArguments) -> Resu
     Ok(())
 }
 
+/// The client authenticates at the device authorization endpoint, too: what the secret or metadata name must belong to the token endpoint.
+fn check_device_endpoint(endpoint: &Url, token_endpoint: &Url) -> Result<(), Failure> {
+    if endpoint.origin() == token_endpoint.origin() {
+        return Ok(());
+    }
+    let host = |url: &Url| url.host_str().unwrap_or_default().to_owned();
+    Err(Failure::usage(format!(
+        "the device authorization endpoint is at {}, and the token endpoint at {}: if the client may authenticate there, pass \
+         --device-authorization-endpoint",
+        host(endpoint),
+        host(token_endpoint)
+    )))
+}
+
 fn page(secret_id: &str, result: &Result<Vec<String>, Failure>) -> Page {
     match result {
         Ok(_) => Page::Done { secret: secret_id.to_owned() },
-        Err(failure) => Page::Failed { message: failure.message.clone() },
+        Err(failure) => Page::failed(failure),
     }
 }
 
@@ -127,7 +168,11 @@ pub(super) async fn confirm(
     store: &Store,
     secret_id: &str,
     current: Option<&Version>,
+    old: &Draft,
 ) -> Result<(), Failure> {
+    if !old.has(Member::RefreshToken) {
+        return confirm_other_document(context, secret_id, old).await;
+    }
     if needs_consent(context, store, secret_id).await {
         return Ok(());
     }
@@ -137,11 +182,28 @@ pub(super) async fn confirm(
         Some(_) => ", and its access token has expired".to_owned(),
         None => String::new(),
     };
-    let what = format!("ecret `{secret_id}` has a refresh token{age}");
-    if !context.terminal.is_interactive() {
-        return Err(Failure::usage(format!("s{what}; pass --yes to replace the tokens")));
+    let what = format!("secret `{secret_id}` has a refresh token{age}");
+    ask(context, &what, "pass --yes to replace the tokens", "Replace the tokens?").await
+}
+
+/// Asks whether tokens are to be put into a document that seems to be for something else.
+async fn confirm_other_document(context: &Context, secret_id: &str, old: &Draft) -> Result<(), Failure> {
+    let names = old.names();
+    if names.is_empty() || names.iter().any(|name| Member::is_name(name) || name == LOGIN_SETTINGS) {
+        return Ok(());
     }
-    if context.terminal.ask(&format!("S{what}. Replace the tokens?")).await? {
+    let names: Vec<_> = names.iter().map(|name| format!("`{}`", sanitize_line(name, 40))).collect();
+    let what = format!("secret `{secret_id}` has a document of something else ({})", names.join(", "));
+    ask(context, &what, "pass --yes to write tokens into it", "Write tokens into it?").await
+}
+
+/// Asks a question about the secret, or fails where nobody can be asked.
+pub(super) async fn ask(context: &Context, what: &str, instead: &str, question: &str) -> Result<(), Failure> {
+    if !context.terminal.is_interactive() {
+        return Err(Failure::usage(format!("{what}; {instead}")));
+    }
+    let what = what.replacen('s', "S", 1);
+    if context.terminal.ask(&format!("{what}. {question}")).await? {
         Ok(())
     } else {
         Err(Failure::person("nothing was changed"))
@@ -161,14 +223,14 @@ async fn with_device(
     context: &Context,
     arguments: &LoginArguments,
     exchanging: &Exchanging,
-    endpoint: &reqwest::Url,
+    endpoint: &Url,
     server: &AuthorizationServer,
     ends_at: DateTime<Utc>,
 ) -> Result<Consent, Failure> {
     let device = DeviceAuthorization::request(context, &exchanging.client, endpoint, &server.scope()).await?;
     context.terminal.say(&device.instructions());
     if let Some(address) = device.address() {
-        show_address(context, arguments, address);
+        show_address(context, arguments, &address).await;
     }
     context.terminal.wait_until("Waiting for your consent", ends_at.min(device.ends_at));
     let tokens = device.tokens(context, exchanging, ends_at).await;
@@ -188,7 +250,7 @@ async fn with_redirect(
 ) -> Result<(Consent, Option<Browser>), Failure> {
     let mut arrivals = listener.map(|listener| listener.serve(Arc::clone(&request)));
     context.terminal.say("Open this address, log in and consent:");
-    show_address(context, arguments, request.address.as_str());
+    show_address(context, arguments, request.address.as_str()).await;
     let is_interactive = context.terminal.is_interactive();
     context.terminal.say(match (&arrivals, is_interactive) {
         (Some(_), true) => {
@@ -198,6 +260,10 @@ async fn with_redirect(
         (Some(_), false) => "Waiting for the browser on this machine.",
         (None, _) => "The browser ends at the redirect address. Paste the whole address here, and press Enter. It is not shown.",
     });
+    context.terminal.say(
+        "If the browser shows an error of the provider instead, press Ctrl-C, and compare client_id and redirect_uri in the address with \
+         the provider's settings.",
+    );
     // Without a terminal, standard input is read only if nothing else can bring the code.
     let mut pasted = (is_interactive || arrivals.is_none()).then(|| context.terminal.hidden_lines());
     context.terminal.wait_until("Waiting for your consent", ends_at);
@@ -214,19 +280,35 @@ async fn with_redirect(
                     }
                     continue;
                 };
-                if line.expose().trim().is_empty() || line.expose().len() > MAX_REDIRECT_BYTES {
+                if line.expose().trim().is_empty() {
+                    continue;
+                }
+                if line.expose().len() > MAX_REDIRECT_BYTES {
+                    context.terminal.say(&format!("What you pasted is longer than {MAX_REDIRECT_BYTES} bytes."));
+                    continue;
+                }
+                if line.expose().contains("code_challenge=") {
+                    context.terminal.say("This is the address to open. Paste the address of the last page.");
                     continue;
                 }
                 match request.read_pasted(line.expose()) {
                     Ok(redirect) => break Ok((Ok(redirect), None)),
-                    Err(RedirectError::Failed(message)) => break Ok((Err(message), None)),
+                    Err(RedirectError::Denied(message)) => break Ok((Err(message), None)),
+                    Err(RedirectError::Wrong(problem)) => {
+                        let problem = problem.replacen("the redirect", "What you pasted", 1);
+                        context.terminal.say(&format!("{problem}. Paste the whole address of the last page."));
+                    }
                     Err(RedirectError::NotOfThisLogin) => context.terminal.say(
                         "This is not the address of this login: it has another `state`, or none. Paste the whole address of the last page.",
                     ),
                 }
             }
             () = context.clock.sleep(context.clock.until(ends_at)) => {
-                break Err(Failure::person(format!("nobody consented within {} s; run the command again", arguments.timeout)));
+                break Err(Failure::person(format!(
+                    "nobody consented within {} s; run the command again. If the browser showed an error of the provider, compare client_id \
+                     and redirect_uri in the address with the provider's settings",
+                    arguments.timeout
+                )));
             }
         }
     };
@@ -240,17 +322,23 @@ async fn with_redirect(
         (Ok(consent), browser) => Ok((consent, browser)),
         (Err(failure), None) => Err(failure),
         (Err(failure), Some(browser)) => {
-            browser.show(Page::Failed { message: failure.message.clone() }).await;
+            browser.show(Page::failed(&failure)).await;
             Err(failure)
         }
     }
 }
 
 /// Prints the address on standard output, and opens it.
-fn show_address(context: &Context, arguments: &LoginArguments, address: &str) {
+async fn show_address(context: &Context, arguments: &LoginArguments, address: &str) {
     // A reader that has closed its end is no reason to give up.
     let _ = writeln!(std::io::stdout(), "{address}");
-    if !arguments.no_browser && webbrowser::open(address).is_err() {
+    if arguments.no_browser {
+        return;
+    }
+    let address = address.to_owned();
+    // In a thread of its own: a browser in text mode ends when the person ends it.
+    let opening = tokio::task::spawn_blocking(move || webbrowser::open(&address).is_ok());
+    if let Ok(Ok(false)) = tokio::time::timeout(BROWSER_TIMEOUT, opening).await {
         context.terminal.say("(No browser could be opened on this machine.)");
     }
 }
@@ -279,21 +367,58 @@ async fn finish(
         new.rest.set(name, json_string(value));
     }
     let render = |current: Option<&Version>| render(secret_id, current, changes, &new, store.max_document_bytes());
-    let written = match store.write(context, secret_id, render).await {
+    let written = store.write(context, secret_id, |now| {
+        check_same_server(secret_id, current, now)?;
+        render(now)
+    });
+    let written = match written.await {
         Ok(written) => written,
         Err(failure) => return Err(rescued(context, secret_id, &failure, render(current))),
     };
-    let verb = if written.is_new_secret { "created" } else { "updated" };
     let expires_in = duration(new.expires_at - context.clock.now());
-    let mut lines = vec![format!(
-        "Secret `{secret_id}` is {verb} (version {}). Its access token expires in {expires_in}.",
-        written.id
-    )];
+    let mut lines = vec![format!("{} Its access token expires in {expires_in}.", written.summary(secret_id))];
+    if written.replaced.as_ref() != current.map(|version| &version.id) {
+        lines.push(
+            "warning: somebody else wrote the secret while you logged in. Its other members are kept, and its tokens are yours now."
+                .to_owned(),
+        );
+    }
+    lines.extend(not_granted(&server.scope(), new.scope.as_deref()));
     if !kept.is_empty() {
         let names: Vec<&str> = kept.iter().map(|(name, _)| name.as_str()).collect();
         lines.push(format!("Stored from the redirect: {}.", names.join(", ")));
     }
     Ok(lines)
+}
+
+/// Fails if the secret is for another authorization server now: it must not get these tokens.
+fn check_same_server(secret_id: &str, before: Option<&Version>, now: Option<&Version>) -> Result<(), Failure> {
+    let endpoint = |version: &Version| {
+        let draft = draft_of(secret_id, version)?;
+        Ok::<_, Failure>(token_secret(secret_id, &draft)?.client.token_endpoint)
+    };
+    match (before, now) {
+        (Some(_), None) => Err(Failure::person(format!("secret `{secret_id}` was deleted while you logged in"))),
+        (Some(before), Some(now)) if endpoint(before)? != endpoint(now)? => Err(Failure::person(format!(
+            "somebody has changed the authorization server of secret `{secret_id}` while you logged in"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A warning, if the provider has granted less than was asked for. Scopes of the login itself are not for APIs.
+fn not_granted(requested: &str, granted: Option<&str>) -> Option<String> {
+    let is_separator = |c: char| c.is_whitespace() || c == ',';
+    let granted: Vec<&str> = granted?.split(is_separator).collect();
+    let missing: Vec<String> = requested
+        .split(is_separator)
+        .filter(|scope| {
+            !granted.contains(scope) && !matches!(*scope, "openid" | "offline_access" | "profile" | "email")
+        })
+        .map(|scope| format!("`{}`", sanitize_line(scope, 100)))
+        .collect();
+    let names = missing.join(", ");
+    (!missing.is_empty()).then(|| format!("warning: the provider did not grant {names}: check the scopes"))
 }
 
 /// The document with the settings and the new tokens.
@@ -316,12 +441,15 @@ pub(super) fn rescued(context: &Context, secret_id: &str, failure: &Failure, bod
         Some(Ok(path)) => {
             let file = path.display();
             let command = context.store.command(&format!("adopt {secret_id} --yes < {file}"));
-            format!("THE TOKENS ARE IN THE FILE {file}, which only you can read: run `{command}`, then delete it")
+            format!(
+                "THE TOKENS ARE IN THE FILE {file}, which only you can read. When the cause is corrected, run this, and delete the file:\n  \
+                 {command}"
+            )
         }
         Some(Err(error)) => format!("the tokens could not be written to a file either ({error}): log in again"),
         None => "log in again".to_owned(),
     };
-    Failure::person(format!("{}; {what}", failure.message))
+    Failure::person(format!("{}\n{what}", failure.message))
 }
 
 /// A length of time, for people.

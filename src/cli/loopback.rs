@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use reqwest::Url;
 use tokio::{
     net::TcpListener,
@@ -23,6 +24,9 @@ use super::{
     failure::Failure,
     page::Page,
 };
+
+/// How long a browser has to send its request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the browser has to take the page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,7 +53,8 @@ pub(super) struct Browser {
 /// URL, port and IP addresses to listen on. `None`: not a loopback URI with a port.
 fn loopback_address(uri: &str) -> Option<(Url, u16, Vec<IpAddr>)> {
     let url = Url::parse(uri).ok()?;
-    let port = url.port()?;
+    // `Url` leaves out the port 80.
+    let port = url.port().or_else(|| uri.contains(":80").then_some(80)).filter(|port| *port != 0)?;
     let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
     let addresses = match (url.scheme(), url.host_str()?) {
         ("http", "127.0.0.1") => vec![v4],
@@ -69,7 +74,7 @@ impl Loopback {
             match TcpListener::bind((address, port)).await {
                 Ok(listener) => listeners.push(listener),
                 // `localhost` has a second address on most machines, not on all.
-                Err(_) if index > 0 => {}
+                Err(error) if index > 0 && error.kind() != ErrorKind::AddrInUse => {}
                 Err(error) => {
                     return Err(Failure::later(format!(
                         "port {port} of {address} cannot be used ({error}): end the program that uses it, or choose another with --port, \
@@ -100,7 +105,11 @@ impl Loopback {
                 loop {
                     tokio::select! {
                         accepted = listener.accept() => {
-                            let Ok((socket, _)) = accepted else { continue };
+                            let Ok((socket, _)) = accepted else {
+                                // Perhaps too many files are open.
+                                tokio::time::sleep(Duration::from_millis(50)).await;
+                                continue;
+                            };
                             tokio::spawn(Arc::clone(&server).answer(socket));
                         }
                         () = server.arrivals.closed() => return,
@@ -133,6 +142,7 @@ impl Server {
         });
         let mut connection = hyper::server::conn::http1::Builder::new();
         connection.keep_alive(false).max_buf_size(2 * MAX_REDIRECT_BYTES);
+        connection.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         let _ = connection.serve_connection(TokioIo::new(socket), service).await;
         let _ = sent.send(());
     }
@@ -145,7 +155,7 @@ impl Server {
         }
         let redirect = match self.request.read(query) {
             Ok(redirect) => Ok(redirect),
-            Err(RedirectError::Failed(message)) => Err(message),
+            Err(RedirectError::Denied(message) | RedirectError::Wrong(message)) => Err(message),
             Err(RedirectError::NotOfThisLogin) => return Page::NotOfThisLogin,
         };
         if self.has_arrived.swap(true, Ordering::SeqCst) {

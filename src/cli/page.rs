@@ -3,6 +3,8 @@
 use http_body_util::Full;
 use hyper::{Response, body::Bytes};
 
+use super::failure::Failure;
+
 /// What the browser shows.
 pub(super) enum Page {
     /// The tokens are in this secret.
@@ -21,6 +23,11 @@ pub(super) enum Page {
 const SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 impl Page {
+    /// The first line of a failure. The terminal has the rest.
+    pub(super) fn failed(failure: &Failure) -> Self {
+        Self::Failed { message: failure.message.lines().next().unwrap_or_default().to_owned() }
+    }
+
     /// The page as a response.
     pub(super) fn response(&self) -> Response<Full<Bytes>> {
         let (status, is_good, title, text) = match self {
@@ -73,6 +80,9 @@ impl Page {
 }
 
 fn capitalized(text: &str) -> String {
+    if text.starts_with("http") {
+        return text.to_owned();
+    }
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

@@ -56,7 +56,7 @@ pub(super) async fn refresh(context: &Context, arguments: &RefreshArguments) -> 
         if context.terminal.is_interrupted() {
             return Err(Failure::interrupted(""));
         }
-        if !target.is_named && !store.is_token_secret(context, secret_id).await? {
+        if !target.is_named && matches!(store.is_token_secret(context, secret_id).await, Ok(false)) {
             continue;
         }
         match run(context, &refresher, secret_id, &mode).await {

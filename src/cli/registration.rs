@@ -67,7 +67,7 @@ pub(super) async fn register(
     else {
         return Err(Failure::person(format!(
             "{who} did not register a client ({}): register one by hand, and pass --client-id",
-            fetch::error(&fetched)
+            fetch::error(&fetched, &[])
         )));
     };
     let document = &fetched.document;

@@ -13,6 +13,9 @@ use crate::{
     token_secret::{document::Document, draft::Draft, member::Member},
 };
 
+/// People copy the address of the metadata in place of the issuer.
+const WELL_KNOWN: &str = "/.well-known/openid-configuration";
+
 /// The member of a token secret with the settings of its login.
 pub(super) const LOGIN_SETTINGS: &str = "loginSettings";
 
@@ -66,7 +69,8 @@ impl LoginSettings {
                 own.clone_from(option);
             }
         };
-        set(&mut self.issuer, &arguments.issuer);
+        let issuer = arguments.issuer.as_ref().map(|issuer| issuer.trim_end_matches(WELL_KNOWN).to_owned());
+        set(&mut self.issuer, &issuer);
         set(&mut self.authorization_endpoint, &arguments.authorization_endpoint);
         set(&mut self.device_authorization_endpoint, &arguments.device_authorization_endpoint);
         if !arguments.scope.is_empty() {
@@ -98,6 +102,8 @@ pub(super) struct AuthorizationServer {
     pub requires_iss: bool,
     pub authorization_endpoint: Option<Url>,
     pub device_authorization_endpoint: Option<Url>,
+    /// Whether it is compiled in, like the token endpoint.
+    pub is_device_endpoint_of_profile: bool,
     /// The token endpoint of the issuer's metadata.
     pub token_endpoint: Option<String>,
     /// Where the code is exchanged, if a refresh goes elsewhere.
@@ -133,6 +139,11 @@ impl AuthorizationServer {
         Ok(server)
     }
 
+    /// Whether nothing is known of it.
+    pub(super) const fn knows_no_flow(&self) -> bool {
+        self.authorization_endpoint.is_none() && self.device_authorization_endpoint.is_none()
+    }
+
     /// The scopes, joined.
     pub(super) fn scope(&self) -> String {
         self.scopes.join(self.scope_separator.as_deref().unwrap_or(" "))
@@ -150,6 +161,7 @@ impl AuthorizationServer {
         }
         if let Some(text) = &settings.device_authorization_endpoint {
             self.device_authorization_endpoint = Some(endpoint("device authorization endpoint", text)?);
+            self.is_device_endpoint_of_profile = false;
         }
         self.parameters.extend(settings.parameters.clone());
         // The person's scopes come first, with blanks between them, or with what the provider has.
@@ -173,10 +185,15 @@ impl AuthorizationServer {
     fn add_metadata(&mut self, metadata: &Metadata) -> Result<(), Failure> {
         let url = |name: &str| metadata.url(name);
         self.authorization_endpoint = url("authorization_endpoint")?.or(self.authorization_endpoint.take());
-        self.device_authorization_endpoint =
-            url("device_authorization_endpoint")?.or(self.device_authorization_endpoint.take());
+        if let Some(url) = url("device_authorization_endpoint")? {
+            self.device_authorization_endpoint = Some(url);
+            self.is_device_endpoint_of_profile = false;
+        }
         self.registration_endpoint = url("registration_endpoint")?;
-        self.token_endpoint = url("token_endpoint")?.map(String::from);
+        let Some(token_endpoint) = url("token_endpoint")? else {
+            return Err(Failure::person(format!("the metadata of {} has no `token_endpoint`", metadata.issuer)));
+        };
+        self.token_endpoint = Some(token_endpoint.into());
         self.requires_iss = metadata.flag("authorization_response_iss_parameter_supported");
         self.auth_methods = Some(metadata.list("token_endpoint_auth_methods_supported"));
         self.issuer = Some(metadata.issuer.clone());
@@ -222,6 +239,7 @@ impl AuthorizationServer {
         self.device_authorization_endpoint =
             fill("device authorization endpoint", &login.device_authorization_endpoint)?;
         let has_own_endpoint = draft.has(Member::TokenEndpoint);
+        self.is_device_endpoint_of_profile = !has_own_endpoint && self.device_authorization_endpoint.is_some();
         self.code_endpoint = if has_own_endpoint { None } else { fill("token endpoint", &login.token_endpoint)? };
         self.uses_pkce &= login.pkce != Some(Pkce::Refused);
         self.scope_separator = login.scope_separator;

@@ -30,6 +30,9 @@ use crate::{
 /// How many secrets are looked at at once.
 const AT_ONCE: usize = 8;
 
+/// How long after its expiry a token counts as expired: until then the next run of the function may refresh it.
+const LATE: TimeDelta = TimeDelta::minutes(10);
+
 /// How long a look at one secret may take.
 const TIMEOUT: TimeDelta = TimeDelta::seconds(30);
 
@@ -41,7 +44,7 @@ pub(super) enum State {
     Fresh,
     /// The next run refreshes it.
     Due,
-    /// The access token has expired, and nobody is at work.
+    /// The access token has expired some time ago, and nobody is at work.
     Expired,
     /// A run holds the claim.
     Claimed,
@@ -132,7 +135,7 @@ pub(super) async fn status(context: &Context, arguments: &StatusArguments) -> Re
     let Some(seconds) = arguments.watch else { return look(context, &store, arguments).await };
     loop {
         if std::io::stdout().is_terminal() && !arguments.json {
-            print!("\u{1b}[H\u{1b}[2J\u{1b}[3J");
+            let _ = write!(std::io::stdout(), "\u{1b}[H\u{1b}[2J\u{1b}[3J");
         }
         // A failure is in the table, or passes.
         if let Err(failure) = look(context, &store, arguments).await
@@ -230,11 +233,19 @@ async fn status_of(
     let request = Request { secret_id, mode: &Mode::DryRun, deadline: now + TIMEOUT };
     match refresher.run(request, &Observation::default()).await {
         Ok(completed) => {
-            let has_expired = completed.expires_at.is_some_and(|end| end <= now);
+            // People write 0 for "refresh it at once".
+            let end = completed.expires_at.filter(|end| *end > DateTime::UNIX_EPOCH);
+            let has_expired = end.is_some_and(|end| end + LATE <= now);
             status.expires_at = completed.expires_at;
             status.retry_at = completed.retry_at;
             status.state = state_of(completed.outcome, has_expired);
             status.message = completed.warnings.first().cloned();
+            if status.state == State::Expired {
+                let refresh = context.store.command(&format!("refresh {secret_id}"));
+                status.message = Some(format!(
+                    "secret `{secret_id}`: its access token has expired, and nobody refreshes it; is the function running? By hand: `{refresh}`"
+                ));
+            }
         }
         Err(error) => {
             status.error_type = Some(error.error_type());
@@ -255,10 +266,10 @@ async fn status_of(
 /// What a dry run says of a token.
 const fn state_of(outcome: Outcome, has_expired: bool) -> State {
     match outcome {
+        Outcome::WouldRefresh | Outcome::BackingOff if has_expired => State::Expired,
         Outcome::InProgress => State::Claimed,
         Outcome::BackingOff => State::BackingOff,
         Outcome::WouldRecover | Outcome::Recovered => State::Staged,
-        Outcome::WouldRefresh if has_expired => State::Expired,
         Outcome::WouldRefresh => State::Due,
         Outcome::Skipped | Outcome::Refreshed | Outcome::Superseded => State::Fresh,
     }
@@ -319,7 +330,8 @@ mod tests {
             (Outcome::WouldRefresh, false, State::Due),
             (Outcome::WouldRefresh, true, State::Expired),
             (Outcome::InProgress, true, State::Claimed),
-            (Outcome::BackingOff, true, State::BackingOff),
+            (Outcome::BackingOff, false, State::BackingOff),
+            (Outcome::BackingOff, true, State::Expired),
             (Outcome::WouldRecover, true, State::Staged),
         ] {
             assert_eq!(state_of(outcome, has_expired), expected, "{outcome:?} {has_expired}");

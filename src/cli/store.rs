@@ -1,16 +1,21 @@
 //! The store that the options name, and the guarded write: a version is put beside the current one, and becomes current only if that one
 //! has not changed since it was read.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use aws_config::Region;
+use aws_config::{Region, profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 
 use super::{Context, failure::Failure};
 use crate::{
+    http_client::SdkHttpClient,
     kms::Kms,
     lambda::settings::Settings,
     oauth::exchanger::Exchanger,
-    protocol::{Error, ROOM_FOR_TOKENS, Refresher},
+    protocol::{Error, ROOM_FOR_TOKENS, Refresher, ids::TokenKey},
     secret::Secret,
     store::{
         Label, SecretStore, Selector, StoreError, Version, VersionId, named::NamedStore,
@@ -32,12 +37,27 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Store {
     pub secrets: NamedStore,
     pub kms: Option<Kms>,
+    profile: Option<String>,
 }
 
 /// A version that is current now.
 pub(super) struct Written {
     pub id: VersionId,
-    pub is_new_secret: bool,
+    /// The version that was current before; `None`: the secret is new, or had no value.
+    pub replaced: Option<VersionId>,
+    /// Where the secret is, for messages.
+    place: String,
+}
+
+impl Written {
+    /// What was done, in a sentence.
+    pub(super) fn summary(&self, secret_id: &str) -> String {
+        let Self { id, place, .. } = self;
+        match &self.replaced {
+            Some(_) => format!("Secret `{secret_id}` is updated (version {id})."),
+            None => format!("Secret `{secret_id}` is created in {place} (version {id})."),
+        }
+    }
 }
 
 impl Store {
@@ -47,7 +67,7 @@ impl Store {
         if let Some(name) =
             options.store.as_deref().filter(|name| !matches!(*name, "secretsmanager" | "secretsmanager:"))
         {
-            return Ok(Self { secrets: NamedStore::directory(name, context.clock.clone())?, kms: None });
+            return Ok(Self { secrets: NamedStore::directory(name, context.clock.clone())?, kms: None, profile: None });
         }
         let mut loader = SecretsManager::config_loader(context.http.store.clone());
         if let Some(profile) = &options.profile {
@@ -59,7 +79,15 @@ impl Store {
         if let Some(url) = &options.endpoint_url {
             loader = loader.endpoint_url(url);
         }
-        let config = loader.load().await;
+        let mut config = loader.load().await;
+        if let Some(profile) = &options.profile {
+            // As for the AWS CLI, a profile that is named comes before credentials in the environment.
+            let settings = ProviderConfig::without_region().with_region(config.region().cloned());
+            let settings = settings.with_http_client(SdkHttpClient(context.http.store.clone()));
+            let credentials =
+                ProfileFileCredentialsProvider::builder().configure(&settings).profile_name(profile).build();
+            config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(credentials)).build();
+        }
         if config.region().is_none() {
             return Err(Failure::usage(if options.profile.is_some() {
                 "no AWS Region is set: pass --region, or check the profile's name (`aws configure list-profiles`) and its region"
@@ -73,7 +101,7 @@ impl Store {
         let store = SecretsManager::new(&config)?;
         let var = |name: &str| std::env::var(name).ok();
         let kms = Kms::new(&config, context.http.store.clone(), context.clock.clone(), var)?;
-        Ok(Self { secrets: NamedStore::SecretsManager(store), kms })
+        Ok(Self { secrets: NamedStore::SecretsManager(store), kms, profile: options.profile.clone() })
     }
 
     /// The current version. `None`: there is no such secret, or it has no value.
@@ -86,6 +114,12 @@ impl Store {
     }
 
     pub(super) fn failure(&self, secret_id: &str, error: StoreError) -> Failure {
+        if let StoreError::Unavailable { detail, .. } = &error
+            && detail.contains("SSO")
+        {
+            let profile = self.profile.as_ref().map(|profile| format!(" --profile {profile}")).unwrap_or_default();
+            return Failure::person(format!("secret `{secret_id}`: {detail}; log in: `aws sso login{profile}`"));
+        }
         Error::of_store(&self.secrets, secret_id, error, None).into()
     }
 
@@ -126,14 +160,16 @@ impl Store {
         render: impl Fn(Option<&Version>) -> Result<Secret, Failure>,
     ) -> Result<Written, Failure> {
         let mut put: Option<VersionId> = None;
+        let mut replaced: Option<VersionId> = None;
         for _ in 0..MAX_TRIES {
             let current = self.current(secret_id).await?;
             if let (Some(current), Some(put)) = (&current, &put)
-                && current.id == *put
+                && (current.id == *put || self.was_current(secret_id, put).await?)
             {
-                // It is done, and the response was lost.
-                return Ok(self.written(secret_id, put.clone()).await);
+                // It is done, and the response was lost. The function may have refreshed the tokens since.
+                return Ok(self.written(secret_id, put.clone(), replaced).await);
             }
+            replaced = current.as_ref().map(|current| current.id.clone());
             let body = render(current.as_ref())?;
             let (length, limit) = (body.expose().len(), self.max_document_bytes());
             if length > limit {
@@ -152,6 +188,23 @@ impl Store {
         Err(Failure::later(format!("secret `{secret_id}` changed during each of five writes; try again")))
     }
 
+    /// Whether a version that was put has been current: another one has come after it, or its tokens were claimed.
+    async fn was_current(&self, secret_id: &str, put: &VersionId) -> Result<bool, Failure> {
+        let listed = self.secrets.list(secret_id).await.map_err(|error| self.failure(secret_id, error))?;
+        let exists = |id: &VersionId| listed.iter().any(|version| version.id == *id);
+        if listed.iter().any(|version| version.id == *put && version.labels.has(Label::Previous)) {
+            return Ok(true);
+        }
+        let version = match self.secrets.get(secret_id, Selector::Id(put)).await {
+            Ok(version) => version,
+            Err(StoreError::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(self.failure(secret_id, error)),
+        };
+        let Ok(token) = TokenSecret::parse(version.body.expose()) else { return Ok(false) };
+        let key = TokenKey::of(&version.arn, &token.tokens, &token.client);
+        Ok(exists(&key.claim(0)) || exists(&key.staged()))
+    }
+
     /// How long a document may be: a refresh must find room for longer tokens.
     pub(super) fn max_document_bytes(&self) -> usize {
         self.secrets.limits().version_bytes - ROOM_FOR_TOKENS
@@ -159,10 +212,15 @@ impl Store {
 
     async fn replace(&self, secret_id: &str, current: &VersionId, body: &Secret) -> Result<Attempt, Failure> {
         let id = VersionId::random();
-        let put = self.secrets.put(secret_id, &id, Label::Entered, body).await;
-        put.map_err(|error| self.failure(secret_id, error))?;
+        match self.secrets.put(secret_id, &id, Label::Entered, body).await {
+            Ok(()) => {}
+            Err(StoreError::Unavailable { .. } | StoreError::Throttled { .. }) => {
+                return Ok(Attempt::TryAgain { put: Some(id) });
+            }
+            Err(error) => return Err(self.failure(secret_id, error)),
+        }
         match self.secrets.move_current(secret_id, current, &id).await {
-            Ok(()) => Ok(Attempt::Done(self.written(secret_id, id).await)),
+            Ok(()) => Ok(Attempt::Done(self.written(secret_id, id, Some(current.clone())).await)),
             Err(StoreError::Moved { .. } | StoreError::Unavailable { .. } | StoreError::Throttled { .. }) => {
                 Ok(Attempt::TryAgain { put: Some(id) })
             }
@@ -172,7 +230,7 @@ impl Store {
 
     async fn create(&self, secret_id: &str, body: &Secret) -> Result<Attempt, Failure> {
         match self.secrets.create(secret_id, body).await {
-            Ok(id) => Ok(Attempt::Done(Written { id, is_new_secret: true })),
+            Ok(id) => Ok(Attempt::Done(Written { id, replaced: None, place: self.secrets.place() })),
             // It may be there without a value: its first version becomes current. If somebody else was faster, the next try sees it.
             Err(error @ (StoreError::Exists | StoreError::AccessDenied { .. })) => {
                 let id = VersionId::random();
@@ -190,9 +248,9 @@ impl Store {
     }
 
     /// Takes the label off: a labelled version is never removed to make room. If that fails, the next write moves the label.
-    async fn written(&self, secret_id: &str, id: VersionId) -> Written {
+    async fn written(&self, secret_id: &str, id: VersionId, replaced: Option<VersionId>) -> Written {
         let _ = self.secrets.remove_label(secret_id, Label::Entered, &id).await;
-        Written { id, is_new_secret: false }
+        Written { id, replaced, place: self.secrets.place() }
     }
 }
 
@@ -208,18 +266,36 @@ enum Attempt {
 /// Whether the secret is not there, and could be. One that is marked for deletion must be restored first.
 fn may_be_created(secret_id: &str, error: &StoreError) -> bool {
     match error {
-        StoreError::NotFound { detail } => !detail.contains("deletion") && !secret_id.starts_with("arn:"),
+        StoreError::NotFound { detail } => !detail.contains("delet") && !secret_id.starts_with("arn:"),
         _ => false,
     }
 }
 
-/// Writes a document that could not be stored into a file that only its owner may read. Returns its path.
+/// Writes a document that could not be stored into a file that only its owner may read: here, or else in the home directory or that for
+/// temporary files. Returns its path.
 pub(super) fn rescue(secret_id: &str, body: &Secret) -> std::io::Result<PathBuf> {
+    const MAX_NAME: usize = 60;
+    let name: String =
+        secret_id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(MAX_NAME).collect();
+    let name = format!("tokenctl-{name}-{}.json", VersionId::random());
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let mut result = Err(std::io::ErrorKind::NotFound.into());
+    for folder in [Some(PathBuf::new()), home, Some(std::env::temp_dir())].into_iter().flatten() {
+        let path = folder.join(&name);
+        result = write_private(&path, body).map(|()| path);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn write_private(path: &Path, body: &Secret) -> std::io::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let name: String = secret_id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let path = PathBuf::from(format!("tokenctl-{name}-{}.json", VersionId::random()));
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(body.expose().as_bytes())?;
-    file.sync_all()?;
-    Ok(path)
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let written = file.write_all(body.expose().as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    written
 }

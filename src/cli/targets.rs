@@ -35,7 +35,9 @@ pub(super) async fn find(store: &Store, arguments: &[String]) -> Result<Vec<Targ
             let mut page = None;
             loop {
                 let found = store.secrets.find(&prefix, page.as_deref()).await;
-                let found = found.map_err(|error| store.failure(&format!("{prefix}*"), error))?;
+                // Nothing could be looked at.
+                let failed = |error| Failure::later(store.failure(&format!("{prefix}*"), error).message);
+                let found = found.map_err(failed)?;
                 for found in found.found {
                     add(found.secret_id, false);
                 }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
-use crate::secret::Secret;
+use crate::{sanitize::is_visible, secret::Secret};
 
 /// The longest line that is read.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -28,6 +28,7 @@ pub(super) struct Terminal {
     is_interrupted: AtomicBool,
     /// Whether the cursor is behind a prompt.
     is_in_line: AtomicBool,
+    last_prompt: Mutex<String>,
     echo: Mutex<Option<NoEcho>>,
     spinner: Mutex<Option<ProgressBar>>,
 }
@@ -39,19 +40,24 @@ struct NoEcho {
 
 impl NoEcho {
     fn start() -> Option<Self> {
-        let before = tcgetattr(io::stdin()).ok()?;
-        let mut without = before.clone();
+        let echo = Self { before: tcgetattr(io::stdin()).ok()? };
+        echo.turn_off();
+        Some(echo)
+    }
+
+    fn turn_off(&self) {
+        let mut without = self.before.clone();
         without.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
         without.special_codes[SpecialCodeIndex::VMIN] = 1;
         without.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(io::stdin(), OptionalActions::Now, &without).ok()?;
-        Some(Self { before })
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &without);
     }
 }
 
 impl Drop for NoEcho {
     fn drop(&mut self) {
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+        // What was pasted and not read must not reach the shell.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
     }
 }
 
@@ -61,6 +67,7 @@ impl Terminal {
             must_finish: AtomicBool::new(false),
             is_interrupted: AtomicBool::new(false),
             is_in_line: AtomicBool::new(false),
+            last_prompt: Mutex::default(),
             echo: Mutex::new(None),
             spinner: Mutex::new(None),
         }
@@ -69,6 +76,11 @@ impl Terminal {
     /// From now on, Ctrl-C waits for the end of the command.
     pub(super) fn defer_interrupts(&self) {
         self.must_finish.store(true, Ordering::SeqCst);
+    }
+
+    /// Ctrl-C ends the command again.
+    pub(super) fn allow_interrupts(&self) {
+        self.must_finish.store(false, Ordering::SeqCst);
     }
 
     pub(super) fn must_finish(&self) -> bool {
@@ -113,7 +125,7 @@ impl Terminal {
 
     /// Prints a message.
     pub(super) fn say(&self, message: &str) {
-        let print = || anstream::eprintln!("{message}");
+        let print = || print_line(&visible(message));
         match &*lock(&self.spinner) {
             Some(spinner) => spinner.suspend(print),
             None => print(),
@@ -121,15 +133,26 @@ impl Terminal {
     }
 
     fn prompt(&self, prompt: &str) {
-        eprint!("{prompt}");
-        let _ = io::stderr().flush();
+        let prompt = visible(prompt);
+        print(&prompt);
         self.is_in_line.store(true, Ordering::SeqCst);
+        *lock(&self.last_prompt) = prompt;
+    }
+
+    /// The process runs again after a stop (Ctrl-Z): the shell has turned the echo on.
+    pub(super) fn resume(&self) {
+        if let Some(echo) = &*lock(&self.echo) {
+            echo.turn_off();
+        }
+        if self.is_in_line.load(Ordering::SeqCst) {
+            print(&lock(&self.last_prompt));
+        }
     }
 
     /// Ends the line of a prompt.
     pub(super) fn end_line(&self) {
         if self.is_in_line.swap(false, Ordering::SeqCst) {
-            eprintln!();
+            print_line("");
         }
     }
 
@@ -171,30 +194,34 @@ impl Terminal {
         lines
     }
 
-    /// The first line of standard input.
-    pub(super) async fn first_line(&self) -> Result<Secret, Failure> {
+    /// The first line of standard input. At a terminal it is asked for, without echo.
+    pub(super) async fn first_line(&self, prompt: &str) -> Result<Secret, Failure> {
+        if io::stdin().is_terminal() {
+            return self.ask_secret(prompt).await;
+        }
         let line = blocking(|| Ok(read_line(&mut io::stdin().lock()))).await?;
         line.filter(|line| !line.expose().is_empty())
-            .ok_or_else(|| Failure::usage("standard input has no line with the client's secret"))
+            .ok_or_else(|| Failure::usage("standard input has no line with the client secret"))
     }
 
     /// All of standard input. A terminal shows no echo.
     pub(super) async fn everything(&self, what: &str, max_bytes: usize) -> Result<Secret, Failure> {
         if io::stdin().is_terminal() {
-            eprintln!("Paste {what}. It is not shown. Then press Enter and Ctrl-D.");
+            print_line(&format!("Paste {what}. It is not shown. Then press Enter and Ctrl-D."));
             *lock(&self.echo) = NoEcho::start();
         }
         let read = blocking(move || {
             let mut text = Zeroizing::new(Vec::with_capacity(max_bytes + 1));
             let mut stdin = io::stdin().lock();
-            while text.len() <= max_bytes {
+            loop {
                 match next_byte(&mut stdin)? {
                     // Ctrl-D, which a terminal without lines passes on.
-                    None | Some(4) => break,
-                    Some(byte) => text.push(byte),
+                    None | Some(4) => return Ok(text),
+                    Some(byte) if text.len() <= max_bytes => text.push(byte),
+                    // Read to the end all the same: the rest would reach the shell.
+                    Some(_) => {}
                 }
             }
-            Ok(text)
         });
         let text = read.await;
         self.clear();
@@ -225,7 +252,21 @@ impl Terminal {
 /// Prints an error, with its word in red.
 pub(super) fn print_error(message: &str) {
     const ERROR: Style = AnsiColor::Red.on_default().bold();
-    anstream::eprintln!("{ERROR}error:{ERROR:#} {message}");
+    print_line(&format!("{ERROR}error:{ERROR:#} {}", visible(message)));
+}
+
+/// Prints a line. A terminal that is gone must not end the program: there may be tokens to store.
+fn print_line(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+fn print(text: &str) {
+    let _ = write!(io::stderr(), "{text}").and_then(|()| io::stderr().flush());
+}
+
+/// The text without characters that a terminal would act on: parts of it are from others.
+fn visible(text: &str) -> String {
+    text.chars().map(|c| if c == ' ' || c == '\n' || is_visible(c) { c } else { '?' }).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -42,10 +42,14 @@ impl Draft {
         self.layout.get(member).is_some_and(|value| !is_nothing(&value))
     }
 
-    /// The text of a member, if it is one.
+    /// The text of a member, if it is one. A number counts as its digits.
     #[must_use]
     pub fn text(&self, member: Member) -> Option<Secret> {
-        serde_json::from_str::<String>(&self.layout.get(member)?).ok().filter(|text| !text.is_empty()).map(Secret::from)
+        let value = self.layout.get(member)?;
+        if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Some(Secret::from(&*value));
+        }
+        serde_json::from_str::<String>(&value).ok().filter(|text| !text.is_empty()).map(Secret::from)
     }
 
     /// The names and texts of a member that is an object of strings.
@@ -53,6 +57,13 @@ impl Draft {
     pub fn strings(&self, member: Member) -> Option<Vec<(String, String)>> {
         let members = member.strings(&self.layout).ok().flatten()?;
         Some(members.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect())
+    }
+
+    /// The names of all members with a value.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let filled = self.layout.document.members().filter(|(_, value)| !is_nothing(value) && *value != "0");
+        filled.map(|(name, _)| name.to_owned()).collect()
     }
 
     /// The scopes, with blanks between them.
@@ -101,8 +112,11 @@ impl Draft {
     ///
     /// As for [`Draft::parse`].
     pub fn remove(&mut self, member: Member) -> Result<(), SecretProblem> {
-        self.layout.remove(member);
-        *self = Self::of(self.layout.document.clone())?;
+        // One outside of the object with the tokens shows only when the one inside is gone.
+        for _ in 0..2 {
+            self.layout.remove(member);
+            *self = Self::of(self.layout.document.clone())?;
+        }
         Ok(())
     }
 
@@ -180,6 +194,14 @@ mod tests {
             assert_eq!(token.tokens.refresh_token(), Some(&"r1".into()));
             assert_eq!(token.to_text().expose(), expected);
         }
+    }
+
+    #[test]
+    fn a_member_that_is_removed_is_gone_inside_and_outside_of_the_object_with_the_tokens() {
+        let mut draft =
+            Draft::parse(r#"{"clientId":"outer","token":{"refresh_token":"r","client_id":"inner"}}"#).unwrap();
+        draft.remove(Member::ClientId).unwrap();
+        assert_eq!(draft.to_text().expose(), r#"{"token":{"refresh_token":"r"}}"#);
     }
 
     #[test]

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// The redirect address of the clients that a test cannot reach.
 const UNREACHABLE: &str = "https://client.example/callback";
 
-/// The folder of the screenshots. CI keeps none; `docs/` has copies of three.
+/// The folder of the screenshots. CI keeps none; `docs/` has copies of two.
 fn screenshot(name: &str) -> String {
     let folder = format!("{}/screenshots", peer("PEER_NODE_FOLDER"));
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -89,7 +89,7 @@ impl Login {
     }
 }
 
-/// Fails unless the secret has tokens that the provider accepts, and no output shows them.
+/// The stored document. Fails if the messages show one of its secrets, or if the label OAUTH_ENTERED stays.
 async fn assert_stored(secrets: &Secrets, name: &str, messages: &str) -> Value {
     let document = secrets.current(name).await;
     let held = secrets.all_ever_held(name).await;
@@ -166,9 +166,10 @@ async fn the_address_that_chromium_ends_at_is_pasted_back() {
 async fn the_device_flow_is_confirmed_or_denied_in_a_browser() {
     let (secrets, issuer) = (Secrets::connect(), peer("PEER_OIDC_ISSUER"));
     let client = ["--issuer", &issuer, "--client-id", "device", "--token-endpoint-auth-method", "none", "--device"];
-    for (name, action, expected, text) in
-        [("tokenctl/device", "consent", 0, "is created"), ("tokenctl/device-denied", "deny", 1, "access was denied")]
-    {
+    for (name, action, expected, text) in [
+        ("tokenctl/device", "consent", 0, "is created"),
+        ("tokenctl/device-denied", "deny", 1, "the provider did not grant access"),
+    ] {
         let login = Login::start(name, &client).await;
         visit(action, &login.address, &name.replace('/', "-")).await;
         let (code, messages) = login.end().await;

@@ -178,6 +178,11 @@ impl FakeSecretsManager {
         Self { shared, url, _stop: stop }
     }
 
+    /// The access key id of the last call.
+    pub fn access_key(&self) -> Option<String> {
+        self.state().access_key.clone()
+    }
+
     /// Its address: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> &str {
         &self.url
@@ -368,6 +373,7 @@ struct State {
     edits: Vec<Edit>,
     lost_move: &'static str,
     hidden_from_batches: Option<String>,
+    access_key: Option<String>,
 }
 
 type Change = Box<dyn FnOnce(&mut Versions, DateTime<Utc>) + Send>;
@@ -413,6 +419,9 @@ async fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
 async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let action = target.strip_prefix("secretsmanager.").unwrap_or_default().to_owned();
+    let credential = request.headers().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let key = credential.split_once("Credential=").and_then(|(_, rest)| Some(rest.split_once('/')?.0.to_owned()));
+    shared.state().access_key = key;
     let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
     let result = match serde_json::from_slice::<Call>(&body) {
         // Not the text of serde: it quotes the input.

@@ -56,10 +56,10 @@ async fn every_mistake_of_a_document_is_named_and_nothing_is_stored() {
             r#"{"refreshToken": "r", "clientId": " c", "clientSecret": "s", "tokenEndpoint": "id.example", "extraHeaders": {"host": "a"}}"#,
             &["`clientId` has", "its `tokenEndpoint` is not a URL"],
         ),
-        (r#"{"refreshToken": "r"}"#, &["`tokenEndpoint` and `clientId` and `clientSecret` are neither in it"]),
+        (r#"{"refreshToken": "r"}"#, &["it does not exist, and these tokens have no client: add `clientId`"]),
         (
-            r#"{"refreshToken": "r", "clientId": "c"}"#,
-            &["`tokenEndpoint` and `clientSecret` are neither in it", "pass --client-in-environment"],
+            r#"{"refreshToken": "r", "provider": "xero"}"#,
+            &["`clientId` and `clientSecret` are neither in it", "pass --client-in-environment"],
         ),
         (
             r#"{"refreshToken": "r", "clientId": "c", "clientSecret": "s", "tokenEndpoint": "http://id.example/token"}"#,
@@ -106,7 +106,7 @@ async fn only_tokens_are_merged_into_the_document_of_the_secret() {
         let world = World::new().await;
         world.create(&world.token(&json!({}))).await;
         let ended = run(world.tokenctl(&["adopt", SECRET]), &given.to_string()).await;
-        ended.failed(2, "has a refresh token; pass --yes to replace the tokens");
+        ended.failed(2, "pass --yes to replace the tokens");
         let before = Utc::now();
         run(world.tokenctl(&["adopt", SECRET, "--yes"]), &given.to_string()).await.done();
         let document = world.document().await;
@@ -124,6 +124,54 @@ async fn only_tokens_are_merged_into_the_document_of_the_secret() {
     }
     let tokens = json!({"access_token": ACCESS_TOKEN, "refresh_token": REFRESH_TOKEN}).to_string();
     run(world.tokenctl(&["adopt", SECRET]), &tokens).await.failed(1, "these tokens have no client");
+}
+
+#[tokio::test]
+async fn a_refresh_token_alone_is_put_into_the_document_of_the_secret() {
+    let world = World::new().await;
+    world.create(&world.token(&json!({"refreshedAt": 1}))).await;
+    let given = json!({"refresh_token": REFRESH_TOKEN, "client_id": "other"}).to_string();
+    let ended = run(world.tokenctl(&["adopt", SECRET, "--yes"]), &given).await.done();
+    assert!(ended.stderr.contains("The next run of the function refreshes it."), "{}", ended.stderr);
+    let expected = world.token(&json!({"refreshToken": REFRESH_TOKEN, "expiresAt": 0}));
+    assert_eq!(world.document().await, expected);
+}
+
+#[tokio::test]
+async fn a_document_of_something_else_is_replaced_only_after_a_question() {
+    let world = World::new().await;
+    let other = json!({"username": "admin", "password": "unseen-password-of-database"});
+    world.create(&other).await;
+    let given = world.token(&json!({})).to_string();
+    run(world.tokenctl(&["adopt", SECRET]), &given)
+        .await
+        .failed(2, "has a document of something else (`password`, `username`)");
+    run(world.login(&crate::world::PUBLIC), "").await.failed(2, "pass --yes to write tokens into it");
+    assert_eq!(world.document().await, other);
+
+    // A client's secret has members of ours.
+    let world = World::new().await;
+    world.create(&json!({"clientId": "c", "clientSecret": "unseen-client-secret", "note": 1})).await;
+    let ended = run(world.tokenctl(&["adopt", SECRET]), &given).await;
+    ended.failed(
+        2,
+        "has members that the new document lacks (`clientSecret`, `note`); pass --yes to replace the document",
+    );
+}
+
+#[tokio::test]
+async fn an_older_document_and_what_is_no_document_are_explained() {
+    let world = World::new().await;
+    world.create(&world.token(&json!({"refreshedAt": "2026-02-01T00:00:00Z"}))).await;
+    let older = world.token(&json!({"refreshToken": REFRESH_TOKEN, "refreshedAt": "2026-01-01T00:00:00Z"})).to_string();
+    for (given, text) in [
+        (older.as_str(), "the document is older than the one in secret"),
+        (r#"{"ARN": "a", "SecretString": "{}"}"#, "it is the output of get-secret-value"),
+        (r#"{"error": "invalid_grant"}"#, "it is an error response of the provider"),
+        (r#"{"access_token": "a"}"#, "it has an access token and no refresh token"),
+    ] {
+        run(world.tokenctl(&["adopt", SECRET, "--yes"]), given).await.failed(1, text);
+    }
 }
 
 #[tokio::test]
@@ -165,13 +213,23 @@ async fn tokens_that_the_function_has_exchanged_are_refused() {
     let old = world.token(&json!({}));
     let first = world.create(&old).await;
     let new = world.token(&json!({"refreshToken": REFRESH_TOKEN, "refreshedAt": 1}));
-    let staged = token_refresher::store::VersionId::random();
+    let version = world.store.get(SECRET, Selector::Label(Label::Current)).await.unwrap();
+    let token = TokenSecret::parse(version.body.expose()).unwrap();
+    let staged = TokenKey::of(&version.arn, &token.tokens, &token.client).staged();
     world.store.put(SECRET, &staged, Label::Staged, &new.to_string().into()).await.unwrap();
     world.store.move_current(SECRET, &first, &staged).await.unwrap();
-    let ended = run(world.tokenctl(&["adopt", SECRET, "--yes"]), &old.to_string()).await;
+    // As a whole document, as a response, and with another access token; also after a person has edited another member.
+    let response = json!({"refresh_token": "unseen-old-refresh-token", "access_token": "unseen-other-access-token"});
+    for given in [old.to_string(), response.to_string()] {
+        let ended = run(world.tokenctl(&["adopt", SECRET, "--yes"]), &given).await;
+        ended.failed(1, "the function has already exchanged these tokens");
+    }
+    let mut edited = new.clone();
+    edited["own"] = json!(2);
+    world.store.put_value(SECRET, &edited.to_string().into()).await.unwrap();
+    let ended = run(world.tokenctl(&["adopt", SECRET, "--yes"]), &response.to_string()).await;
     ended.failed(1, "the function has already exchanged these tokens");
-    let version = world.store.get(SECRET, Selector::Label(Label::Current)).await.unwrap();
-    assert_eq!(version.id, staged);
+    assert_eq!(world.document().await, edited);
 }
 
 #[tokio::test]
@@ -219,16 +277,14 @@ async fn a_kept_response_is_taken_in_by_the_places_of_its_tokens() {
     let document = world.document().await;
     assert_eq!((&document["accessToken"], &document["refreshToken"]), (&json!(ACCESS_TOKEN), &json!(REFRESH_TOKEN)));
     assert_eq!(document["own"], json!([1.10]));
-    // A response without a new refresh token leaves the old one.
-    let key = world.store.get(SECRET, Selector::Label(Label::Kept)).await;
-    assert!(key.is_err());
-    keep(&world, r#"{"result": {"at": "unseen-second-access-token"}}"#).await;
-    run(world.tokenctl(&["adopt", SECRET, "--kept", "--access-token-at", "/result/at"]), "").await.done();
-    let document = world.document().await;
-    assert_eq!(
-        (&document["accessToken"], &document["refreshToken"]),
-        (&json!("unseen-second-access-token"), &json!(REFRESH_TOKEN))
-    );
+    keep(&world, &response.to_string()).await;
+    world
+        .store
+        .put_value(SECRET, &world.token(&json!({"refreshToken": "unseen-newer-consent"})).to_string().into())
+        .await
+        .unwrap();
+    let ended = run(at("/result/0/at", "/result/0/rt"), "").await;
+    ended.failed(1, "is the response to other tokens than secret `myapp/prod/crm` has now");
     keep(&world, "access_token=&what is this").await;
     run(world.tokenctl(&["adopt", SECRET, "--kept"]), "").await.failed(1, "the kept response is not JSON");
     let kept = world.store.get(SECRET, Selector::Label(Label::Kept)).await.unwrap();

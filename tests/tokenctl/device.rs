@@ -41,7 +41,7 @@ async fn the_device_flow_asks_until_the_person_has_consented() {
 #[tokio::test]
 async fn the_device_flow_ends_with_a_refusal_or_with_its_time() {
     for (status, body, code, text) in [
-        (400, json!({"error": "access_denied"}), 1, "access was denied"),
+        (400, json!({"error": "access_denied"}), 1, "the provider did not grant access (access_denied)"),
         (400, json!({"error": "expired_token"}), 1, "nobody entered the code in time"),
         (400, json!({"error": "invalid_grant"}), 1, "refused the device code (status 400, invalid_grant)"),
         (401, json!({"error": "invalid_client"}), 1, "refused the device code (status 401, invalid_client)"),
@@ -71,6 +71,9 @@ async fn a_server_without_a_device_endpoint_is_named() {
     let world = World::new().await;
     world.server.change_metadata(json!({"device_authorization_endpoint": null}));
     run(world.login(&PUBLIC).with(["--device"]), "").await.failed(2, "no device authorization endpoint is known");
+    world.server.change_metadata(json!({"device_authorization_endpoint": "https://elsewhere.example/device"}));
+    let ended = run(world.login(&PUBLIC).with(["--device"]), "").await;
+    ended.failed(2, "the device authorization endpoint is at elsewhere.example, and the token endpoint at 127.0.0.1");
     let elsewhere = format!("{}/nowhere", world.server.issuer);
     let command = world.login(&PUBLIC).with(["--device", "--device-authorization-endpoint", &elsewhere]);
     run(command, "").await.failed(1, "returned no device code (status 404)");

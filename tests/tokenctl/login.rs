@@ -402,6 +402,104 @@ async fn a_reader_that_closes_its_end_is_no_obstacle() {
 }
 
 #[tokio::test]
+async fn a_standard_error_that_cannot_be_written_does_not_stop_a_login() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let world = World::new().await;
+    let mut wrong = world.tokenctl(&["login", "a", "--provider", "nobody"]);
+    wrong.stderr(full());
+    assert_eq!(run(wrong, "").await.code, 2);
+
+    world.server.delay(Duration::from_millis(700));
+    let mut login = world.login(&PUBLIC);
+    login.stderr(full());
+    let waiting = Waiting::start(login).await;
+    let query = consented(&world);
+    tokio::join!(waiting.call(&query), async {
+        while world.server.received("/token").is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        waiting.signal(Signal::SIGHUP);
+    });
+    waiting.end().await.done();
+    assert_eq!(world.document().await["refreshToken"], REFRESH_TOKEN);
+}
+
+#[tokio::test]
+async fn a_shared_client_is_sent_only_to_its_own_server() {
+    let world = World::new().await;
+    let evil = crate::server::AuthorizationServer::start().await;
+    let own = json!({"tokenEndpoint": format!("{}/token", world.server.issuer), "clientId": "shared", "clientSecret": "unseen-shared-secret"});
+    world.store.create("shared", &own.to_string().into()).await.unwrap();
+    // Who may write the token secret, and not read the client's secret.
+    let device = json!({"device": true, "deviceAuthorizationEndpoint": format!("{}/device", evil.issuer)});
+    world.create(&json!({"clientCredentialsSecretId": "shared", "loginSettings": device})).await;
+    run(world.tokenctl(&["login", SECRET]), "").await.failed(2, "the device authorization endpoint is at 127.0.0.1");
+    evil.change_metadata(json!({"token_endpoint": format!("{}/token", world.server.issuer)}));
+    let ended = run(world.tokenctl(&["login", SECRET, "--issuer", &evil.issuer, "--device"]), "").await;
+    ended.failed(2, "the device authorization endpoint is at 127.0.0.1");
+    assert!(evil.received("/device").is_empty(), "the client's secret was sent to another server");
+    world
+        .store
+        .put_value(
+            SECRET,
+            &json!({"clientCredentialsSecretId": "shared", "tokenEndpoint": format!("{}/token", evil.issuer)})
+                .to_string()
+                .into(),
+        )
+        .await
+        .unwrap();
+    let authorize = format!("{}/authorize", evil.issuer);
+    let ended = run(world.tokenctl(&["login", SECRET, "--authorization-endpoint", &authorize]), "").await;
+    ended.failed(1, "is not the endpoint that its `clientSecret` belongs to");
+}
+
+#[tokio::test]
+async fn a_scope_that_was_not_granted_is_a_warning() {
+    let world = World::new().await;
+    world.server.respond_next(
+        200,
+        json!({"access_token": ACCESS_TOKEN, "refresh_token": REFRESH_TOKEN, "scope": "orders.read"}),
+    );
+    let waiting = world.start(&["--scope", "orders.read ordres.write"]).await;
+    waiting.call(&consented(&world)).await;
+    let ended = waiting.end().await.done();
+    assert!(
+        ended.stderr.contains("warning: the provider did not grant `ordres.write`: check the scopes"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test]
+async fn a_secret_that_others_change_during_a_login_is_not_damaged() {
+    // Another person logs in.
+    let world = World::new().await;
+    let (first, second) = (world.start(&[]).await, world.start(&[]).await);
+    first.call(&consented(&world)).await;
+    first.end().await.done();
+    second.call(&consented(&world)).await;
+    let ended = second.end().await.done();
+    assert!(ended.stderr.contains("warning: somebody else wrote the secret while you logged in"), "{}", ended.stderr);
+
+    // It is deleted, or it is for another server then: the tokens go to a file.
+    for elsewhere in [None, Some("https://elsewhere.example/token")] {
+        let world = World::new().await;
+        world.create(&world.token(&json!({}))).await;
+        let waiting = world.start(&["--yes"]).await;
+        match elsewhere {
+            None => std::fs::remove_file(world.path().join("tokens/myapp%2Fprod%2Fcrm.json")).unwrap(),
+            Some(endpoint) => {
+                let document = world.token(&json!({"tokenEndpoint": endpoint})).to_string();
+                world.store.put_value(SECRET, &document.into()).await.unwrap();
+            }
+        }
+        waiting.call(&consented(&world)).await;
+        waiting.end().await.failed(1, "while you logged in").failed(1, "THE TOKENS ARE IN THE FILE");
+        assert_eq!(world.files().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_secret_for_another_grant_and_a_provider_without_a_login_are_refused() {
     let world = World::new().await;
     world.create(&json!({"grantType": "client_credentials", "clientId": "c", "clientSecret": "unseen-secret"})).await;
@@ -413,7 +511,7 @@ async fn a_secret_for_another_grant_and_a_provider_without_a_login_are_refused()
             "the provider \"xer0\" is not one of those in docs/providers.md (is \"xero\" meant?)",
         ),
         (&["login", "a", "--provider", "zendesk"], "the variable `subdomain` of Zendesk (Support) is missing"),
-        (&["login", "a", "--client-id", "c"], "no authorization endpoint is known for `a`"),
+        (&["login", "a", "--client-id", "c"], "secret `a` does not exist in /"),
         (&["login", "a", "--authorization-endpoint", "http://id.example/authorize"], "is http to id.example"),
         (&["login", "a", "--issuer", "http://127.0.0.1:9"], "did not answer"),
         (&["login", "a", "--token-endpoint-auth-method", "basic"], "allowed is one of"),
@@ -428,6 +526,8 @@ async fn metadata_of_another_issuer_is_refused() {
     let world = World::new().await;
     world.server.change_metadata(json!({"issuer": "https://evil.example"}));
     run(world.login(&PUBLIC), "").await.failed(1, "names another issuer, \"https://evil.example\"");
+    world.server.change_metadata(json!({"token_endpoint": null}));
+    run(world.login(&PUBLIC), "").await.failed(1, "has no `token_endpoint`");
     world.server.change_metadata(json!({"token_endpoint": "http://evil.example/token"}));
     run(world.login(&PUBLIC), "").await.failed(1, "its `token_endpoint` is http to evil.example");
 }

@@ -49,8 +49,8 @@ async fn each_state_of_a_token_has_its_name_and_its_exit_code() {
     let world = World::new().await;
     let token = |minutes: i64| world.token(&json!({"expiresAt": in_minutes(minutes), "refreshedAt": in_minutes(-30)}));
     world.put("app/fresh", &token(60)).await;
-    world.put("app/due", &token(1)).await;
-    world.put("app/expired", &token(-1)).await;
+    world.put("app/due", &token(-9)).await;
+    world.put("app/expired", &token(-11)).await;
     let key = world.put("app/claimed", &token(-1)).await;
     world.claim("app/claimed", &key, 0, TimeDelta::minutes(1)).await;
     let key = world.put("app/backing-off", &token(-1)).await;

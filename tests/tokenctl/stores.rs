@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use token_refresher::store::VersionId;
+use token_refresher::{protocol::ids::TokenKey, store::VersionId, token_secret::TokenSecret};
 use tokio::process::Command;
 
 use crate::{
@@ -117,6 +117,27 @@ async fn a_lost_response_and_a_secret_without_a_value_are_no_obstacle() {
     assert_eq!(document(&aws)["refreshToken"], REFRESH_TOKEN);
 }
 
+/// The response of the move is lost, and the function refreshes the new tokens at once: its tokens must not be replaced by the spent ones.
+#[tokio::test]
+async fn a_refresh_right_after_a_lost_response_is_not_undone() {
+    let (world, aws) = (World::new().await, FakeSecretsManager::start().await);
+    aws.create(SECRET, world.token(&json!({})));
+    let waiting = start(&world, &aws, &["--yes"]).await;
+    aws.fault(Fault::on(MOVE, Effect::DropAfter));
+    let arn = aws.arn(SECRET);
+    aws.before(MOVE, 2, move |versions, now| {
+        let current = versions.get(None, Some("AWSCURRENT")).unwrap();
+        let token = TokenSecret::parse(current.body.expose()).unwrap();
+        let staged = TokenKey::of(&arn, &token.tokens, &token.client).staged();
+        let refreshed = current.body.expose().replace(REFRESH_TOKEN, "unseen-refreshed-token");
+        versions.put(&staged, &refreshed.into(), Some(&["OAUTH_STAGED".to_owned()]), now).unwrap();
+        versions.move_label("AWSCURRENT", Some(&current.id), &staged).unwrap();
+    });
+    consent(&world, &waiting).await;
+    waiting.end().await.done();
+    assert_eq!(document(&aws)["refreshToken"], "unseen-refreshed-token");
+}
+
 #[tokio::test]
 async fn tokens_that_cannot_be_written_are_in_a_file_that_adopt_takes() {
     let (world, aws) = (World::new().await, FakeSecretsManager::start().await);
@@ -128,7 +149,7 @@ async fn tokens_that_cannot_be_written_are_in_a_file_that_adopt_takes() {
     let ended = waiting.end().await.failed(1, "THE TOKENS ARE IN THE FILE tokenctl-myapp-prod-crm-");
     assert!(ended.stderr.contains("allow it to the AWS identity that you use"), "{}", ended.stderr);
     let [file] = &world.files()[..] else { panic!("{:?}", world.files()) };
-    let adopt = format!("run `tokenctl --region eu-west-1 --endpoint-url {} adopt {SECRET} --yes < {file}`", aws.url());
+    let adopt = format!("\n  tokenctl --region eu-west-1 --endpoint-url {} adopt {SECRET} --yes < {file}\n", aws.url());
     assert!(ended.stderr.contains(&adopt), "{}", ended.stderr);
     aws.clear_faults();
     let text = fs::read_to_string(world.path().join(file)).unwrap();
@@ -149,7 +170,10 @@ async fn profile_region_and_endpoint_come_from_the_aws_configuration_or_from_opt
     let keys = "aws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = unseen-aws-secret-access-key\n";
     fs::write(folder.join("credentials"), format!("[here]\n{keys}[nowhere]\n{keys}")).unwrap();
     let text = world.token(&json!({})).to_string();
+    let wrong = [("AWS_ACCESS_KEY_ID", "unseen-wrong-key"), ("AWS_SECRET_ACCESS_KEY", "unseen-wrong-secret")];
     for (name, arguments, settings) in [
+        // As for the AWS CLI, a profile that is named comes before keys in the environment.
+        ("e", &["--profile", "here"][..], &wrong[..]),
         ("a", &["--profile", "here"][..], &[][..]),
         ("b", &[], &[("AWS_PROFILE", "here")]),
         ("c", &["--profile", "nowhere", "--endpoint-url", aws.url()], &[]),
@@ -159,6 +183,7 @@ async fn profile_region_and_endpoint_come_from_the_aws_configuration_or_from_opt
         adopt.envs(settings.iter().copied());
         run(adopt, &text).await.done();
         assert_eq!(aws.current(name).1, text, "{name}");
+        assert_eq!(aws.access_key().as_deref(), Some("AKIDEXAMPLE"), "{name}");
     }
 }
 

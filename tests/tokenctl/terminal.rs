@@ -12,7 +12,7 @@ use std::{
 
 use nix::{
     pty::openpty,
-    sys::termios::{LocalFlags, tcgetattr},
+    sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr},
 };
 use reqwest::Url;
 use serde_json::json;
@@ -209,6 +209,37 @@ async fn ctrl_c_ends_every_question_and_leaves_the_terminal_as_it_was() {
         let flags = tcgetattr(&keyboard).unwrap().local_flags;
         assert!(flags.contains(LocalFlags::ECHO | LocalFlags::ICANON), "no echo after {prompt}");
     }
+}
+
+/// After Ctrl-Z and `fg`, the shell has turned the echo on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_echo_is_off_again_when_the_program_was_stopped() {
+    let world = World::new().await;
+    let arguments = login(&world, &["--client-id", "confidential"]);
+    let mut terminal = Terminal::start(&world, &[], &arguments);
+    terminal.expect("leave it empty");
+    terminal.wait_for_no_echo();
+    let mut modes = tcgetattr(&terminal.keyboard).unwrap();
+    modes.local_flags |= LocalFlags::ECHO | LocalFlags::ICANON;
+    tcsetattr(&terminal.keyboard, SetArg::TCSANOW, &modes).unwrap();
+    let id = nix::unistd::Pid::from_raw(i32::try_from(terminal.child.id()).unwrap());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGCONT).unwrap();
+    terminal.wait_for_no_echo();
+    terminal.press("\u{3}");
+    assert_eq!(terminal.end().0, 130);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_too_long_does_not_reach_the_shell() {
+    let world = World::new().await;
+    let mut terminal = Terminal::start(&world, &[], &["adopt", SECRET]);
+    terminal.expect("Paste the document.");
+    terminal.wait_for_no_echo();
+    let mut keyboard = terminal.keyboard.try_clone().unwrap();
+    thread::spawn(move || keyboard.write_all(&vec![b'x'; 70 * 1024]).and_then(|()| keyboard.write_all(b"\n\x04")));
+    terminal.expect("the document is longer than 65536 bytes");
+    let (code, screen) = terminal.end();
+    assert!(code == 1 && !screen.contains("xxx"), "{code}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
