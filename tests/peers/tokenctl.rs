@@ -89,7 +89,7 @@ impl Login {
     }
 }
 
-/// The stored document. Fails if the messages show one of its secrets, or if the label OAUTH_ENTERED stays.
+/// The stored document. Fails if the messages show one of its secrets, or if the label `OAUTH_ENTERED` stays.
 async fn assert_stored(secrets: &Secrets, name: &str, messages: &str) -> Value {
     let document = secrets.current(name).await;
     let held = secrets.all_ever_held(name).await;
