@@ -15,7 +15,8 @@
 //! | `authorization` | the authorization request and its redirect, without IO |
 //! | `flow`, `loopback`, `page`, `device` | how the browser comes back to this program |
 //! | `client` | the client's settings, in the document |
-//! | `exchange`, `fetch` | token requests; other requests |
+//! | `consent`, `exchange`, `fetch` | the wait for the person; token requests; other requests |
+//! | `confirm`, `finish` | questions; the tokens of a login are stored |
 //! | `given` | what `adopt` is given |
 //! | `targets`, `table` | which secrets; how they are shown |
 //! | `login`, `adopt`, `status`, `history`, `refresh`, `token` | the commands |
@@ -30,10 +31,13 @@ mod adopt;
 mod arguments;
 mod authorization;
 mod client;
+mod confirm;
+mod consent;
 mod device;
 mod exchange;
 mod failure;
 mod fetch;
+mod finish;
 mod flow;
 mod given;
 mod history;

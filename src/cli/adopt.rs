@@ -7,10 +7,11 @@ use super::{
     Context,
     arguments::AdoptArguments,
     client::{client_settings, draft_of},
+    confirm::{ask, confirm},
     failure::Failure,
     given::{Given, Pointers},
-    login::{ask, confirm, duration, rescued},
-    store::Store,
+    store::{Store, rescued},
+    terminal::duration,
 };
 use crate::{
     oauth::{client::Client, grant::Grant},

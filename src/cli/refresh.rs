@@ -9,9 +9,9 @@ use super::{
     Context,
     arguments::RefreshArguments,
     failure::{Exit, Failure},
-    login::{duration, rescued},
-    store::Store,
+    store::{Store, rescued},
     targets,
+    terminal::duration,
 };
 use crate::{
     error::ErrorType,

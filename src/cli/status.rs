@@ -14,10 +14,10 @@ use super::{
     Context,
     arguments::StatusArguments,
     failure::{Exit, Failure},
-    login::duration,
     store::Store,
     table::{self, Cell, Column},
     targets::{self, Target},
+    terminal::duration,
 };
 use crate::{
     error::{Audience, ErrorType, Remedy},

@@ -271,6 +271,24 @@ fn may_be_created(secret_id: &str, error: &StoreError) -> bool {
     }
 }
 
+/// The failure of a write, with the place where the tokens are now: a consent must not be lost.
+pub(super) fn rescued(context: &Context, secret_id: &str, failure: &Failure, body: Result<Secret, Failure>) -> Failure {
+    let rescue = body.ok().map(|body| rescue(secret_id, &body));
+    let what = match rescue {
+        Some(Ok(path)) => {
+            let file = path.display();
+            let command = context.store.command(&format!("adopt {secret_id} --yes < {file}"));
+            format!(
+                "THE TOKENS ARE IN THE FILE {file}, which only you can read. When the cause is corrected, run this, and delete the file:\n  \
+                 {command}"
+            )
+        }
+        Some(Err(error)) => format!("the tokens could not be written to a file either ({error}): log in again"),
+        None => "log in again".to_owned(),
+    };
+    Failure::person(format!("{}\n{what}", failure.message))
+}
+
 /// Writes a document that could not be stored into a file that only its owner may read: here, or else in the home directory or that for
 /// temporary files. Returns its path.
 pub(super) fn rescue(secret_id: &str, body: &Secret) -> std::io::Result<PathBuf> {

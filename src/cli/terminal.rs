@@ -10,7 +10,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use tokio::sync::{mpsc, oneshot};
@@ -267,6 +267,16 @@ fn print(text: &str) {
 /// The text without characters that a terminal would act on: parts of it are from others.
 fn visible(text: &str) -> String {
     text.chars().map(|c| if c == ' ' || c == '\n' || is_visible(c) { c } else { '?' }).collect()
+}
+
+/// A length of time, for people.
+pub(super) fn duration(length: TimeDelta) -> String {
+    match length.num_seconds() {
+        seconds @ ..120 => format!("{} s", seconds.max(0)),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

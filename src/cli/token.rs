@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use chrono::TimeDelta;
 
-use super::{Context, arguments::TokenArguments, failure::Failure, login::duration, store::Store};
+use super::{Context, arguments::TokenArguments, failure::Failure, store::Store, terminal::duration};
 use crate::{
     store::{Label, SecretStore, Selector},
     token_secret::readable::ReadableToken,
