@@ -19,7 +19,7 @@
 //! | `confirm`, `finish` | questions; the tokens of a login are stored |
 //! | `given` | what `adopt` is given |
 //! | `targets`, `table` | which secrets; how they are shown |
-//! | `login`, `adopt`, `status`, `history`, `refresh`, `token` | the commands |
+//! | `login`, `adopt`, `status`, `history`, `refresh`, `token`, `doctor` | the commands |
 
 use std::{io::Write, process::ExitCode};
 
@@ -34,6 +34,7 @@ mod client;
 mod confirm;
 mod consent;
 mod device;
+mod doctor;
 mod exchange;
 mod failure;
 mod fetch;
@@ -118,6 +119,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             Command::History(arguments) => history::history(&context, arguments).await,
             Command::Refresh(arguments) => refresh::refresh(&context, arguments).await,
             Command::Token(arguments) => token::token(&context, arguments).await,
+            Command::Doctor(arguments) => doctor::doctor(&context, arguments).await,
             // Done already.
             Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }

@@ -81,6 +81,11 @@ pub(super) enum Command {
     /// Print a valid access token, for a script.
     #[command(after_help = TOKEN_EXAMPLES)]
     Token(TokenArguments),
+    /// Check everything that a refresh needs. It spends no token.
+    #[command(
+        after_help = "Exit code 1: something is wrong. 2: something could not be checked.\n\nExamples:\n  tokenctl doctor myapp/prod/xero\n  tokenctl doctor myapp/prod/xero --write"
+    )]
+    Doctor(DoctorArguments),
     /// Print the completions of a shell.
     #[command(
         after_help = "Examples:\n  tokenctl completions bash > ~/.local/share/bash-completion/completions/tokenctl"
@@ -277,6 +282,17 @@ pub(super) struct RefreshArguments {
     /// Only say what would be done.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Check everything that a refresh needs. It spends no token.
+#[derive(Args)]
+pub(super) struct DoctorArguments {
+    /// The name or ARN of the token secret.
+    #[arg(value_parser = filled)]
+    pub secret: String,
+    /// Also try to write: put one version with the same text beside the current one.
+    #[arg(long)]
+    pub write: bool,
 }
 
 const TOKEN_EXAMPLES: &str = "\

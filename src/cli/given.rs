@@ -48,7 +48,7 @@ impl Given {
     /// (`client_in_environment`).
     pub(super) fn read(text: &Secret, client_in_environment: bool, now: DateTime<Utc>) -> Result<Self, Failure> {
         let token = TokenSecret::parse(text.expose());
-        let token = token.map_err(|problem| Failure::person(problems(text, Some(problem))))?;
+        let token = token.map_err(|problem| unusable(&problems(text, Some(problem))))?;
         let settings = &token.client;
         // What names the authorization server makes it a whole document.
         let has_client = settings.token_endpoint.is_some()
@@ -59,7 +59,7 @@ impl Given {
             if client::check_provider(settings).is_err()
                 || client::check(&settings.clone().with_profile(), &token.tokens.grant, [None, None]).is_err()
             {
-                return Err(Failure::person(problems(text, None)));
+                return Err(unusable(&problems(text, None)));
             }
             return Ok(Self::Document(Box::new(token)));
         }
@@ -203,7 +203,7 @@ fn without_own_members(rest: &Document) -> Document {
 
 /// Every mistake of a document that can be found: each is taken out, until nothing is wrong any more. `first`: that of the whole document,
 /// if it is known.
-fn problems(text: &Secret, first: Option<SecretProblem>) -> String {
+pub(super) fn problems(text: &Secret, first: Option<SecretProblem>) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut document = Document::parse(text.expose()).unwrap_or_default();
     for (name, what) in [
@@ -219,7 +219,7 @@ fn problems(text: &Secret, first: Option<SecretProblem>) -> String {
     ] {
         let has_token = document.get("refresh_token").is_some() || document.get("refreshToken").is_some();
         if document.get(name).is_some() && !has_token {
-            return format!("the document cannot be used: {what}");
+            return vec![what.to_owned()];
         }
     }
     let mut next = match first {
@@ -246,10 +246,15 @@ fn problems(text: &Secret, first: Option<SecretProblem>) -> String {
         found.extend(client::check_provider(&settings).err());
         found.extend(client::check(&settings.with_profile(), &token.tokens.grant, [None, None]).err());
     }
-    match &found[..] {
+    found
+}
+
+/// The mistakes as one text.
+fn unusable(problems: &[String]) -> Failure {
+    Failure::person(match problems {
         [one] => format!("the document cannot be used: {one}"),
         many => format!("the document cannot be used:\n  - {}", many.join("\n  - ")),
-    }
+    })
 }
 
 /// The member that a problem is about.
@@ -342,7 +347,7 @@ mod tests {
         let text = Secret::from(
             r#"{"refreshToken":"r\n","clientId":" id","tokenEndpointAuthMethod":"basic","provider":"xero","providerParameters":{"x":"y"}}"#,
         );
-        let problems = problems(&text, None);
+        let problems = problems(&text, None).join("; ");
         for part in
             ["`refreshToken` has", "`clientId` has", "`tokenEndpointAuthMethod` is", "`providerParameters.x` is"]
         {

@@ -63,7 +63,7 @@ pub(super) enum State {
 }
 
 impl State {
-    const fn text(self) -> &'static str {
+    pub(super) const fn text(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
             Self::Due => "due",
@@ -78,7 +78,7 @@ impl State {
         }
     }
 
-    const fn needs_person(self) -> bool {
+    pub(super) const fn needs_person(self) -> bool {
         matches!(self, Self::Expired | Self::NeedsConsent | Self::Failed | Self::NotAToken)
     }
 
@@ -95,9 +95,9 @@ impl State {
 /// What is known of one secret. Its JSON is a format.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+pub(super) struct Status {
     secret_id: String,
-    state: State,
+    pub state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
@@ -118,7 +118,7 @@ struct Status {
     error_type: Option<ErrorType>,
     /// What is wrong, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
+    pub message: Option<String>,
 }
 
 #[expect(clippy::ref_option, reason = "serde calls it so")]
@@ -174,7 +174,7 @@ async fn look(context: &Context, store: &Store, arguments: &StatusArguments) -> 
 }
 
 /// Looks at one secret. `None`: it is of a prefix, and no token secret.
-async fn status_of(
+pub(super) async fn status_of(
     context: &Context,
     store: &Store,
     refresher: &Refresher<NamedStore>,

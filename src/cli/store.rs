@@ -15,7 +15,7 @@ use crate::{
     kms::Kms,
     lambda::settings::Settings,
     oauth::exchanger::Exchanger,
-    protocol::{Error, ROOM_FOR_TOKENS, Refresher, ids::TokenKey},
+    protocol::{Error, ROOM_FOR_TOKENS, Refresher, ids::TokenKey, options::Options},
     secret::Secret,
     store::{
         Label, SecretStore, Selector, StoreError, Version, VersionId, named::NamedStore,
@@ -125,7 +125,7 @@ impl Store {
 
     /// The function's own code over this store, with the function's settings in the environment; and where members are in documents.
     pub(super) fn refresher(&self, context: &Context) -> Result<(Refresher<NamedStore>, MemberNames), Failure> {
-        let options = Settings::from_vars(|name| std::env::var(name).ok())?.options;
+        let options = options()?;
         let names = options.member_names.clone();
         let exchanger = Exchanger::over_http(context.http.provider.clone(), self.kms.clone(), context.clock.clone());
         Ok((Refresher::new(self.secrets.clone(), exchanger, context.clock.clone(), options), names))
@@ -261,6 +261,11 @@ enum Attempt {
     TryAgain {
         put: Option<VersionId>,
     },
+}
+
+/// The function's settings in the environment.
+pub(super) fn options() -> Result<Options, Failure> {
+    Ok(Settings::from_vars(|name| std::env::var(name).ok())?.options)
 }
 
 /// Whether the secret is not there, and could be. One that is marked for deletion must be restored first.

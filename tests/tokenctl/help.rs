@@ -7,7 +7,7 @@ use crate::{
     world::World,
 };
 
-const COMMANDS: [&str; 8] = ["login", "adopt", "status", "history", "refresh", "token", "completions", "man"];
+const COMMANDS: [&str; 9] = ["login", "adopt", "status", "history", "refresh", "token", "doctor", "completions", "man"];
 
 #[tokio::test]
 async fn each_command_has_examples_and_exit_codes_are_explained() {

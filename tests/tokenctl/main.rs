@@ -6,6 +6,7 @@ mod support;
 
 mod adopt;
 mod device;
+mod doctor;
 mod help;
 mod login;
 mod process;
