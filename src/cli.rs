@@ -19,7 +19,7 @@
 //! | `confirm`, `finish` | questions; the tokens of a login are stored |
 //! | `given` | what `adopt` is given |
 //! | `targets`, `table` | which secrets; how they are shown |
-//! | `login`, `adopt`, `status`, `history`, `refresh`, `token`, `doctor` | the commands |
+//! | `login`, `adopt`, `status`, `history`, `refresh`, `run`, `token`, `doctor` | the commands; `health`: the pages of `run` |
 
 use std::{io::Write, process::ExitCode};
 
@@ -41,12 +41,14 @@ mod fetch;
 mod finish;
 mod flow;
 mod given;
+mod health;
 mod history;
 mod login;
 mod loopback;
 mod page;
 mod refresh;
 mod registration;
+mod run;
 mod server;
 mod status;
 mod store;
@@ -119,6 +121,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             Command::History(arguments) => history::history(&context, arguments).await,
             Command::Refresh(arguments) => refresh::refresh(&context, arguments).await,
             Command::Token(arguments) => token::token(&context, arguments).await,
+            Command::Run(arguments) => run::run(&context, arguments).await,
             Command::Doctor(arguments) => doctor::doctor(&context, arguments).await,
             // Done already.
             Command::Completions { .. } | Command::Man { .. } => Ok(()),
@@ -140,11 +143,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     if !context.terminal.must_finish() {
         context.terminal.clear();
         context.terminal.end_line();
+        if matches!(command, Command::Run(_)) {
+            return Ok(());
+        }
         let is_login = matches!(command, Command::Login(_) | Command::Adopt(_));
         return Err(Failure::interrupted(if is_login { "interrupted; nothing was stored" } else { "" }));
     }
     context.terminal.say(match command {
-        Command::Refresh(_) => "Finishing the run first …",
+        Command::Refresh(_) | Command::Run(_) => "Finishing the run first …",
         _ => "Storing the tokens first …",
     });
     context.terminal.interrupt();

@@ -78,6 +78,9 @@ pub(super) enum Command {
     /// Do what the function does: refresh tokens that are due.
     #[command(after_help = REFRESH_EXAMPLES)]
     Refresh(RefreshArguments),
+    /// Refresh tokens at regular times, where there is no Lambda.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArguments),
     /// Print a valid access token, for a script.
     #[command(after_help = TOKEN_EXAMPLES)]
     Token(TokenArguments),
@@ -295,6 +298,28 @@ pub(super) struct DoctorArguments {
     pub write: bool,
 }
 
+const RUN_EXAMPLES: &str = "\
+It ends at SIGTERM or Ctrl-C, when the exchanges under way are stored. The settings of the function
+(docs/settings.md) are read from the environment.
+
+Examples:
+  tokenctl run --every 5m 'myapp/prod/*'
+  tokenctl run --store dir:tokens --every 1m --listen 9100 crm";
+
+/// Refresh tokens at regular times, where there is no Lambda.
+#[derive(Args)]
+pub(super) struct RunArguments {
+    /// Names, ARNs, and prefixes that end with `*`.
+    #[arg(required = true, value_name = "SECRET")]
+    pub secrets: Vec<String>,
+    /// The time between two ticks, such as 90s, 5m or 1h, give or take a tenth.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = interval)]
+    pub every: std::time::Duration,
+    /// Serve /healthz and /metrics (Prometheus) here: a port of 127.0.0.1, or HOST:PORT.
+    #[arg(long, value_name = "PORT")]
+    pub listen: Option<String>,
+}
+
 const TOKEN_EXAMPLES: &str = "\
 It reads the secret, and refreshes nothing. It fails rather than print a token that has expired.
 
@@ -332,6 +357,22 @@ fn redirect_uri(text: &str) -> Result<String, String> {
         return Err(format!("it has no scheme: http://{text}"));
     }
     Ok(text.to_owned())
+}
+
+/// A time of one second to one day.
+fn interval(text: &str) -> Result<std::time::Duration, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => 0,
+    };
+    let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    match seconds {
+        Some(seconds @ 1..=86_400) => Ok(std::time::Duration::from_secs(seconds)),
+        _ => Err("allowed is a time of 1s to 24h, such as 90s, 5m or 1h".to_owned()),
+    }
 }
 
 /// A text that is not empty: an empty one is a variable of the shell that is not set.

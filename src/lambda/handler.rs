@@ -61,6 +61,12 @@ impl<S: SecretStore> Handler<S> {
         }
     }
 
+    /// What refreshes the secrets.
+    #[cfg(feature = "cli")]
+    pub const fn refresher(&self) -> &Refresher<PacedStore<S>> {
+        &self.refresher
+    }
+
     /// Also puts events on this bus.
     #[must_use]
     pub fn with_event_bus(self, event_bus: EventBus) -> Self {

@@ -7,7 +7,8 @@ use crate::{
     world::World,
 };
 
-const COMMANDS: [&str; 9] = ["login", "adopt", "status", "history", "refresh", "token", "doctor", "completions", "man"];
+const COMMANDS: [&str; 10] =
+    ["login", "adopt", "status", "history", "refresh", "run", "token", "doctor", "completions", "man"];
 
 #[tokio::test]
 async fn each_command_has_examples_and_exit_codes_are_explained() {

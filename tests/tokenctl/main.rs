@@ -12,6 +12,7 @@ mod login;
 mod process;
 mod refresh;
 mod registration;
+mod scheduler;
 mod server;
 mod status;
 mod stores;
