@@ -17,6 +17,7 @@
 //! | `client` | the client's settings, in the document |
 //! | `consent`, `exchange`, `fetch` | the wait for the person; token requests; other requests |
 //! | `confirm`, `finish` | questions; the tokens of a login are stored |
+//! | `rescue` | tokens that could not be stored |
 //! | `given` | what `adopt` is given |
 //! | `targets`, `table` | which secrets; how they are shown |
 //! | `login`, `adopt`, `status`, `history`, `refresh`, `run`, `token`, `doctor` | the commands; `health`: the pages of `run` |
@@ -48,6 +49,7 @@ mod loopback;
 mod page;
 mod refresh;
 mod registration;
+mod rescue;
 mod run;
 mod server;
 mod status;

@@ -83,6 +83,28 @@ pub struct Refresher<S> {
     unstored_responses: Memory<UnstoredResponse>,
 }
 
+/// What a provider has issued, and what is only in this process's memory.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub struct Unstored {
+    /// The secret, as the request named it.
+    pub secret_id: String,
+    /// The secret's ARN.
+    pub arn: String,
+    /// What it is.
+    pub content: UnstoredContent,
+}
+
+/// What could not be written.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub enum UnstoredContent {
+    /// The token secret with its new tokens.
+    TokenSecret(crate::secret::Secret),
+    /// A record: its member `response` is a response that cannot be understood.
+    Record(crate::secret::Secret),
+}
+
 /// New tokens may be longer than the old ones by this many bytes.
 pub const ROOM_FOR_TOKENS: usize = 4096;
 
@@ -142,10 +164,20 @@ impl<S: SecretStore> Refresher<S> {
         &self.exchanger
     }
 
-    /// The token secrets with new tokens that this process could not write. Who ends the process must keep them.
+    /// What this process could not write. Who ends the process must keep it.
     #[cfg(feature = "cli")]
-    pub fn unstored(&self) -> Vec<(String, crate::secret::Secret)> {
-        self.unstored_tokens.all().into_iter().map(|item| (item.secret_id, item.body)).collect()
+    pub fn unstored(&self) -> Vec<Unstored> {
+        let tokens = self.unstored_tokens.all().into_iter().map(|tokens| Unstored {
+            secret_id: tokens.secret_id,
+            arn: tokens.arn,
+            content: UnstoredContent::TokenSecret(tokens.body),
+        });
+        let responses = self.unstored_responses.all().into_iter().map(|response| Unstored {
+            secret_id: response.secret_id,
+            arn: response.arn,
+            content: UnstoredContent::Record(response.record),
+        });
+        tokens.chain(responses).collect()
     }
 
     /// The clock.

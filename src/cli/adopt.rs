@@ -10,7 +10,8 @@ use super::{
     confirm::{ask, confirm},
     failure::Failure,
     given::{Given, Pointers},
-    store::{Store, rescued},
+    rescue::rescued,
+    store::Store,
     terminal::duration,
 };
 use crate::{
@@ -80,18 +81,22 @@ pub(super) async fn adopt(context: &Context, arguments: &AdoptArguments) -> Resu
         && !arguments.yes
         && !arguments.kept
     {
-        confirm(context, &store, secret_id, current.as_ref(), old).await?;
+        let is_confirmed = confirm(context, &store, secret_id, current.as_ref(), old).await?;
         let lost = given.lost_members(old);
-        if !old.has(Member::RefreshToken) && !lost.is_empty() {
+        if !is_confirmed && !lost.is_empty() {
             let what = format!("secret `{secret_id}` has members that the new document lacks ({})", lost.join(", "));
             ask(context, &what, "pass --yes to replace the document", "Replace the document?").await?;
         }
     }
     context.terminal.defer_interrupts();
     let start = old.as_ref().and_then(|old| old.text(Member::RefreshToken));
+    let start_id = current.as_ref().map(|version| &version.id);
+    // A whole document replaces all members, also those that others have just changed.
+    let replaces_all = matches!(given, Given::Document(_));
     let written = store.write(context, secret_id, |current| {
         let now = current.map(|version| draft_of(secret_id, version)).transpose()?;
-        if now.and_then(|now| now.text(Member::RefreshToken)) != start {
+        let is_other = now.and_then(|now| now.text(Member::RefreshToken)) != start;
+        if is_other || (replaces_all && current.map(|version| &version.id) != start_id) {
             return Err(Failure::later(format!(
                 "secret `{secret_id}` was changed meanwhile: nothing was stored. Read it again, and run the command again"
             )));

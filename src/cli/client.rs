@@ -98,6 +98,9 @@ fn without_client() -> Vec<Change> {
         Member::KeyId,
         Member::SigningAlgorithm,
         Member::SigningKmsKeyId,
+        // They may authenticate the client.
+        Member::ExtraParameters,
+        Member::ExtraHeaders,
     ]
     .map(Change::Without)
     .into_iter()
@@ -113,8 +116,6 @@ pub(super) fn without_server() -> Vec<Change> {
         Member::TokenEndpoint,
         Member::ClientId,
         Member::TokenRequestFormat,
-        Member::ExtraParameters,
-        Member::ExtraHeaders,
         Member::AssertionClaims,
         Member::DefaultLifetimeSeconds,
         Member::LifetimeSeconds,
@@ -134,18 +135,28 @@ pub(super) fn is_other_server(
     changes: &[Change],
     [old_issuer, new_issuer]: [Option<&str>; 2],
     of_issuer: Option<&str>,
+    of_old_client: Option<&Secret>,
 ) -> Result<bool, Failure> {
     if let (Some(old), Some(new)) = (old_issuer, new_issuer)
         && old != new
     {
         return Ok(true);
     }
-    let endpoint = |draft: &Draft| Ok::<_, Failure>(token_secret(secret_id, draft)?.client.token_endpoint);
+    let endpoint =
+        |draft: &Draft| Ok::<_, Failure>(token_secret(secret_id, draft)?.client.with_profile().token_endpoint);
     let named = match of_issuer {
         Some(endpoint) => Some(Secret::from(endpoint)),
         None => endpoint(&changed(secret_id, &Draft::new(), changes)?)?,
     };
-    Ok(matches!((named, endpoint(old)?), (Some(named), Some(old)) if named != old))
+    let old = endpoint(old)?.or_else(|| of_old_client.cloned()).or_else(|| of_other_program(old));
+    Ok(matches!((named, old), (Some(named), Some(old)) if named != old))
+}
+
+/// The token endpoint as other programs name it: Google's `authorized_user` files, and some libraries.
+fn of_other_program(old: &Draft) -> Option<Secret> {
+    let names = ["token_uri", "tokenUri", "token_url", "tokenUrl"];
+    let text = |name| serde_json::from_str::<String>(old.other(name)?).ok();
+    names.into_iter().find_map(text).map(Secret::from)
 }
 
 pub(super) fn changes_of_registration(registration: Registration) -> Vec<Change> {

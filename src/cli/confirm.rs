@@ -14,19 +14,19 @@ use crate::{
 /// How long a dry run may take.
 const DRY_RUN_TIMEOUT: TimeDelta = TimeDelta::seconds(30);
 
-/// Asks before tokens that may still work, or a document of something else, are replaced.
+/// Asks before tokens that may still work, or a document of something else, are replaced. Returns whether it asked.
 pub(super) async fn confirm(
     context: &Context,
     store: &Store,
     secret_id: &str,
     current: Option<&Version>,
     old: &Draft,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     if !old.has(Member::RefreshToken) {
         return confirm_other_document(context, secret_id, old).await;
     }
     if has_recorded_refusal(context, store, secret_id).await {
-        return Ok(());
+        return Ok(false);
     }
     let expires_at = current.and_then(|version| TokenSecret::parse(version.body.expose()).ok()?.expires_at);
     let age = match expires_at.map(|end| end - context.clock.now()) {
@@ -35,18 +35,18 @@ pub(super) async fn confirm(
         None => String::new(),
     };
     let what = format!("secret `{secret_id}` has a refresh token{age}");
-    ask(context, &what, "pass --yes to replace the tokens", "Replace the tokens?").await
+    ask(context, &what, "pass --yes to replace the tokens", "Replace the tokens?").await.map(|()| true)
 }
 
 /// Asks whether tokens are to be put into a document that seems to be for something else.
-async fn confirm_other_document(context: &Context, secret_id: &str, old: &Draft) -> Result<(), Failure> {
+async fn confirm_other_document(context: &Context, secret_id: &str, old: &Draft) -> Result<bool, Failure> {
     let names = old.names();
     if names.is_empty() || names.iter().any(|name| Member::is_name(name) || name == LOGIN_SETTINGS) {
-        return Ok(());
+        return Ok(false);
     }
     let names: Vec<_> = names.iter().map(|name| format!("`{}`", sanitize_line(name, 40))).collect();
     let what = format!("secret `{secret_id}` has a document of something else ({})", names.join(", "));
-    ask(context, &what, "pass --yes to write tokens into it", "Write tokens into it?").await
+    ask(context, &what, "pass --yes to write tokens into it", "Write tokens into it?").await.map(|()| true)
 }
 
 /// Asks a question about the secret, or fails where nobody can be asked.

@@ -9,8 +9,9 @@ use super::{
     authorization::{Redirect, Request},
     client::client_settings,
     failure::Failure,
+    rescue,
     server::AuthorizationServer,
-    store::{self, Store},
+    store::Store,
 };
 use crate::{
     error::Audience,
@@ -45,6 +46,8 @@ pub(super) struct Consent {
 /// A client that exchanges what a consent has brought.
 pub(super) struct Exchanging {
     pub client: Client,
+    /// Where the function will refresh the tokens.
+    pub refresh_endpoint: Option<Secret>,
     exchanger: Exchanger,
     /// The document with the settings, for a response that cannot be understood.
     draft: Draft,
@@ -60,6 +63,7 @@ impl Exchanging {
         server: &AuthorizationServer,
     ) -> Result<Self, Failure> {
         let settings = client_settings(store, secret_id, token).await?;
+        let refresh_endpoint = settings.token_endpoint.clone();
         let mut client = Client::new(settings, &Grant::Other(AUTHORIZATION_CODE.to_owned()))
             .map_err(|problem| Failure::unusable(secret_id, problem))?;
         if let Some(endpoint) = &server.code_endpoint {
@@ -69,7 +73,7 @@ impl Exchanging {
         client.profile.parameters = server.exchange_parameters.clone().into_iter().collect();
         let exchanger =
             Exchanger::over_http_once(context.http.provider.clone(), store.kms.clone(), context.clock.clone());
-        let exchanging = Self { client, exchanger, draft: draft.clone() };
+        let exchanging = Self { client, refresh_endpoint, exchanger, draft: draft.clone() };
         // A request that cannot be built is an error now, before the person consents.
         let parameters = ["code", "redirect_uri", "code_verifier"].map(|name| (name.to_owned(), "-".into()));
         let mut trial = exchanging.client.clone();
@@ -126,7 +130,7 @@ impl Exchanging {
                 // With the settings: a client that was registered just now is nowhere else.
                 let mut draft = self.draft.clone();
                 let _ = draft.set_other("unreadResponse", json_string(unreadable.text.expose()));
-                let place = match store::rescue("response", &draft.to_text()) {
+                let place = match rescue::write_file("response", &draft.to_text()) {
                     Ok(path) => format!(
                         "it is in the file {}, as `unreadResponse`, and only you can read that: find the tokens in it, set accessToken and \
                          refreshToken, store the file with `tokenctl adopt`, and delete it",

@@ -57,6 +57,15 @@ impl Failure {
         Self::person(format!("secret `{secret_id}` cannot be used: {problem}"))
     }
 
+    /// Standard output cannot be written. A reader that has ended, such as `head`, wants no message.
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(super) fn of_output(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::later(""),
+            _ => Self::later(format!("the output cannot be written: {error}")),
+        }
+    }
+
     pub(super) fn interrupted(message: &str) -> Self {
         Self { exit: Exit::Interrupted, message: message.to_owned() }
     }

@@ -2,11 +2,12 @@
 
 use super::{
     Context,
-    client::{Change, changed, draft_of, token_secret},
+    client::{Change, changed, client_settings, draft_of, token_secret},
     exchange::{Consent, Exchanging},
     failure::Failure,
+    rescue::rescued,
     server::AuthorizationServer,
-    store::{Store, rescued},
+    store::Store,
     terminal::duration,
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     sanitize::sanitize_line,
     secret::Secret,
     store::Version,
-    token_secret::{NewTokens, TokenSecret, document::json_string},
+    token_secret::{NewTokens, TokenSecret, client_settings::ClientSettings, document::json_string},
 };
 
 /// What the tokens of a consent are stored with.
@@ -51,11 +52,14 @@ pub(super) async fn store_tokens(
         new.rest.set(name, json_string(value));
     }
     let render = |current: Option<&Version>| render(secret_id, current, changes, &new, store.max_document_bytes());
-    let written = store.write(context, secret_id, |now| {
-        check_same_server(secret_id, current, now)?;
-        render(now)
-    });
-    let written = match written.await {
+    let written = match check_same_shared_client(store, target).await {
+        Ok(()) => {
+            let checked = |now: Option<&Version>| check_same_client(target, now).and_then(|()| render(now));
+            store.write(context, secret_id, checked).await
+        }
+        Err(failure) => Err(failure),
+    };
+    let written = match written {
         Ok(written) => written,
         Err(failure) => return Err(rescued(context, secret_id, &failure, render(current))),
     };
@@ -75,19 +79,55 @@ pub(super) async fn store_tokens(
     Ok(lines)
 }
 
-/// Fails if the secret is for another authorization server now: it must not get these tokens.
-fn check_same_server(secret_id: &str, before: Option<&Version>, now: Option<&Version>) -> Result<(), Failure> {
-    let endpoint = |version: &Version| {
-        let draft = draft_of(secret_id, version)?;
-        Ok::<_, Failure>(token_secret(secret_id, &draft)?.client.token_endpoint)
+/// Fails if somebody has meanwhile set another authorization server or client than this login used: it must not get these tokens.
+fn check_same_client(target: &Target<'_>, now: Option<&Version>) -> Result<(), Failure> {
+    let secret_id = target.secret_id;
+    let Some(now) = now else {
+        return match target.current {
+            Some(_) => Err(Failure::person(format!("secret `{secret_id}` was deleted while you logged in"))),
+            None => Ok(()),
+        };
     };
-    match (before, now) {
-        (Some(_), None) => Err(Failure::person(format!("secret `{secret_id}` was deleted while you logged in"))),
-        (Some(before), Some(now)) if endpoint(before)? != endpoint(now)? => Err(Failure::person(format!(
-            "somebody has changed the authorization server of secret `{secret_id}` while you logged in"
-        ))),
-        _ => Ok(()),
+    let settings = |version: &Version| {
+        let token = token_secret(secret_id, &draft_of(secret_id, version)?)?;
+        Ok::<_, Failure>(token.client.with_profile())
+    };
+    let before = target.current.map(settings).transpose()?.unwrap_or_default();
+    let now = settings(now)?;
+    let used = target.token.client.clone().with_profile();
+    let is_theirs = |of: fn(&ClientSettings) -> Option<&str>| {
+        of(&now).is_some() && of(&now) != of(&before) && of(&now) != of(&used)
+    };
+    if is_theirs(|settings| settings.token_endpoint.as_ref().map(Secret::expose)) {
+        return Err(changed_meanwhile(secret_id, "the authorization server"));
     }
+    if is_theirs(|settings| settings.client_id.as_ref().map(Secret::expose))
+        || is_theirs(|settings| settings.client_credentials_secret_id.as_deref())
+    {
+        return Err(changed_meanwhile(secret_id, "the client"));
+    }
+    Ok(())
+}
+
+/// The same for a client's secret that the token secret names.
+async fn check_same_shared_client(store: &Store, target: &Target<'_>) -> Result<(), Failure> {
+    let Target { secret_id, exchanging, token, .. } = *target;
+    if token.client.client_credentials_secret_id.is_none() {
+        return Ok(());
+    }
+    // What cannot be read now was read before the consent.
+    let Ok(now) = client_settings(store, secret_id, token).await else { return Ok(()) };
+    if now.token_endpoint != exchanging.refresh_endpoint {
+        return Err(changed_meanwhile(secret_id, "the authorization server"));
+    }
+    if now.client_id.as_ref() != Some(&exchanging.client.client_id) {
+        return Err(changed_meanwhile(secret_id, "the client"));
+    }
+    Ok(())
+}
+
+fn changed_meanwhile(secret_id: &str, what: &str) -> Failure {
+    Failure::person(format!("somebody has changed {what} of secret `{secret_id}` while you logged in"))
 }
 
 /// A warning, if the provider has granted less than was asked for. Scopes of the login itself are not for APIs.

@@ -75,7 +75,7 @@ pub(super) async fn history(context: &Context, arguments: &HistoryArguments) -> 
         .collect();
     let mut out = anstream::stdout().lock();
     for line in table::lines(&COLUMNS, &rows, None) {
-        let _ = writeln!(out, "{line}");
+        writeln!(out, "{line}").map_err(Failure::of_output)?;
     }
     context.terminal.say(NO_ROLLBACK);
     Ok(())

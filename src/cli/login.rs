@@ -49,7 +49,7 @@ pub(super) async fn login(context: &Context, arguments: &LoginArguments) -> Resu
         confirm(context, &store, secret_id, current.as_ref(), &old).await?;
     }
 
-    let Plan { mut changes, mut settings, server } = plan(context, arguments, &old).await?;
+    let Plan { mut changes, mut settings, server } = plan(context, arguments, &store, &old).await?;
     if current.is_none() && server.knows_no_flow() {
         let place = store.secrets.place();
         return Err(Failure::usage(format!(
@@ -127,7 +127,7 @@ struct Plan {
     server: AuthorizationServer,
 }
 
-async fn plan(context: &Context, arguments: &LoginArguments, old: &Draft) -> Result<Plan, Failure> {
+async fn plan(context: &Context, arguments: &LoginArguments, store: &Store, old: &Draft) -> Result<Plan, Failure> {
     let secret_id = arguments.secret.as_str();
     let mut changes = changes_of(arguments, old)?;
     let mut settings = LoginSettings::of(old, secret_id)?;
@@ -135,11 +135,19 @@ async fn plan(context: &Context, arguments: &LoginArguments, old: &Draft) -> Res
         // A secret that another program made: the scopes that were granted are to be asked for again.
         settings.scope = old.scope();
     }
+    let old_settings = settings.clone();
     let old_issuer = settings.issuer.clone();
     settings = settings.with(arguments);
     let mut server = AuthorizationServer::find(context, &settings, &changed(secret_id, old, &changes)?).await?;
     let of_issuer = server.token_endpoint.as_deref().filter(|_| arguments.token_endpoint.is_none());
-    if is_other_server(secret_id, old, &changes, [old_issuer.as_deref(), settings.issuer.as_deref()], of_issuer)? {
+    let of_old_client = match old.text(Member::ClientCredentialsSecretId) {
+        Some(id) => store.client_secret(id.expose()).await?.with_profile().token_endpoint,
+        None => None,
+    };
+    let issuers = [old_issuer.as_deref(), settings.issuer.as_deref()];
+    if is_other_server(secret_id, old, &changes, issuers, of_issuer, of_old_client.as_ref())?
+        || (!old.has(Member::TokenEndpoint) && has_other_authorization_endpoint(&old_settings, &server))
+    {
         context
             .terminal
             .say("The secret was for another authorization server: tokenctl removes its client and its settings.");
@@ -151,6 +159,15 @@ async fn plan(context: &Context, arguments: &LoginArguments, old: &Draft) -> Res
         changes.push(Change::Own(Member::TokenEndpoint, json_string(endpoint)));
     }
     Ok(Plan { changes, settings, server })
+}
+
+/// Whether the server that a secret was for, known only by where a login began, is at another origin.
+fn has_other_authorization_endpoint(old: &LoginSettings, server: &AuthorizationServer) -> bool {
+    let old = old.authorization_endpoint.as_ref().and_then(|old| Url::parse(old).ok());
+    match (old, &server.authorization_endpoint) {
+        (Some(old), Some(new)) => old.origin() != new.origin(),
+        _ => false,
+    }
 }
 
 /// The client authenticates at the device authorization endpoint, too: what the secret or metadata name must belong to the token endpoint.

@@ -9,12 +9,12 @@ use super::{
     Context,
     arguments::RefreshArguments,
     failure::{Exit, Failure},
-    store::{Store, rescued},
+    rescue::Rescue,
+    store::Store,
     targets,
     terminal::duration,
 };
 use crate::{
-    error::ErrorType,
     protocol::{
         Mode, Refresher, Request,
         observation::Observation,
@@ -84,32 +84,55 @@ pub(super) async fn refresh(context: &Context, arguments: &RefreshArguments) -> 
     worst.map_or(Ok(()), |exit| Err(Failure { exit, message: String::new() }))
 }
 
-/// Runs once, and again while new tokens are only in memory: this process is about to end. At last they go to a file.
+/// Runs once, and again while new tokens are only in memory and in a file: this process is about to end.
 async fn run(
     context: &Context,
     refresher: &Refresher<NamedStore>,
     secret_id: &str,
     mode: &Mode,
 ) -> Result<Completed, Failure> {
-    let mut tries = 1;
+    // Those of an earlier secret have their files.
+    let before: Vec<String> = refresher.unstored().into_iter().map(|unstored| unstored.arn).collect();
+    let mut rescue: Option<Rescue> = None;
+    let mut tries = 0;
     loop {
         let request = Request { secret_id, mode, deadline: context.clock.now() + TIMEOUT };
-        let error = match refresher.run(request, &Observation::default()).await {
-            Ok(completed) => return Ok(completed),
-            Err(error) => error,
+        let observation = Observation::default();
+        let result = tokio::select! {
+            result = refresher.run(request, &observation) => Some(result),
+            // All is in a file: nothing is lost.
+            () = interrupted(context), if rescue.is_some() => None,
         };
-        if error.error_type() != ErrorType::TokenNotStored {
-            return Err(error.into());
+        let mut unstored = refresher.unstored();
+        unstored.retain(|unstored| !before.contains(&unstored.arn));
+        if unstored.is_empty()
+            && let Some(result) = result
+        {
+            if let Some(rescue) = rescue {
+                rescue.remove();
+            }
+            return Ok(result?);
         }
-        if tries < MAX_TRIES {
-            tries += 1;
-            context.terminal.say(&format!("{}; trying again", error.message()));
-            context.clock.sleep(PAUSE).await;
-            continue;
+        // In a file before the next try: the person may end this process in a less friendly way.
+        let advice = &rescue.get_or_insert_with(|| Rescue::of(context, unstored)).advice;
+        let what = match result {
+            Some(Err(error)) => error.message(),
+            Some(Ok(_)) | None => format!("secret `{secret_id}`: the new tokens are not stored"),
+        };
+        tries += 1;
+        if tries == MAX_TRIES || context.terminal.is_interrupted() {
+            return Err(Failure::person(format!("{what}\n{advice}")));
         }
-        let unstored = refresher.unstored().into_iter().find(|(of, _)| of == secret_id);
-        let body = unstored.map(|(_, body)| body).ok_or_else(|| Failure::person("they are gone"));
-        return Err(rescued(context, secret_id, &Failure::person(error.message()), body));
+        context.terminal.say(&format!("{what}; trying again"));
+        context.clock.sleep(PAUSE).await;
+    }
+}
+
+/// Waits for Ctrl-C.
+async fn interrupted(context: &Context) {
+    const STEP: Duration = Duration::from_millis(200);
+    while !context.terminal.is_interrupted() {
+        context.clock.sleep(STEP).await;
     }
 }
 

@@ -10,7 +10,8 @@ use super::{
     arguments::RunArguments,
     failure::Failure,
     health::{self, Health},
-    store::{Store, rescued},
+    rescue::Rescue,
+    store::Store,
 };
 use crate::{
     lambda::{
@@ -88,16 +89,13 @@ async fn finish(context: &Context, handler: &Handler<NamedStore>) -> Result<(), 
         }
         let _ = handler.handle(&serde_json::json!({}), context.clock.now() + TimeDelta::minutes(1)).await;
     }
-    let failures: Vec<String> = handler
-        .refresher()
-        .unstored()
-        .into_iter()
-        .map(|(secret_id, body)| {
-            let failure = Failure::person(format!("the new tokens of `{secret_id}` could not be written"));
-            rescued(context, &secret_id, &failure, Ok(body)).message
-        })
-        .collect();
-    if failures.is_empty() { Ok(()) } else { Err(Failure::person(failures.join("\n"))) }
+    let unstored = handler.refresher().unstored();
+    if unstored.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = unstored.iter().map(|unstored| format!("`{}`", unstored.secret_id)).collect();
+    let advice = Rescue::of(context, unstored).advice;
+    Err(Failure::person(format!("the new tokens of {} could not be stored\n{advice}", names.join(", "))))
 }
 
 /// All arguments together: always a sweep, also of one secret.

@@ -1,7 +1,7 @@
 //! `tokenctl status`: how the tokens stand, from what is in the store. Sends nothing to a provider.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     time::Duration,
 };
 
@@ -132,37 +132,36 @@ fn rfc3339<S: serde::Serializer>(time: &Option<DateTime<Utc>>, serializer: S) ->
 /// Runs the command.
 pub(super) async fn status(context: &Context, arguments: &StatusArguments) -> Result<(), Failure> {
     let store = Store::open(context).await?;
-    let Some(seconds) = arguments.watch else { return look(context, &store, arguments).await };
+    let Some(seconds) = arguments.watch else {
+        let statuses = look(context, &store, arguments).await?;
+        print(context, arguments, &statuses).map_err(Failure::of_output)?;
+        return verdict(arguments, &statuses);
+    };
     loop {
-        if std::io::stdout().is_terminal() && !arguments.json {
-            let _ = write!(std::io::stdout(), "\u{1b}[H\u{1b}[2J\u{1b}[3J");
-        }
-        // A failure is in the table, or passes.
-        if let Err(failure) = look(context, &store, arguments).await
-            && !failure.message.is_empty()
-        {
-            context.terminal.say(&failure.message);
+        match look(context, &store, arguments).await {
+            Ok(statuses) => {
+                // Nobody reads any more, if this fails.
+                print(context, arguments, &statuses).map_err(Failure::of_output)?;
+            }
+            // It may pass.
+            Err(failure) => context.terminal.say(&failure.message),
         }
         context.clock.sleep(Duration::from_secs(seconds.into())).await;
     }
 }
 
-async fn look(context: &Context, store: &Store, arguments: &StatusArguments) -> Result<(), Failure> {
+async fn look(context: &Context, store: &Store, arguments: &StatusArguments) -> Result<Vec<Status>, Failure> {
     let (refresher, names) = store.refresher(context)?;
     let targets = targets::find(store, &arguments.secrets).await?;
     let looks = targets.iter().map(|target| status_of(context, store, &refresher, &names, target));
-    let statuses: Vec<Status> = stream::iter(looks).buffered(AT_ONCE).filter_map(std::future::ready).collect().await;
-    let now = context.clock.now();
-    if arguments.json {
-        let json = serde_json::to_string_pretty(&statuses).unwrap_or_default();
-        let _ = writeln!(std::io::stdout(), "{json}");
-    } else {
-        print(context, &statuses, now);
-    }
+    Ok(stream::iter(looks).buffered(AT_ONCE).filter_map(std::future::ready).collect().await)
+}
+
+/// The exit code. What is wrong stands in the table.
+fn verdict(arguments: &StatusArguments, statuses: &[Status]) -> Result<(), Failure> {
     if statuses.is_empty() {
         return Err(Failure::usage(format!("no token secret was found ({})", arguments.secrets.join(", "))));
     }
-    // What is wrong stands in the table.
     let silent = |exit| Err(Failure { exit, message: String::new() });
     if statuses.iter().any(|status| status.state.needs_person()) {
         return silent(Exit::NeedsPerson);
@@ -198,7 +197,8 @@ pub(super) async fn status_of(
     };
     let version = match store.secrets.get(secret_id, Selector::Label(Label::Current)).await {
         Ok(version) => version,
-        Err(StoreError::Binary) if !target.is_named => return None,
+        // The second was deleted since it was listed.
+        Err(StoreError::Binary | StoreError::NotFound { .. }) if !target.is_named => return None,
         Err(error) => {
             if matches!(error, StoreError::NotFound { .. } | StoreError::Binary) {
                 status.state = State::NotAToken;
@@ -285,38 +285,48 @@ const COLUMNS: [Column; 7] = [
     Column { title: "VERSIONS", rank: 4 },
 ];
 
-fn print(context: &Context, statuses: &[Status], now: DateTime<Utc>) {
-    let none = || "-".to_owned();
-    let rows: Vec<Vec<Cell>> = statuses
-        .iter()
-        .map(|status| {
-            let in_time = |time: Option<DateTime<Utc>>| match time.map(|time| time - now) {
-                Some(left) if left > TimeDelta::zero() => duration(left),
-                Some(left) => format!("{} ago", duration(-left)),
-                None => none(),
-            };
-            let ago = status.refreshed_at.map_or_else(none, |time| format!("{} ago", duration(now - time)));
-            let versions = status.versions.map_or_else(none, |used| format!("{used} of {}", status.version_limit));
-            vec![
-                Cell::from(status.secret_id.clone()),
-                status.provider.clone().unwrap_or_else(none).into(),
-                Cell { text: status.state.text().to_owned(), style: status.state.style() },
-                in_time(status.expires_at).into(),
-                ago.into(),
-                in_time(status.refresh_token_expires_at).into(),
-                versions.into(),
-            ]
-        })
-        .collect();
+fn print(context: &Context, arguments: &StatusArguments, statuses: &[Status]) -> io::Result<()> {
+    if arguments.json {
+        let mut out = io::stdout();
+        writeln!(out, "{}", serde_json::to_string_pretty(statuses)?)?;
+        return out.flush();
+    }
+    if arguments.watch.is_some() && io::stdout().is_terminal() {
+        write!(io::stdout(), "\u{1b}[H\u{1b}[2J\u{1b}[3J")?;
+    }
+    let mut out = anstream::stdout().lock();
+    let now = context.clock.now();
+    let rows: Vec<Vec<Cell>> = statuses.iter().map(|status| row(status, now)).collect();
     if !rows.is_empty() {
-        let mut out = anstream::stdout().lock();
         for line in table::lines(&COLUMNS, &rows, context.terminal.width()) {
-            let _ = writeln!(out, "{line}");
+            writeln!(out, "{line}")?;
         }
     }
+    out.flush()?;
     for message in statuses.iter().filter_map(|status| status.message.as_ref()) {
         context.terminal.say(message);
     }
+    Ok(())
+}
+
+fn row(status: &Status, now: DateTime<Utc>) -> Vec<Cell> {
+    let none = || "-".to_owned();
+    let in_time = |time: Option<DateTime<Utc>>| match time.map(|time| time - now) {
+        Some(left) if left > TimeDelta::zero() => duration(left),
+        Some(left) => format!("{} ago", duration(-left)),
+        None => none(),
+    };
+    let ago = status.refreshed_at.map_or_else(none, |time| format!("{} ago", duration(now - time)));
+    let versions = status.versions.map_or_else(none, |used| format!("{used} of {}", status.version_limit));
+    vec![
+        Cell::from(status.secret_id.clone()),
+        status.provider.clone().unwrap_or_else(none).into(),
+        Cell { text: status.state.text().to_owned(), style: status.state.style() },
+        in_time(status.expires_at).into(),
+        ago.into(),
+        in_time(status.refresh_token_expires_at).into(),
+        versions.into(),
+    ]
 }
 
 #[cfg(test)]

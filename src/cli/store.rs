@@ -1,10 +1,7 @@
 //! The store that the options name, and the guarded write: a version is put beside the current one, and becomes current only if that one
 //! has not changed since it was read.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use aws_config::{Region, profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -134,7 +131,11 @@ impl Store {
     /// Whether the current version is a token secret, or is meant as one.
     pub(super) async fn is_token_secret(&self, context: &Context, secret_id: &str) -> Result<bool, Failure> {
         let (_, names) = self.refresher(context)?;
-        let Some(version) = self.current(secret_id).await? else { return Ok(false) };
+        let version = match self.secrets.get(secret_id, Selector::Label(Label::Current)).await {
+            Ok(version) => version,
+            Err(StoreError::NotFound { .. } | StoreError::Binary) => return Ok(false),
+            Err(error) => return Err(self.failure(secret_id, error)),
+        };
         let text = version.body.expose();
         Ok(match TokenSecret::parse_with(text, &names) {
             Ok(_) => true,
@@ -161,6 +162,7 @@ impl Store {
     ) -> Result<Written, Failure> {
         let mut put: Option<VersionId> = None;
         let mut replaced: Option<VersionId> = None;
+        let mut last: Option<StoreError> = None;
         for _ in 0..MAX_TRIES {
             let current = self.current(secret_id).await?;
             if let (Some(current), Some(put)) = (&current, &put)
@@ -177,32 +179,47 @@ impl Store {
             }
             let attempt = match current {
                 Some(current) => self.replace(secret_id, &current.id, &body).await?,
-                None => self.create(secret_id, &body).await?,
+                // The same id each time: the store then takes it once.
+                None => self.create(secret_id, put.take().unwrap_or_else(VersionId::random), &body).await?,
             };
             match attempt {
                 Attempt::Done(written) => return Ok(written),
-                Attempt::TryAgain { put: id } => put = id,
+                Attempt::TryAgain { put: id, error } => (put, last) = (Some(id), error),
             }
             context.clock.sleep(PAUSE).await;
         }
-        Err(Failure::later(format!("secret `{secret_id}` changed during each of five writes; try again")))
+        Err(match last {
+            None | Some(StoreError::Moved { .. }) => {
+                Failure::later(format!("secret `{secret_id}` changed during each of five writes; try again"))
+            }
+            Some(error) => self.failure(secret_id, error),
+        })
     }
 
     /// Whether a version that was put has been current: another one has come after it, or its tokens were claimed.
     async fn was_current(&self, secret_id: &str, put: &VersionId) -> Result<bool, Failure> {
-        let listed = self.secrets.list(secret_id).await.map_err(|error| self.failure(secret_id, error))?;
-        let exists = |id: &VersionId| listed.iter().any(|version| version.id == *id);
-        if listed.iter().any(|version| version.id == *put && version.labels.has(Label::Previous)) {
+        let Some(version) = self.version(secret_id, put).await? else { return Ok(false) };
+        if version.labels.has(Label::Previous) {
             return Ok(true);
         }
-        let version = match self.secrets.get(secret_id, Selector::Id(put)).await {
-            Ok(version) => version,
-            Err(StoreError::NotFound { .. }) => return Ok(false),
-            Err(error) => return Err(self.failure(secret_id, error)),
-        };
         let Ok(token) = TokenSecret::parse(version.body.expose()) else { return Ok(false) };
         let key = TokenKey::of(&version.arn, &token.tokens, &token.client);
-        Ok(exists(&key.claim(0)) || exists(&key.staged()))
+        // One by one: whoever may write need not be allowed to list.
+        for id in [key.claim(0), key.staged()] {
+            if self.version(secret_id, &id).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A version, if it is there.
+    async fn version(&self, secret_id: &str, id: &VersionId) -> Result<Option<Version>, Failure> {
+        match self.secrets.get(secret_id, Selector::Id(id)).await {
+            Ok(version) => Ok(Some(version)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failure(secret_id, error)),
+        }
     }
 
     /// How long a document may be: a refresh must find room for longer tokens.
@@ -212,38 +229,46 @@ impl Store {
 
     async fn replace(&self, secret_id: &str, current: &VersionId, body: &Secret) -> Result<Attempt, Failure> {
         let id = VersionId::random();
-        match self.secrets.put(secret_id, &id, Label::Entered, body).await {
-            Ok(()) => {}
-            Err(StoreError::Unavailable { .. } | StoreError::Throttled { .. }) => {
-                return Ok(Attempt::TryAgain { put: Some(id) });
-            }
-            Err(error) => return Err(self.failure(secret_id, error)),
-        }
-        match self.secrets.move_current(secret_id, current, &id).await {
+        let attempt = self.secrets.put(secret_id, &id, Label::Entered, body).await;
+        let attempt = match attempt {
+            Ok(()) => self.secrets.move_current(secret_id, current, &id).await,
+            Err(error) => Err(error),
+        };
+        match attempt {
             Ok(()) => Ok(Attempt::Done(self.written(secret_id, id, Some(current.clone())).await)),
-            Err(StoreError::Moved { .. } | StoreError::Unavailable { .. } | StoreError::Throttled { .. }) => {
-                Ok(Attempt::TryAgain { put: Some(id) })
-            }
-            Err(error) => Err(self.failure(secret_id, error)),
+            Err(error) => self.again(secret_id, id, error),
         }
     }
 
-    async fn create(&self, secret_id: &str, body: &Secret) -> Result<Attempt, Failure> {
-        match self.secrets.create(secret_id, body).await {
-            Ok(id) => Ok(Attempt::Done(Written { id, replaced: None, place: self.secrets.place() })),
-            // It may be there without a value: its first version becomes current. If somebody else was faster, the next try sees it.
-            Err(error @ (StoreError::Exists | StoreError::AccessDenied { .. })) => {
-                let id = VersionId::random();
+    async fn create(&self, secret_id: &str, id: VersionId, body: &Secret) -> Result<Attempt, Failure> {
+        match self.secrets.create(secret_id, &id, body).await {
+            Ok(()) => Ok(Attempt::Done(Written { id, replaced: None, place: self.secrets.place() })),
+            Err(error @ (StoreError::Exists | StoreError::AccessDenied { .. } | StoreError::Rejected { .. })) => {
+                if self.current(secret_id).await?.is_some() {
+                    // Somebody was faster, or an earlier attempt of ours took effect.
+                    return Ok(Attempt::TryAgain { put: id, error: None });
+                }
+                if matches!(error, StoreError::Rejected { .. }) {
+                    return Err(self.failure(secret_id, error));
+                }
+                // It may be there without a value: its first version becomes current.
                 match self.secrets.put(secret_id, &id, Label::Entered, body).await {
-                    Ok(()) => Ok(Attempt::TryAgain { put: Some(id) }),
+                    Ok(()) => Ok(Attempt::TryAgain { put: id, error: None }),
                     Err(StoreError::NotFound { .. }) => Err(self.failure(secret_id, error)),
-                    Err(error) => Err(self.failure(secret_id, error)),
+                    Err(error) => self.again(secret_id, id, error),
                 }
             }
-            Err(error) => match self.current(secret_id).await? {
-                Some(_) => Ok(Attempt::TryAgain { put: None }),
-                None => Err(self.failure(secret_id, error)),
-            },
+            Err(error) => self.again(secret_id, id, error),
+        }
+    }
+
+    /// What an error of a write means: another attempt, if it may pass.
+    fn again(&self, secret_id: &str, put: VersionId, error: StoreError) -> Result<Attempt, Failure> {
+        match error {
+            StoreError::Moved { .. } | StoreError::Unavailable { .. } | StoreError::Throttled { .. } => {
+                Ok(Attempt::TryAgain { put, error: Some(error) })
+            }
+            error => Err(self.failure(secret_id, error)),
         }
     }
 
@@ -257,9 +282,11 @@ impl Store {
 /// How one attempt of a write has ended.
 enum Attempt {
     Done(Written),
-    /// Something changed meanwhile, or the response was lost. `put`: the version that was put.
+    /// Something changed meanwhile, or the response was lost.
     TryAgain {
-        put: Option<VersionId>,
+        /// The version that was put, perhaps.
+        put: VersionId,
+        error: Option<StoreError>,
     },
 }
 
@@ -274,51 +301,4 @@ fn may_be_created(secret_id: &str, error: &StoreError) -> bool {
         StoreError::NotFound { detail } => !detail.contains("delet") && !secret_id.starts_with("arn:"),
         _ => false,
     }
-}
-
-/// The failure of a write, with the place where the tokens are now: a consent must not be lost.
-pub(super) fn rescued(context: &Context, secret_id: &str, failure: &Failure, body: Result<Secret, Failure>) -> Failure {
-    let rescue = body.ok().map(|body| rescue(secret_id, &body));
-    let what = match rescue {
-        Some(Ok(path)) => {
-            let file = path.display();
-            let command = context.store.command(&format!("adopt {secret_id} --yes < {file}"));
-            format!(
-                "THE TOKENS ARE IN THE FILE {file}, which only you can read. When the cause is corrected, run this, and delete the file:\n  \
-                 {command}"
-            )
-        }
-        Some(Err(error)) => format!("the tokens could not be written to a file either ({error}): log in again"),
-        None => "log in again".to_owned(),
-    };
-    Failure::person(format!("{}\n{what}", failure.message))
-}
-
-/// Writes a document that could not be stored into a file that only its owner may read: here, or else in the home directory or that for
-/// temporary files. Returns its path.
-pub(super) fn rescue(secret_id: &str, body: &Secret) -> std::io::Result<PathBuf> {
-    const MAX_NAME: usize = 60;
-    let name: String =
-        secret_id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(MAX_NAME).collect();
-    let name = format!("tokenctl-{name}-{}.json", VersionId::random());
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let mut result = Err(std::io::ErrorKind::NotFound.into());
-    for folder in [Some(PathBuf::new()), home, Some(std::env::temp_dir())].into_iter().flatten() {
-        let path = folder.join(&name);
-        result = write_private(&path, body).map(|()| path);
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
-}
-
-fn write_private(path: &Path, body: &Secret) -> std::io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written = file.write_all(body.expose().as_bytes()).and_then(|()| file.sync_all());
-    if written.is_err() {
-        let _ = std::fs::remove_file(path);
-    }
-    written
 }

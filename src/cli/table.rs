@@ -2,6 +2,8 @@
 
 use anstyle::Style;
 
+use super::terminal::visible;
+
 /// Between two columns.
 const GAP: &str = "  ";
 
@@ -55,7 +57,7 @@ pub(super) fn lines(columns: &[Column], rows: &[Vec<Cell>], width: Option<usize>
         let mut line = String::new();
         for (place, &index) in shown.iter().enumerate() {
             let Cell { text, style } = cells(index);
-            let text = cut(&text, width_of(index));
+            let text = cut(&one_line(&text), width_of(index));
             let is_last = place + 1 == shown.len();
             let padding = if is_last { 0 } else { width_of(index) - length(&text) + GAP.len() };
             line.extend([style.render().to_string(), text, style.render_reset().to_string(), " ".repeat(padding)]);
@@ -64,6 +66,11 @@ pub(super) fn lines(columns: &[Column], rows: &[Vec<Cell>], width: Option<usize>
     };
     let titles = line(&|index| Cell { text: columns[index].title.to_owned(), style: Style::new().bold() });
     std::iter::once(titles).chain(rows.iter().map(|row| line(&|index| row[index].clone()))).collect()
+}
+
+/// The text without what a terminal would obey: others may have written it.
+fn one_line(text: &str) -> String {
+    visible(text).replace('\n', " ")
 }
 
 /// The text, or its two ends with `…` between them: names often differ at the end.
@@ -86,6 +93,13 @@ mod tests {
         Column { title: "PROVIDER", rank: 1 },
         Column { title: "STATE", rank: 0 },
     ];
+
+    #[test]
+    fn a_text_of_others_does_not_reach_the_terminal_as_a_command() {
+        let row = ["a\u{1b}]0;x\u{7}", "b\u{202e}c", "d\ne"].map(|text| Cell::from(text.to_owned())).to_vec();
+        let lines = lines(&COLUMNS, &[row], None);
+        assert_eq!(anstream::adapter::strip_str(&lines[1]).to_string(), "a?]0;x?  b?c       d e");
+    }
 
     #[test]
     fn columns_are_aligned_and_left_out_where_the_terminal_is_narrow() {

@@ -265,7 +265,7 @@ fn print(text: &str) {
 }
 
 /// The text without characters that a terminal would act on: parts of it are from others.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     text.chars().map(|c| if c == ' ' || c == '\n' || is_visible(c) { c } else { '?' }).collect()
 }
 

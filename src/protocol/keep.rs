@@ -37,7 +37,7 @@ pub(super) struct UnstoredResponse {
     spent: TokenKey,
     label: Label,
     /// The record with the response.
-    record: Secret,
+    pub(super) record: Secret,
 }
 
 impl UnstoredResponse {

@@ -52,7 +52,13 @@ impl DirectoryStore {
 
     /// Creates a secret with its first version. [`StoreError::Rejected`] if one of that name exists.
     pub async fn create(&self, name: &str, body: &Secret) -> Result<VersionId, StoreError> {
-        let (name, body) = (name.to_owned(), body.clone());
+        let id = VersionId::random();
+        self.create_as(name, &id, body).await.map(|()| id)
+    }
+
+    /// As [`DirectoryStore::create`], with the id of the first version.
+    pub async fn create_as(&self, name: &str, id: &VersionId, body: &Secret) -> Result<(), StoreError> {
+        let (name, id, body) = (name.to_owned(), id.clone(), body.clone());
         self.blocking("write", move |store| {
             let state = StateFile::of(&store.root, &name)?;
             let _lock = state.lock(store.lock_patience)?;
@@ -60,9 +66,7 @@ impl DirectoryStore {
                 let detail = format!("there is a secret {name} already ({})", state.path.display());
                 return Err(StoreError::Rejected { action: "write", detail });
             }
-            let id = VersionId::random();
-            state.write(&Versions::create(state.arn(), &id, &body, store.clock.now())?)?;
-            Ok(id)
+            state.write(&Versions::create(state.arn(), &id, &body, store.clock.now())?)
         })
         .await
     }

@@ -54,10 +54,10 @@ impl NamedStore {
     ///
     /// [`StoreError::Exists`] or [`StoreError::Rejected`] if a secret of that name exists.
     #[cfg(feature = "cli")]
-    pub async fn create(&self, name: &str, body: &Secret) -> Result<VersionId, StoreError> {
+    pub async fn create(&self, name: &str, id: &VersionId, body: &Secret) -> Result<(), StoreError> {
         match self {
-            Self::SecretsManager(store) => store.create(name, body).await,
-            Self::Directory(store) => store.create(name, body).await,
+            Self::SecretsManager(store) => store.create(name, id, body).await,
+            Self::Directory(store) => store.create_as(name, id, body).await,
         }
     }
 }

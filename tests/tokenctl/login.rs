@@ -360,13 +360,16 @@ async fn another_server_and_another_client_get_nothing_of_the_one_before() {
     let mut before = world.document().await;
     before["clientSecret"] = json!("unseen-secret-of-public");
     before["tokenEndpointAuthMethod"] = json!("client_secret_basic");
+    before["extraParameters"] = json!({"client_secret": "unseen-secret-of-public"});
     world.store.put_value(SECRET, &before.to_string().into()).await.unwrap();
     let command = world.login(&["--client-id", "second", "--yes", "--token-endpoint-auth-method", "none"]);
     let waiting = Waiting::start(command).await;
     waiting.call(&consented(&world)).await;
     waiting.end().await.done();
     assert_eq!(world.server.received("/token").pop().unwrap().authorization, None);
-    assert_eq!(world.document().await.get("clientSecret"), None);
+    for member in ["clientSecret", "extraParameters"] {
+        assert_eq!(world.document().await.get(member), None);
+    }
 }
 
 #[tokio::test]
@@ -496,6 +499,64 @@ async fn a_secret_that_others_change_during_a_login_is_not_damaged() {
         waiting.call(&consented(&world)).await;
         waiting.end().await.failed(1, "while you logged in").failed(1, "THE TOKENS ARE IN THE FILE");
         assert_eq!(world.files().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn tokens_do_not_go_to_a_client_that_others_have_set_meanwhile() {
+    let elsewhere = "https://elsewhere.example/token";
+    for (before, meanwhile, is_stored) in [
+        // What this login sets itself is no conflict.
+        (Some(json!({})), json!({"tokenEndpoint": "SAME"}), true),
+        (Some(json!({})), json!({"tokenEndpoint": "SAME", "clientId": "public"}), true),
+        (None, json!({"note": 1}), true),
+        (None, json!({"tokenEndpoint": elsewhere, "clientId": "public"}), false),
+        (None, json!({"provider": "xero", "clientId": "public"}), false),
+        (Some(json!({})), json!({"clientId": "somebody"}), false),
+        (Some(json!({"clientId": "before"})), json!({"clientId": "somebody"}), false),
+        (Some(json!({"clientId": "before"})), json!({"clientId": "before", "note": 1}), true),
+        (Some(json!({})), json!({"clientCredentialsSecretId": "shared"}), false),
+    ] {
+        let world = World::new().await;
+        let document = |value: &serde_json::Value| {
+            let own = format!("{}/token", world.server.issuer);
+            token_refresher::secret::Secret::from(value.to_string().replace("SAME", &own))
+        };
+        if let Some(before) = &before {
+            world.store.create(SECRET, &document(before)).await.unwrap();
+        }
+        let waiting = world.start(&["--yes"]).await;
+        match before {
+            Some(_) => world.store.put_value(SECRET, &document(&meanwhile)).await.unwrap(),
+            None => world.store.create(SECRET, &document(&meanwhile)).await.unwrap(),
+        };
+        waiting.call(&consented(&world)).await;
+        let ended = waiting.end().await;
+        let stored = world.document().await["refreshToken"] == REFRESH_TOKEN;
+        assert_eq!((stored, world.files().is_empty()), (is_stored, is_stored), "{meanwhile}: {}", ended.stderr);
+    }
+}
+
+/// The server that a client belongs to may be known only in another way than by a `tokenEndpoint`.
+#[tokio::test]
+async fn a_client_of_a_server_that_is_known_otherwise_is_not_sent_to_another_one() {
+    for before in [
+        json!({"clientCredentialsSecretId": "shared", "clientSecret": "unseen-secret-of-other", "refreshToken": "unseen-r"}),
+        json!({"token_uri": "OTHER/token", "client_id": "c", "client_secret": "unseen-secret-of-other", "refresh_token": "unseen-r"}),
+        json!({"provider": "google", "clientId": "c", "clientSecret": "unseen-secret-of-other", "refreshToken": "unseen-r"}),
+        json!({"loginSettings": {"authorizationEndpoint": "OTHER/authorize"}, "clientId": "c", "clientSecret": "unseen-secret-of-other"}),
+    ] {
+        let world = World::new().await;
+        let other = "https://other.example";
+        let shared = json!({"tokenEndpoint": format!("{other}/token"), "clientId": "c"});
+        world.store.create("shared", &shared.to_string().into()).await.unwrap();
+        world.store.create(SECRET, &before.to_string().replace("OTHER", other).into()).await.unwrap();
+        let waiting = world.start(&["--yes"]).await;
+        waiting.call(&consented(&world)).await;
+        let ended = waiting.end().await.done();
+        assert!(ended.stderr.contains("was for another authorization server"), "{}", ended.stderr);
+        let sent = format!("{:?}", world.server.received("/token"));
+        assert!(!sent.contains("of-other"), "the server got a secret of another one");
     }
 }
 

@@ -117,8 +117,43 @@ async fn new_tokens_that_the_store_refuses_for_a_while_are_written_before_the_en
     // The claim is written; then the store refuses for a while.
     aws.fault(Fault::on(PUT, Effect::AccessDenied).after(1).times(12));
     run(with_aws(&world, &aws, &["refresh", SECRET]), "").await.done();
+    assert_eq!(world.files(), <[String; 0]>::default());
     assert!(aws.current(SECRET).1.contains(REFRESH_TOKEN));
     assert_eq!(world.server.received("/token").len(), 1);
+}
+
+#[tokio::test]
+async fn tokens_that_the_store_never_takes_are_in_a_file() {
+    let content = file_after_ctrl_c(None, "THE TOKENS ARE IN THE FILE tokenctl-myapp-prod-crm-").await;
+    assert!(content.contains(REFRESH_TOKEN), "the file lacks the new token");
+}
+
+#[tokio::test]
+async fn a_response_that_cannot_be_understood_and_that_the_store_never_takes_is_in_a_file() {
+    let response = json!({"access_token": {"value": "unseen-new-access"}, "refresh_token": "unseen-new-refresh"});
+    let text = "THE RESPONSE OF THE PROVIDER IS IN THE FILE tokenctl-myapp-prod-crm-";
+    let content = file_after_ctrl_c(Some(response), text).await;
+    assert!(content.contains("unseen-new-refresh"), "the file lacks the new token");
+}
+
+/// The store takes the claim and nothing else. The file is there after the first try, which takes a minute, and Ctrl-C ends the others.
+async fn file_after_ctrl_c(response: Option<serde_json::Value>, text: &str) -> String {
+    let (world, aws) = (World::new().await, FakeSecretsManager::start().await);
+    aws.create(SECRET, world.token(&json!({"expiresAt": 0})));
+    if let Some(response) = response {
+        world.server.respond_next(200, response);
+    }
+    aws.fault(Fault::on(PUT, Effect::AccessDenied).after(1).always());
+    let child = with_aws(&world, &aws, &["refresh", SECRET]).spawn().unwrap();
+    while world.files().is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let id = i32::try_from(child.id().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    ended(output.status.code(), &output.stdout, &output.stderr).failed(1, text);
+    let [file] = &world.files()[..] else { panic!("{:?}", world.files()) };
+    std::fs::read_to_string(world.path().join(file)).unwrap()
 }
 
 #[tokio::test]

@@ -192,3 +192,25 @@ async fn a_timeline_tells_what_came_of_each_version() {
     let ended = run(world.tokenctl(&["history", "crm"]), "").await.done();
     assert!(ended.stdout.contains("OAUTH_ENTERED"), "{}", ended.stdout);
 }
+
+#[tokio::test]
+async fn an_output_that_nobody_takes_ends_the_command() {
+    let world = World::new().await;
+    world.create(&world.token(&json!({}))).await;
+    for (arguments, expected) in [
+        ("status myapp/* --watch=1 | head -1", "2 0"),
+        ("status myapp/* --json > /dev/full", "2"),
+        ("status myapp/* > /dev/full", "2"),
+        ("history myapp/prod/crm > /dev/full", "2"),
+    ] {
+        let mut shell = tokio::process::Command::new("bash");
+        let command = format!(
+            "set -f; {} --store dir:tokens {arguments}; echo ${{PIPESTATUS[@]}}",
+            env!("CARGO_BIN_EXE_tokenctl")
+        );
+        shell.args(["-c", &command]).current_dir(world.path());
+        shell.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let ended = run(shell, "").await;
+        assert_eq!(ended.stdout.lines().last(), Some(expected), "{arguments}: {}", ended.stderr);
+    }
+}

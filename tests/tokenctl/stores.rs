@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::{
     process::{Waiting, With, command, run},
     server::{ACCESS_TOKEN, REFRESH_TOKEN},
-    support::secrets_manager::{CREATE, Effect, FakeSecretsManager, Fault, GET, MOVE, PUT},
+    support::secrets_manager::{CREATE, Effect, FakeSecretsManager, Fault, GET, LIST, MOVE, PUT},
     world::{PUBLIC, SECRET, World},
 };
 
@@ -117,25 +117,71 @@ async fn a_lost_response_and_a_secret_without_a_value_are_no_obstacle() {
     assert_eq!(document(&aws)["refreshToken"], REFRESH_TOKEN);
 }
 
-/// The response of the move is lost, and the function refreshes the new tokens at once: its tokens must not be replaced by the spent ones.
+/// The response of a write is lost, and the function refreshes the new tokens at once: its tokens must not be replaced by the spent ones.
+/// That needs no permission to list.
 #[tokio::test]
 async fn a_refresh_right_after_a_lost_response_is_not_undone() {
+    // The call before which the function is at work, once the version is current: the move again, or the second read.
+    for (lost, is_created, times, next) in [(MOVE, true, 1, MOVE), (CREATE, false, 3, GET)] {
+        let (world, aws) = (World::new().await, FakeSecretsManager::start().await);
+        if is_created {
+            aws.create(SECRET, world.token(&json!({})));
+        }
+        aws.fault(Fault::on(LIST, Effect::AccessDenied).always());
+        let waiting = start(&world, &aws, &["--yes"]).await;
+        aws.fault(Fault::on(lost, Effect::DropAfter).times(times));
+        aws.before(next, 2, |versions, now| {
+            let current = versions.get(None, Some("AWSCURRENT")).unwrap();
+            let token = TokenSecret::parse(current.body.expose()).unwrap();
+            let staged = TokenKey::of(&current.arn, &token.tokens, &token.client).staged();
+            let refreshed = current.body.expose().replace(REFRESH_TOKEN, "unseen-refreshed-token");
+            versions.put(&staged, &refreshed.into(), Some(&["OAUTH_STAGED".to_owned()]), now).unwrap();
+            versions.move_label("AWSCURRENT", Some(&current.id), &staged).unwrap();
+        });
+        consent(&world, &waiting).await;
+        let ended = waiting.end().await.done();
+        assert_eq!(document(&aws)["refreshToken"], "unseen-refreshed-token", "{lost}");
+        assert!(!ended.stderr.contains("somebody else"), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_whole_document_does_not_replace_what_others_have_just_written() {
     let (world, aws) = (World::new().await, FakeSecretsManager::start().await);
     aws.create(SECRET, world.token(&json!({})));
-    let waiting = start(&world, &aws, &["--yes"]).await;
-    aws.fault(Fault::on(MOVE, Effect::DropAfter));
-    let arn = aws.arn(SECRET);
-    aws.before(MOVE, 2, move |versions, now| {
-        let current = versions.get(None, Some("AWSCURRENT")).unwrap();
-        let token = TokenSecret::parse(current.body.expose()).unwrap();
-        let staged = TokenKey::of(&arn, &token.tokens, &token.client).staged();
-        let refreshed = current.body.expose().replace(REFRESH_TOKEN, "unseen-refreshed-token");
-        versions.put(&staged, &refreshed.into(), Some(&["OAUTH_STAGED".to_owned()]), now).unwrap();
-        versions.move_label("AWSCURRENT", Some(&current.id), &staged).unwrap();
+    aws.before(MOVE, 1, |versions, now| {
+        let mut edited: Value =
+            serde_json::from_str(versions.get(None, Some("AWSCURRENT")).unwrap().body.expose()).unwrap();
+        edited["publishTo"] = json!("readers");
+        let id = VersionId::from("00000000-0000-4000-8000-000000000001");
+        versions.put(&id, &edited.to_string().into(), None, now).unwrap();
     });
+    let text = world.token(&json!({"refreshToken": REFRESH_TOKEN})).to_string();
+    run(tokenctl(&world, &aws, &["adopt", SECRET, "--yes"]), &text).await.failed(2, "was changed meanwhile");
+    assert_eq!(document(&aws)["publishTo"], "readers");
+    run(tokenctl(&world, &aws, &["adopt", SECRET, "--yes"]), &text).await.done();
+    assert_eq!(document(&aws)["refreshToken"], REFRESH_TOKEN);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_for_a_while_is_asked_again() {
+    for (action, is_created) in [(CREATE, false), (PUT, true), (MOVE, true)] {
+        let (world, aws) = (World::new().await, FakeSecretsManager::start().await);
+        if is_created {
+            aws.create(SECRET, world.token(&json!({})));
+        }
+        let waiting = start(&world, &aws, &["--yes"]).await;
+        aws.fault(Fault::on(action, Effect::InternalError).times(4));
+        consent(&world, &waiting).await;
+        waiting.end().await.done();
+        assert_eq!(document(&aws)["refreshToken"], REFRESH_TOKEN, "{action}");
+    }
+    // What it said is the message, not that somebody else wrote.
+    let (world, aws) = (World::new().await, FakeSecretsManager::start().await);
+    let waiting = start(&world, &aws, &[]).await;
+    aws.fault(Fault::on(CREATE, Effect::InternalError).always());
     consent(&world, &waiting).await;
-    waiting.end().await.done();
-    assert_eq!(document(&aws)["refreshToken"], "unseen-refreshed-token");
+    waiting.end().await.failed(1, "secretsmanager:CreateSecret failed").failed(1, "THE TOKENS ARE IN THE FILE");
 }
 
 #[tokio::test]
