@@ -85,7 +85,6 @@ pub struct Refresher<S> {
 
 /// What a provider has issued, and what is only in this process's memory.
 #[cfg(feature = "cli")]
-#[derive(Debug)]
 pub struct Unstored {
     /// The secret, as the request named it.
     pub secret_id: String,
@@ -97,7 +96,6 @@ pub struct Unstored {
 
 /// What could not be written.
 #[cfg(feature = "cli")]
-#[derive(Debug)]
 pub enum UnstoredContent {
     /// The token secret with its new tokens.
     TokenSecret(crate::secret::Secret),

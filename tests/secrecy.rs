@@ -117,6 +117,8 @@ const NO_SECRET: &[&str] = &[
     // Private. Words for a person; a code is a `Secret`, and a unit test shows it.
     "cli::failure::Exit",
     "cli::failure::Failure",
+    "cli::status::State",
+    "cli::status::Status",
     "cli::authorization::Redirect",
     "cli::authorization::RedirectError",
     // A `Document`, which prints nothing; a unit test shows it.
