@@ -215,6 +215,12 @@ pub(super) async fn complete_client(
         // A blank at an end is of the paste.
         changes.push(Change::Own(Member::ClientSecret, json_string(secret.expose().trim())));
     }
+    let is_own_client = arguments.client_id.is_some()
+        && (arguments.client_secret_stdin || arguments.token_endpoint_auth_method.as_deref() == Some("none"));
+    if is_own_client && arguments.client_credentials_secret_id.is_none() {
+        // The options are a whole client: it takes the place of the shared one.
+        changes.push(Change::Without(Member::ClientCredentialsSecretId));
+    }
     let token = token_secret(secret_id, &changed(secret_id, old, changes)?)?;
     if let (Some(id), Some(other)) = (&arguments.client_id, &token.client.client_credentials_secret_id)
         && store.client_secret(other).await?.client_id.is_some_and(|shared| shared.expose() != id)

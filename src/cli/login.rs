@@ -22,18 +22,23 @@ use super::{
     page::Page,
     registration,
     server::{AuthorizationServer, LOGIN_SETTINGS, LoginSettings},
-    store::Store,
+    store::{Store, options},
 };
 use crate::{
     oauth::grant::Grant,
     sanitize::sanitize_line,
     store::SecretStore,
-    token_secret::{TokenSecret, document::json_string, draft::Draft, member::Member},
+    token_secret::{TokenSecret, document::json_string, draft::Draft, member::Member, member_names::MemberNames},
 };
 
 /// Runs the command.
 pub(super) async fn login(context: &Context, arguments: &LoginArguments) -> Result<(), Failure> {
     let secret_id = arguments.secret.as_str();
+    if options()?.member_names != MemberNames::default() {
+        return Err(Failure::usage(
+            "MEMBER_NAMES is set, and a login does not know it: take it out of the environment, and set `memberNames` in the secret",
+        ));
+    }
     let store = Store::open(context).await?;
     let current = store.current(secret_id).await?;
     let old = current.as_ref().map(|version| draft_of(secret_id, version)).transpose()?.unwrap_or_default();

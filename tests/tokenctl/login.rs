@@ -457,6 +457,30 @@ async fn a_shared_client_is_sent_only_to_its_own_server() {
 }
 
 #[tokio::test]
+async fn a_client_of_its_own_takes_the_place_of_a_shared_one() {
+    let world = World::new().await;
+    let shared = json!({"tokenEndpoint": format!("{}/token", world.server.issuer), "clientId": "shared", "clientSecret": "unseen-shared-secret"});
+    world.store.create("shared", &shared.to_string().into()).await.unwrap();
+    world.create(&json!({"clientCredentialsSecretId": "shared"})).await;
+    let waiting = world.start(&[]).await;
+    waiting.call(&consented(&world)).await;
+    waiting.end().await.done();
+    assert_eq!(world.document().await.get("clientCredentialsSecretId"), None);
+    assert!(
+        !format!("{:?}", world.server.received("/token")).contains("unseen-shared-secret"),
+        "the shared secret was sent"
+    );
+}
+
+#[tokio::test]
+async fn a_login_refuses_names_of_members_from_the_environment() {
+    let world = World::new().await;
+    let mut login = world.login(&[]);
+    login.env("MEMBER_NAMES", r#"{"refreshToken":"/a/b"}"#);
+    run(login, "").await.failed(2, "set `memberNames` in the secret");
+}
+
+#[tokio::test]
 async fn a_scope_that_was_not_granted_is_a_warning() {
     let world = World::new().await;
     world.server.respond_next(
