@@ -14,6 +14,7 @@
 //! | `registration` | dynamic client registration |
 //! | `authorization` | the authorization request and its redirect, without IO |
 //! | `flow`, `loopback`, `page`, `device` | how the browser comes back to this program |
+//! | `http_server` | what the servers of `loopback` and `health` share |
 //! | `client` | the client's settings, in the document |
 //! | `consent`, `exchange`, `fetch` | the wait for the person; token requests; other requests |
 //! | `confirm`, `finish` | questions; the tokens of a login are stored |
@@ -25,6 +26,7 @@
 use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{clock::Clock, crash, http_client::HttpClients};
 
@@ -44,6 +46,7 @@ mod flow;
 mod given;
 mod health;
 mod history;
+mod http_server;
 mod login;
 mod loopback;
 mod page;
@@ -161,28 +164,24 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// Returns when the process runs again after it was stopped.
 async fn resumed() {
-    let number = rustix::process::Signal::CONT.as_raw();
-    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(number)) {
-        Ok(mut signals) => {
-            signals.recv().await;
-        }
-        Err(_) => std::future::pending().await,
-    }
+    signalled(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw())).await;
 }
 
 /// Returns when the process is asked to end.
 async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let wait = async |kind| match signal(kind) {
+    tokio::select! {
+        () = signalled(SignalKind::interrupt()) => {}
+        () = signalled(SignalKind::terminate()) => {}
+        () = signalled(SignalKind::hangup()) => {}
+        () = signalled(SignalKind::quit()) => {}
+    }
+}
+
+async fn signalled(kind: SignalKind) {
+    match signal(kind) {
         Ok(mut signals) => {
             signals.recv().await;
         }
         Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        () = wait(SignalKind::interrupt()) => {}
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::hangup()) => {}
-        () = wait(SignalKind::quit()) => {}
     }
 }

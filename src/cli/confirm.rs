@@ -2,7 +2,13 @@
 
 use chrono::TimeDelta;
 
-use super::{Context, failure::Failure, server::LOGIN_SETTINGS, store::Store, terminal::duration};
+use super::{
+    Context,
+    failure::Failure,
+    server::LOGIN_SETTINGS,
+    store::{Store, options},
+    terminal::duration,
+};
 use crate::{
     error::ErrorType,
     protocol::{Mode, Request, observation::Observation},
@@ -64,7 +70,8 @@ pub(super) async fn ask(context: &Context, what: &str, instead: &str, question: 
 
 /// Whether the function has recorded that the provider refuses the tokens.
 async fn has_recorded_refusal(context: &Context, store: &Store, secret_id: &str) -> bool {
-    let Ok((refresher, _)) = store.refresher(context) else { return false };
+    let Ok(options) = options() else { return false };
+    let refresher = store.refresher(context, options);
     let deadline = context.clock.now() + DRY_RUN_TIMEOUT;
     let request = Request { secret_id, mode: &Mode::DryRun, deadline };
     let outcome = refresher.run(request, &Observation::default()).await;

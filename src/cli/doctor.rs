@@ -77,11 +77,10 @@ pub(super) async fn doctor(context: &Context, arguments: &DoctorArguments) -> Re
     let store = Store::open(context).await?;
     let mut list = Checklist { worst: Finding::Good };
     check(context, arguments, &store, secret_id, &mut list).await?;
-    let silent = |exit| Err(Failure { exit, message: String::new() });
     match list.worst {
         Finding::Good | Finding::Warning => Ok(()),
-        Finding::Unknown => silent(Exit::NotDone),
-        Finding::Wrong => silent(Exit::NeedsPerson),
+        Finding::Unknown => Err(Failure::silent(Exit::NotDone)),
+        Finding::Wrong => Err(Failure::silent(Exit::NeedsPerson)),
     }
 }
 
@@ -92,14 +91,15 @@ async fn check(
     secret_id: &str,
     list: &mut Checklist,
 ) -> Result<(), Failure> {
-    let (refresher, names) = store.refresher(context)?;
     let options = store::options()?;
+    let names = &options.member_names;
+    let refresher = store.refresher(context, options.clone());
     let Some(version) = store.current(secret_id).await? else {
         let place = store.secrets.place();
         return Err(Failure::person(format!("secret `{secret_id}` does not exist in {place}, or has no value")));
     };
     list.add(Finding::Good, "secret", &format!("version {} in {}", version.id, store.secrets.place()));
-    let Some(token) = check_document(&version, &names, list) else { return Ok(()) };
+    let Some(token) = check_document(&version, names, list) else { return Ok(()) };
     let client = check_client(store, secret_id, &token, &options, list).await;
     if let Some(client) = &client {
         check_endpoint(context, &client.token_endpoint, list).await;
@@ -108,7 +108,7 @@ async fn check(
     check_times(&token, &options, context.clock.now(), list);
     check_versions(store, secret_id, &token, &options, context.clock.now(), list).await;
     let target = Target { secret_id: secret_id.to_owned(), is_named: true };
-    if let Some(status) = status_of(context, store, &refresher, &names, &target).await {
+    if let Some(status) = status_of(context, store, &refresher, names, &target).await {
         let finding = match status.state {
             State::Unknown => Finding::Unknown,
             state if state.needs_person() => Finding::Wrong,

@@ -57,11 +57,16 @@ impl Failure {
         Self::person(format!("secret `{secret_id}` cannot be used: {problem}"))
     }
 
+    /// Only an exit code: the command has printed what is wrong.
+    pub(super) const fn silent(exit: Exit) -> Self {
+        Self { exit, message: String::new() }
+    }
+
     /// Standard output cannot be written. A reader that has ended, such as `head`, wants no message.
     #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
     pub(super) fn of_output(error: std::io::Error) -> Self {
         match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Self::later(""),
+            std::io::ErrorKind::BrokenPipe => Self::silent(Exit::NotDone),
             _ => Self::later(format!("the output cannot be written: {error}")),
         }
     }

@@ -12,14 +12,15 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use http_body_util::Full;
 use hyper::{Response, body::Bytes, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use super::{failure::Failure, run::Tick};
+use super::{
+    failure::Failure,
+    http_server::{accept, connection},
+    run::Tick,
+};
 use crate::lambda::report::{Response as Report, SweepReport};
-
-/// How long a client has to send its request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the pages show.
 #[derive(Clone)]
@@ -130,10 +131,7 @@ pub(super) async fn listen(address: &str, health: Health) -> Result<SocketAddr, 
     let address = listener.local_addr().map_err(failed)?;
     tokio::spawn(async move {
         loop {
-            let Ok((socket, _)) = listener.accept().await else {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
+            let socket = accept(&listener).await;
             let health = health.clone();
             tokio::spawn(async move {
                 let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
@@ -146,9 +144,7 @@ pub(super) async fn listen(address: &str, health: Health) -> Result<SocketAddr, 
                         Ok::<_, Infallible>(response)
                     }
                 });
-                let mut connection = hyper::server::conn::http1::Builder::new();
-                connection.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-                let _ = connection.serve_connection(TokioIo::new(socket), service).await;
+                let _ = connection().serve_connection(TokioIo::new(socket), service).await;
             });
         }
     });

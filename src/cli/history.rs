@@ -9,7 +9,7 @@ use super::{
     Context,
     arguments::HistoryArguments,
     failure::Failure,
-    store::Store,
+    store::{Store, options},
     table::{self, Cell, Column},
 };
 use crate::{
@@ -56,7 +56,7 @@ enum Content {
 pub(super) async fn history(context: &Context, arguments: &HistoryArguments) -> Result<(), Failure> {
     let secret_id = arguments.secret.as_str();
     let store = Store::open(context).await?;
-    let (_, names) = store.refresher(context)?;
+    let names = options()?.member_names;
     let mut listed = store.secrets.list(secret_id).await.map_err(|error| store.failure(secret_id, error))?;
     listed.sort_by_key(|version| version.created);
     let read = listed.into_iter().map(|version| read(&store, secret_id, &names, version));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use reqwest::Url;
 use tokio::{
     net::TcpListener,
@@ -22,11 +22,9 @@ use tokio::{
 use super::{
     authorization::{MAX_REDIRECT_BYTES, Redirect, RedirectError, Request},
     failure::Failure,
+    http_server::{accept, connection},
     page::Page,
 };
-
-/// How long a browser has to send its request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the browser has to take the page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -104,14 +102,7 @@ impl Loopback {
             tokio::spawn(async move {
                 loop {
                     tokio::select! {
-                        accepted = listener.accept() => {
-                            let Ok((socket, _)) = accepted else {
-                                // Perhaps too many files are open.
-                                tokio::time::sleep(Duration::from_millis(50)).await;
-                                continue;
-                            };
-                            tokio::spawn(Arc::clone(&server).answer(socket));
-                        }
+                        socket = accept(&listener) => drop(tokio::spawn(Arc::clone(&server).answer(socket))),
                         () = server.arrivals.closed() => return,
                     }
                 }
@@ -140,9 +131,8 @@ impl Server {
                 Ok::<_, Infallible>(page.response())
             }
         });
-        let mut connection = hyper::server::conn::http1::Builder::new();
+        let mut connection = connection();
         connection.keep_alive(false).max_buf_size(2 * MAX_REDIRECT_BYTES);
-        connection.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         let _ = connection.serve_connection(TokioIo::new(socket), service).await;
         let _ = sent.send(());
     }

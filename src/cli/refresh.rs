@@ -10,7 +10,7 @@ use super::{
     arguments::RefreshArguments,
     failure::{Exit, Failure},
     rescue::Rescue,
-    store::Store,
+    store::{Store, options},
     targets,
     terminal::duration,
 };
@@ -33,7 +33,9 @@ const PAUSE: Duration = Duration::from_secs(3);
 /// Runs the command.
 pub(super) async fn refresh(context: &Context, arguments: &RefreshArguments) -> Result<(), Failure> {
     let store = Store::open(context).await?;
-    let (refresher, _) = store.refresher(context)?;
+    let options = options()?;
+    let names = options.member_names.clone();
+    let refresher = store.refresher(context, options);
     let targets = targets::find(&store, &arguments.secrets).await?;
     if targets.is_empty() {
         return Err(Failure::usage(format!("no secret was found ({})", arguments.secrets.join(", "))));
@@ -56,7 +58,7 @@ pub(super) async fn refresh(context: &Context, arguments: &RefreshArguments) -> 
         if context.terminal.is_interrupted() {
             return Err(Failure::interrupted(""));
         }
-        if !target.is_named && matches!(store.is_token_secret(context, secret_id).await, Ok(false)) {
+        if !target.is_named && matches!(store.is_token_secret(secret_id, &names).await, Ok(false)) {
             continue;
         }
         match run(context, &refresher, secret_id, &mode).await {
@@ -81,7 +83,7 @@ pub(super) async fn refresh(context: &Context, arguments: &RefreshArguments) -> 
             }
         }
     }
-    worst.map_or(Ok(()), |exit| Err(Failure { exit, message: String::new() }))
+    worst.map_or(Ok(()), |exit| Err(Failure::silent(exit)))
 }
 
 /// Runs once, and again while new tokens are only in memory and in a file: this process is about to end.
@@ -101,7 +103,7 @@ async fn run(
         let result = tokio::select! {
             result = refresher.run(request, &observation) => Some(result),
             // All is in a file: nothing is lost.
-            () = interrupted(context), if rescue.is_some() => None,
+            () = context.terminal.interrupted(), if rescue.is_some() => None,
         };
         let mut unstored = refresher.unstored();
         unstored.retain(|unstored| !before.contains(&unstored.arn));
@@ -125,14 +127,6 @@ async fn run(
         }
         context.terminal.say(&format!("{what}; trying again"));
         context.clock.sleep(PAUSE).await;
-    }
-}
-
-/// Waits for Ctrl-C.
-async fn interrupted(context: &Context) {
-    const STEP: Duration = Duration::from_millis(200);
-    while !context.terminal.is_interrupted() {
-        context.clock.sleep(STEP).await;
     }
 }
 

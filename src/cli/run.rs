@@ -20,10 +20,9 @@ use crate::{
         report::Response,
         settings::Settings,
     },
-    oauth::exchanger::Exchanger,
     protocol::Error,
     store::named::NamedStore,
-    sweep::targets::{Many, Targets},
+    sweep::targets::Targets,
 };
 
 /// How long a tick may take: time for an exchange and its writes at least, and no longer than an invocation of the function.
@@ -39,8 +38,7 @@ pub(super) async fn run(context: &Context, arguments: &RunArguments) -> Result<(
     let store = Store::open(context).await?;
     let targets = targets(&arguments.secrets)?;
     let settings = Settings { targets: Some(targets), ..Settings::from_vars(var)? };
-    let exchanger = Exchanger::over_http(context.http.provider.clone(), store.kms.clone(), context.clock.clone());
-    let handler = Handler::new(store.secrets.clone(), exchanger, context.clock.clone(), settings);
+    let handler = Handler::new(store.secrets.clone(), store.exchanger(context), context.clock.clone(), settings);
     let health = Health::new(arguments.every);
     if let Some(address) = &arguments.listen {
         let address = health::listen(address, health.clone()).await?;
@@ -60,20 +58,14 @@ pub(super) async fn run(context: &Context, arguments: &RunArguments) -> Result<(
                 context.terminal.allow_interrupts();
             }
             let passed = (context.clock.now() - started_at).to_std().unwrap_or_default();
-            wait(context, jittered(arguments.every).saturating_sub(passed)).await;
+            tokio::select! {
+                () = context.clock.sleep(jittered(arguments.every).saturating_sub(passed)) => {}
+                () = context.terminal.interrupted() => {}
+            }
         }
     }
     notify("STOPPING=1");
     finish(context, &handler).await
-}
-
-/// Waits for the next tick, or until the process is asked to end.
-async fn wait(context: &Context, duration: Duration) {
-    const STEP: Duration = Duration::from_millis(200);
-    let end = context.clock.now() + TimeDelta::from_std(duration).unwrap_or_default();
-    while context.clock.now() < end && !context.terminal.is_interrupted() {
-        context.clock.sleep(STEP.min(context.clock.until(end))).await;
-    }
 }
 
 /// Many processes that start at once must not ask a provider at once: a tenth more or less.
@@ -101,11 +93,9 @@ async fn finish(context: &Context, handler: &Handler<NamedStore>) -> Result<(), 
 /// All arguments together: always a sweep, also of one secret.
 fn targets(arguments: &[String]) -> Result<Targets, Failure> {
     let list = arguments.join(",");
-    match Targets::parse(&list) {
-        Ok(Targets::One(name)) => Ok(Targets::Many(Many { names: vec![name], prefixes: Vec::new() })),
-        Ok(targets) => Ok(targets),
-        Err(problem) => Err(Failure::usage(format!("the arguments \"{list}\": it {problem}"))),
-    }
+    let targets = Targets::parse(&list);
+    let targets = targets.map_err(|problem| Failure::usage(format!("the arguments \"{list}\": it {problem}")))?;
+    Ok(Targets::Many(targets.into_many()))
 }
 
 /// Tells systemd how the service stands (`sd_notify(3)`), if it asks for that.

@@ -14,7 +14,7 @@ use super::{
     Context,
     arguments::StatusArguments,
     failure::{Exit, Failure},
-    store::Store,
+    store::{Store, options},
     table::{self, Cell, Column},
     targets::{self, Target},
     terminal::duration,
@@ -132,13 +132,17 @@ fn rfc3339<S: serde::Serializer>(time: &Option<DateTime<Utc>>, serializer: S) ->
 /// Runs the command.
 pub(super) async fn status(context: &Context, arguments: &StatusArguments) -> Result<(), Failure> {
     let store = Store::open(context).await?;
+    let options = options()?;
+    let names = options.member_names.clone();
+    let refresher = store.refresher(context, options);
+    let look = || look(context, &store, &refresher, &names, &arguments.secrets);
     let Some(seconds) = arguments.watch else {
-        let statuses = look(context, &store, arguments).await?;
+        let statuses = look().await?;
         print(context, arguments, &statuses).map_err(Failure::of_output)?;
         return verdict(arguments, &statuses);
     };
     loop {
-        match look(context, &store, arguments).await {
+        match look().await {
             Ok(statuses) => {
                 // Nobody reads any more, if this fails.
                 print(context, arguments, &statuses).map_err(Failure::of_output)?;
@@ -150,10 +154,15 @@ pub(super) async fn status(context: &Context, arguments: &StatusArguments) -> Re
     }
 }
 
-async fn look(context: &Context, store: &Store, arguments: &StatusArguments) -> Result<Vec<Status>, Failure> {
-    let (refresher, names) = store.refresher(context)?;
-    let targets = targets::find(store, &arguments.secrets).await?;
-    let looks = targets.iter().map(|target| status_of(context, store, &refresher, &names, target));
+async fn look(
+    context: &Context,
+    store: &Store,
+    refresher: &Refresher<NamedStore>,
+    names: &MemberNames,
+    secrets: &[String],
+) -> Result<Vec<Status>, Failure> {
+    let targets = targets::find(store, secrets).await?;
+    let looks = targets.iter().map(|target| status_of(context, store, refresher, names, target));
     Ok(stream::iter(looks).buffered(AT_ONCE).filter_map(std::future::ready).collect().await)
 }
 
@@ -162,12 +171,11 @@ fn verdict(arguments: &StatusArguments, statuses: &[Status]) -> Result<(), Failu
     if statuses.is_empty() {
         return Err(Failure::usage(format!("no token secret was found ({})", arguments.secrets.join(", "))));
     }
-    let silent = |exit| Err(Failure { exit, message: String::new() });
     if statuses.iter().any(|status| status.state.needs_person()) {
-        return silent(Exit::NeedsPerson);
+        return Err(Failure::silent(Exit::NeedsPerson));
     }
     if statuses.iter().any(|status| status.state == State::Unknown) {
-        return silent(Exit::NotDone);
+        return Err(Failure::silent(Exit::NotDone));
     }
     Ok(())
 }

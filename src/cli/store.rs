@@ -120,24 +120,25 @@ impl Store {
         Error::of_store(&self.secrets, secret_id, error, None).into()
     }
 
-    /// The function's own code over this store, with the function's settings in the environment; and where members are in documents.
-    pub(super) fn refresher(&self, context: &Context) -> Result<(Refresher<NamedStore>, MemberNames), Failure> {
-        let options = options()?;
-        let names = options.member_names.clone();
-        let exchanger = Exchanger::over_http(context.http.provider.clone(), self.kms.clone(), context.clock.clone());
-        Ok((Refresher::new(self.secrets.clone(), exchanger, context.clock.clone(), options), names))
+    /// The function's way to exchange grants.
+    pub(super) fn exchanger(&self, context: &Context) -> Exchanger {
+        Exchanger::over_http(context.http.provider.clone(), self.kms.clone(), context.clock.clone())
+    }
+
+    /// The function's own code over this store.
+    pub(super) fn refresher(&self, context: &Context, options: Options) -> Refresher<NamedStore> {
+        Refresher::new(self.secrets.clone(), self.exchanger(context), context.clock.clone(), options)
     }
 
     /// Whether the current version is a token secret, or is meant as one.
-    pub(super) async fn is_token_secret(&self, context: &Context, secret_id: &str) -> Result<bool, Failure> {
-        let (_, names) = self.refresher(context)?;
+    pub(super) async fn is_token_secret(&self, secret_id: &str, names: &MemberNames) -> Result<bool, Failure> {
         let version = match self.secrets.get(secret_id, Selector::Label(Label::Current)).await {
             Ok(version) => version,
             Err(StoreError::NotFound { .. } | StoreError::Binary) => return Ok(false),
             Err(error) => return Err(self.failure(secret_id, error)),
         };
         let text = version.body.expose();
-        Ok(match TokenSecret::parse_with(text, &names) {
+        Ok(match TokenSecret::parse_with(text, names) {
             Ok(_) => true,
             Err(problem) => problem.is_of_token_secret(text) && check_publication(text).is_err(),
         })

@@ -23,11 +23,9 @@ pub(super) async fn find(store: &Store, arguments: &[String]) -> Result<Vec<Targ
             None => targets.push(Target { secret_id, is_named }),
         };
     for argument in arguments {
-        let Many { names, prefixes } = match Targets::parse(argument) {
-            Ok(Targets::One(name)) => Many { names: vec![name], prefixes: Vec::new() },
-            Ok(Targets::Many(many)) => many,
-            Err(problem) => return Err(Failure::usage(format!("the argument \"{argument}\" {problem}"))),
-        };
+        let targets = Targets::parse(argument);
+        let targets = targets.map_err(|problem| Failure::usage(format!("the argument \"{argument}\" {problem}")))?;
+        let Many { names, prefixes } = targets.into_many();
         for name in names {
             add(name, true);
         }

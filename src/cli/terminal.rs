@@ -13,7 +13,7 @@ use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, TimeDelta, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
@@ -25,7 +25,7 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 /// Standard input and standard error.
 pub(super) struct Terminal {
     must_finish: AtomicBool,
-    is_interrupted: AtomicBool,
+    is_interrupted: watch::Sender<bool>,
     /// Whether the cursor is behind a prompt.
     is_in_line: AtomicBool,
     last_prompt: Mutex<String>,
@@ -65,7 +65,7 @@ impl Terminal {
     pub(super) fn new() -> Self {
         Self {
             must_finish: AtomicBool::new(false),
-            is_interrupted: AtomicBool::new(false),
+            is_interrupted: watch::Sender::new(false),
             is_in_line: AtomicBool::new(false),
             last_prompt: Mutex::default(),
             echo: Mutex::new(None),
@@ -89,11 +89,16 @@ impl Terminal {
 
     /// Ctrl-C has come while the command must finish: what has not begun is left.
     pub(super) fn interrupt(&self) {
-        self.is_interrupted.store(true, Ordering::SeqCst);
+        self.is_interrupted.send_replace(true);
     }
 
     pub(super) fn is_interrupted(&self) -> bool {
-        self.is_interrupted.load(Ordering::SeqCst)
+        *self.is_interrupted.borrow()
+    }
+
+    /// Returns when [`Terminal::interrupt`] was called.
+    pub(super) async fn interrupted(&self) {
+        let _ = self.is_interrupted.subscribe().wait_for(|is_interrupted| *is_interrupted).await;
     }
 
     /// How many characters a line has. `None`: standard output is no terminal.

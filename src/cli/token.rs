@@ -4,7 +4,13 @@ use std::io::{self, IsTerminal, Write};
 
 use chrono::TimeDelta;
 
-use super::{Context, arguments::TokenArguments, failure::Failure, store::Store, terminal::duration};
+use super::{
+    Context,
+    arguments::TokenArguments,
+    failure::Failure,
+    store::{Store, options},
+    terminal::duration,
+};
 use crate::{
     store::{Label, SecretStore, Selector},
     token_secret::readable::ReadableToken,
@@ -19,7 +25,7 @@ pub(super) async fn token(context: &Context, arguments: &TokenArguments) -> Resu
     }
     let secret_id = arguments.secret.as_str();
     let store = Store::open(context).await?;
-    let (_, names) = store.refresher(context)?;
+    let names = options()?.member_names;
     let version = store.secrets.get(secret_id, Selector::Label(Label::Current)).await;
     let version = version.map_err(|error| store.failure(secret_id, error))?;
     let token = ReadableToken::parse_with(version.body.expose(), &names)

@@ -55,6 +55,16 @@ impl Targets {
         })
     }
 
+    /// One secret as several.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub fn into_many(self) -> Many {
+        match self {
+            Self::One(name) => Many { names: vec![name], prefixes: Vec::new() },
+            Self::Many(many) => many,
+        }
+    }
+
     /// Reads what an event names: one secret, or one prefix.
     ///
     /// # Errors
